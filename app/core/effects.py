@@ -1,0 +1,48 @@
+"""What processing a batch leaves to be done: the pure core's only product."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from app.core.profile import Output, Profile
+
+
+class Record(Protocol):
+    """What the core reads of a Kafka record (aiokafka's `ConsumerRecord` has it)."""
+
+    key: bytes | None
+    value: bytes | None
+    offset: int
+    timestamp: int
+    headers: Sequence[tuple[str, bytes]]
+
+
+@dataclass(slots=True)
+class Effects:
+    """The shell makes these durable in order: rows, then outputs, then the offset.
+
+    Parameters
+    ----------
+    changed
+        Rows to write, by key. A row's outbox already holds its outputs.
+    outputs
+        Records to produce: decisions, membership changes, outcomes, dead letters.
+    due
+        (due time in ms, key): the row's next timer is now this early; the index needs it.
+    counts
+        Increments of metrics: (metric, label value, ...) to number.
+    members
+        Segment name to change of its size.
+    latencies_ms
+        Source record timestamps (ms) of events that led to a decision, for event-to-decision time.
+    """
+
+    changed: dict[bytes, Profile] = field(default_factory=dict)
+    outputs: list[Output] = field(default_factory=list)
+    due: list[tuple[int, bytes]] = field(default_factory=list)
+    counts: Counter[tuple[str, ...]] = field(default_factory=Counter)
+    members: Counter[str] = field(default_factory=Counter)
+    latencies_ms: list[int] = field(default_factory=list)

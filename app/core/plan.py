@@ -1,0 +1,193 @@
+"""The plan: a policy after validation and compilation, as the core reads it.
+
+`app.policy` builds it from YAML; tests may build it by hand. Everything here is immutable and does no I/O.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol
+
+from app.core.ids import stable_id
+from app.core.profile import Profile
+
+Where = Callable[[Mapping[str, Any]], bool]
+
+
+@dataclass(frozen=True, slots=True)
+class Feature:
+    """A windowed total that some expression reads: a count of events, or a sum of a property in thousandths."""
+
+    text: str
+    event: str
+    kind: Literal["count", "sum"]
+    window_ms: int
+    pane_ms: int
+    property_path: str = ""
+    where: Where | None = None
+    id: int = 0
+
+    @property
+    def size(self) -> int:
+        """Panes in the window."""
+        return self.window_ms // self.pane_ms
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """A named condition over a profile.
+
+    `evaluate(profile, now_ms, user)` says whether the user belongs. `next_change(profile, now_ms, user)` is the
+    earliest instant after `now_ms` at which the clock alone may change the answer (`NEVER_MS` when it cannot);
+    it may be early, never late.
+    """
+
+    name: str
+    expression: str
+    evaluate: Callable[[Profile, int, str], bool]
+    next_change: Callable[[Profile, int, str], int]
+    events: frozenset[str]
+    """Names of the events that can change it; ``*`` stands for any event, ``$traits`` for identify."""
+    description: str = ""
+    id: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Trigger:
+    """What makes a campaign a candidate.
+
+    event: the event `event` (with `where`) · absence: `event` without one of `cancel` for `wait_ms`, keyed by
+    `key_property` · dormancy: no event `event` (any of the user's own when empty) for `wait_ms` ·
+    enter / leave: the segment `segment`.
+    """
+
+    kind: Literal["event", "absence", "dormancy", "enter", "leave"]
+    event: str = ""
+    where: Where | None = None
+    wait_ms: int = 0
+    cancel: frozenset[str] = frozenset()
+    key_property: str = ""
+    segment: str = ""
+
+
+class RenderedContent(Protocol):
+    """What a template gives."""
+
+    title: str
+    body: str
+    deep_link: str
+
+
+@dataclass(frozen=True, slots=True)
+class Variant:
+    """One wording. `render(context)` never raises: a missing value takes its default."""
+
+    name: str
+    weight: float
+    render: Callable[[Mapping[str, Any]], RenderedContent]
+
+
+@dataclass(frozen=True, slots=True)
+class Campaign:
+    """Something that may be worth saying. `audience(profile, now_ms, user)` restricts who may hear it."""
+
+    name: str
+    category: str
+    trigger: Trigger
+    variants: tuple[Variant, ...]
+    audience: Callable[[Profile, int, str], bool] | None = None
+    value: float = 1.0
+    cost: float = 0.0
+    transactional: bool = False
+    expires_ms: int = 3_600_000
+    cool_down_ms: int = 0
+    quiet_hours: Literal["defer", "drop", "ignore"] = "defer"
+    id: int = 0
+    category_id: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Cap:
+    """At most `limit` decisions to send in any `window_ms`, of one category or (empty) of all."""
+
+    limit: int
+    window_ms: int
+    category: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class QuietHours:
+    """Local minutes of the day; `start` may be later than `end` (over midnight)."""
+
+    start_minute: int
+    end_minute: int
+
+
+@dataclass(frozen=True, slots=True)
+class RfmGrid:
+    """Cut points of the RFM scores 1..5, ascending: days since the last order, orders, lifetime revenue."""
+
+    recency_days: tuple[float, float, float, float] = (7, 30, 90, 180)
+    frequency: tuple[float, float, float, float] = (2, 4, 8, 16)
+    monetary: tuple[float, float, float, float] = (50, 150, 500, 1500)
+
+
+@dataclass(frozen=True, slots=True)
+class EventPlan:
+    """What one event name touches."""
+
+    features: tuple[Feature, ...] = ()
+    segments: tuple[Segment, ...] = ()
+    triggers: tuple[Campaign, ...] = ()
+    """Campaigns with an `event`, `absence` or `dormancy` trigger on this event."""
+    cancels: tuple[Campaign, ...] = ()
+    """Campaigns whose pending absence this event cancels."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """A compiled policy version."""
+
+    version: str
+    segments: tuple[Segment, ...] = ()
+    features: tuple[Feature, ...] = ()
+    campaigns: tuple[Campaign, ...] = ()
+    caps: tuple[Cap, ...] = ()
+    quiet_hours: QuietHours | None = None
+    default_timezone: str = "UTC"
+    consent_required: bool = False
+    holdout_share: float = 0.0
+    holdout_salt: str = "holdout"
+    rfm: RfmGrid = field(default_factory=RfmGrid)
+    model: str = "open"
+    label_horizon_ms: int = 86_400_000
+    suppressed_share: float = 1.0
+    """Share of suppressed candidates that are emitted (by stable hash of the decision id)."""
+    grace_ms: int = 86_400_000
+    future_skew_ms: int = 300_000
+    age_max_ms: int = 400 * 86_400_000
+    events: Mapping[str, EventPlan] = field(default_factory=dict)
+    """By event name, for every name that the policy mentions; other names use `other`."""
+    other: EventPlan = field(default_factory=EventPlan)
+    on_traits: EventPlan = field(default_factory=EventPlan)
+    """What an identify touches."""
+    segment_by_id: Mapping[int, Segment] = field(default_factory=dict)
+    campaign_by_id: Mapping[int, Campaign] = field(default_factory=dict)
+    on_segment: Mapping[str, tuple[Campaign, ...]] = field(default_factory=dict)
+    """Campaigns with an enter or leave trigger, by segment name."""
+
+
+class Scorer(Protocol):
+    """The serving side of a model: a snapshot that the learner published."""
+
+    version: int
+
+    def open_probability(self, features: Mapping[str, float]) -> float:
+        """P(open) in (0, 1)."""
+        ...
+
+
+def event_id(name: str) -> int:
+    """The id under which `Profile.last` keeps an event name."""
+    return stable_id(name)

@@ -1,0 +1,190 @@
+"""The row: all that is known of one user, one value in one table.
+
+A row is encoded as a short fixed header, which a restore can read without decoding the row, and a MessagePack body.
+Fields may be added at the end with a default; they may not be removed or re-ordered (old rows are read by position).
+"""
+
+from __future__ import annotations
+
+import struct
+from typing import Any, Final
+
+import msgspec
+
+from app.core.panes import NEVER_MS, Panes
+
+ROW_VERSION: Final = 1
+HOURS_PER_WEEK: Final = 168
+
+_HEAD = struct.Struct(">BBqB")
+_FLAG_OUTBOX: Final = 1
+
+
+class Output(msgspec.Struct, array_like=True, frozen=True):
+    """One record to be produced: a topic of the registry, key, value and headers."""
+
+    topic: str
+    key: bytes | None
+    value: bytes | None
+    headers: list[tuple[str, bytes]] = []
+
+
+class OutboxEntry(msgspec.Struct, array_like=True, frozen=True):
+    """An output that this row owes to a topic.
+
+    `mark` is the source offset of the event that caused it, or the partition's next source offset when a timer did.
+    Every output with a mark below the partition's committed offset has been acknowledged.
+    """
+
+    mark: int
+    output: Output
+
+
+class Timer(msgspec.Struct, array_like=True):
+    """Something to look at again at `due_ms`. `kind` is one of `app.core.triggers`; `ref` is a campaign's id or 0.
+
+    `origin` is the source offset of the event that set it; `key` the trigger key (a cart id, say).
+    """
+
+    due_ms: int
+    kind: int
+    ref: int = 0
+    key: str = ""
+    origin: int = -1
+    set_ms: int = 0
+    data: dict[str, Any] = {}
+
+
+class Pending(msgspec.Struct, array_like=True):
+    """A decision to send whose label has not matured. `sent_ms` is 0 until the sender's receipt arrives."""
+
+    id: str
+    campaign: str
+    variant: str
+    decided_ms: int
+    sent_ms: int
+    score: float
+    model_version: int
+    propensity: float
+    features: dict[str, float]
+    answered: int = 0
+
+
+class SendMemory(msgspec.Struct, array_like=True, frozen=True):
+    """A decision to send, as caps and cool-downs remember it: when, which campaign and category (stable ids)."""
+
+    at_ms: int
+    campaign: int
+    category: int
+
+
+class Profile(msgspec.Struct, array_like=True):
+    """One user. Times are milliseconds since 1970 in event time; 0 means never.
+
+    Parameters
+    ----------
+    offset
+        The last source offset applied to this row: a replayed event at or below it changes nothing.
+    recent
+        Hashes of the newest message ids, newest last, bounded: the de-duplication window.
+    last
+        Event name's stable id to the newest event time (recency), bounded.
+    features
+        Feature id to pane state.
+    segments
+        Segment id to the time the user entered it.
+    hours
+        Hour of week (0 = Monday 00:00 local) to the number of notifications opened in it.
+    affinity
+        Category to [score, time of the score]: exponentially decayed interest, bounded.
+    consent
+        -1 never asked, 0 refused, 1 given.
+    sends
+        Decisions to send that the longest cap still counts, oldest first.
+    """
+
+    offset: int = -1
+    first_ms: int = 0
+    seen_ms: int = 0
+    events: int = 0
+    recent: list[int] = []
+    traits: dict[str, Any] = {}
+    traits_ms: int = 0
+    timezone: str = ""
+    device: str = ""
+    consent: int = -1
+    consent_ms: int = 0
+    opted_out: list[str] = []
+    aliases: list[str] = []
+    last: dict[int, int] = {}
+    features: dict[int, Panes] = {}
+    segments: dict[int, int] = {}
+    orders: int = 0
+    revenue_milli: int = 0
+    order_ms: int = 0
+    hours: dict[int, int] = {}
+    affinity: dict[str, list[float]] = {}
+    sent: int = 0
+    opened: int = 0
+    clicked: int = 0
+    dismissed: int = 0
+    ignored_run: int = 0
+    sends: list[SendMemory] = []
+    pending: list[Pending] = []
+    timers: list[Timer] = []
+    outbox: list[OutboxEntry] = []
+    token: dict[str, Any] = {}
+    segments_due_ms: int = NEVER_MS
+
+
+_encode_into = msgspec.msgpack.Encoder().encode
+_decode = msgspec.msgpack.Decoder(Profile).decode
+
+
+class BadRow(ValueError):
+    """The stored bytes are not a row of a version that we read."""
+
+
+def due_ms(profile: Profile) -> int:
+    """The earliest instant at which the clock alone can change this row (`NEVER_MS` when none)."""
+    due = profile.segments_due_ms
+    for timer in profile.timers:
+        due = min(due, timer.due_ms)
+    return due
+
+
+def encode_profile(profile: Profile) -> bytes:
+    """Header (version, flags, due time, segment ids) and body."""
+    ids = profile.segments
+    head = _HEAD.pack(ROW_VERSION, _FLAG_OUTBOX if profile.outbox else 0, due_ms(profile), min(len(ids), 255))
+    if ids:
+        head += struct.pack(f">{min(len(ids), 255)}I", *list(ids)[:255])
+    return head + _encode_into(profile)
+
+
+def decode_profile(raw: bytes) -> Profile:
+    """Raises `BadRow`."""
+    try:
+        version, _flags, _due, count = _HEAD.unpack_from(raw)
+        if version != ROW_VERSION:
+            raise BadRow(f"row version {version}; this build reads {ROW_VERSION}")
+        return _decode(memoryview(raw)[_HEAD.size + 4 * count :])
+    except (struct.error, msgspec.MsgspecError) as exc:
+        raise BadRow(f"not a profile row: {exc}") from exc
+
+
+class RowHead(msgspec.Struct, frozen=True, gc=False):
+    """What a restore needs of a row."""
+
+    due_ms: int
+    has_outbox: bool
+    segments: tuple[int, ...]
+
+
+def peek(raw: bytes) -> RowHead:
+    """Read a row's header without decoding the row. Raises `BadRow`."""
+    try:
+        _version, flags, due, count = _HEAD.unpack_from(raw)
+        return RowHead(due, bool(flags & _FLAG_OUTBOX), struct.unpack_from(f">{count}I", raw, _HEAD.size))
+    except struct.error as exc:
+        raise BadRow(f"not a profile row: {exc}") from exc

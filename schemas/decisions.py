@@ -1,0 +1,109 @@
+"""Decisions out: JSON value, CloudEvents 1.0 binary-mode headers, keyed by user.
+
+A decision not to send is a decision too: `action` is ``suppress`` and `reason` says why.
+"""
+
+from __future__ import annotations
+
+import uuid
+from typing import Any, Final, Literal
+
+import msgspec
+
+DECISION_TYPE: Final = "dev.nudge.decision.v1"
+SUPPRESSED_TYPE: Final = "dev.nudge.decision.suppressed.v1"
+SOURCE: Final = "/nudge/worker"
+_NAMESPACE = uuid.UUID("6f1f2b1c-6a0e-5b57-9d0e-0c7d4f0f2a11")
+
+Headers = list[tuple[str, bytes]]
+
+# Machine-readable reasons of a suppressed candidate, in the order in which the gates are asked.
+SUPPRESS_REASONS: Final = (
+    "expired",
+    "consent",
+    "category_opt_out",
+    "quiet_hours",
+    "holdout",
+    "frequency_cap",
+    "cool_down",
+    "outranked",
+)
+
+
+class Content(msgspec.Struct, rename="camel", omit_defaults=True, frozen=True):
+    """What the person would read."""
+
+    title: str
+    body: str
+    deep_link: str = ""
+    data: dict[str, str] = {}
+
+
+class Decision(msgspec.Struct, rename="camel", omit_defaults=True, kw_only=True, frozen=True):
+    """One decision of the arbiter about one candidate.
+
+    `propensity` is the probability with which this variant was chosen at decision time; `open_probability` is the
+    model's estimate. Times are milliseconds since 1970 in event time.
+    """
+
+    id: str
+    user: str
+    action: Literal["send", "suppress"]
+    campaign: str
+    category: str
+    decided_ms: int
+    reason: str = ""
+    variant: str = ""
+    propensity: float = 1.0
+    trigger: str = ""
+    trigger_key: str = ""
+    transactional: bool = False
+    content: Content | None = None
+    expires_ms: int = 0
+    open_probability: float = 0.0
+    value: float = 0.0
+    model_version: int = 0
+    policy_version: str = ""
+    source_ms: int = 0
+    source_offset: int = -1
+    features: dict[str, float] = {}
+    token: dict[str, Any] = {}
+
+
+_encoder = msgspec.json.Encoder()
+_decoder = msgspec.json.Decoder(Decision)
+
+
+def decision_id(user: str, campaign: str, trigger_key: str, origin: int) -> str:
+    """The id of a decision, the same however often it is computed.
+
+    Parameters
+    ----------
+    origin
+        The source offset of the event that triggered it, or the due time (ms) of the timer.
+    """
+    return str(uuid.uuid5(_NAMESPACE, f"{user}\x1f{campaign}\x1f{trigger_key}\x1f{origin}"))
+
+
+def encode_decision(decision: Decision) -> bytes:
+    """The JSON value of a record of the `decisions` topic."""
+    return _encoder.encode(decision)
+
+
+def decode_decision(raw: bytes) -> Decision:
+    """Raises `msgspec.MsgspecError` when the value is not a decision."""
+    return _decoder.decode(raw)
+
+
+def decision_headers(decision: Decision, traceparent: bytes | None = None) -> Headers:
+    """CloudEvents binary-mode attributes. `ce_source` and the rest hold no personal data; the user is in the key."""
+    headers = [
+        ("ce_specversion", b"1.0"),
+        ("ce_id", decision.id.encode()),
+        ("ce_type", (DECISION_TYPE if decision.action == "send" else SUPPRESSED_TYPE).encode()),
+        ("ce_source", SOURCE.encode()),
+        ("content-type", b"application/json"),
+    ]
+    if traceparent:
+        headers.append(("traceparent", traceparent))
+    return headers

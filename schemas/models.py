@@ -1,0 +1,52 @@
+"""Model snapshots: the newest state of each model, signed, keyed by model on a compacted topic."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+from typing import Any
+
+import msgspec
+
+
+class ModelSnapshot(msgspec.Struct, rename="camel", kw_only=True, frozen=True):
+    """A model's plain numbers and where in `outcomes` they stand.
+
+    `next_offset` is the first offset of the `outcomes` partition that the state has NOT learned: a learner that
+    starts from the snapshot skips everything before it, so no example counts twice.
+    """
+
+    model: str
+    version: int
+    partition: int
+    next_offset: int
+    created_ms: int
+    state: bytes
+    metrics: dict[str, float]
+    signature: str = ""
+
+
+class BadSignature(ValueError):
+    """The snapshot was not signed with our key: it must not be loaded."""
+
+
+_encoder = msgspec.json.Encoder()
+_decoder = msgspec.json.Decoder(ModelSnapshot)
+
+
+def _sign(snapshot: ModelSnapshot, secret: bytes) -> str:
+    unsigned: Any = msgspec.structs.replace(snapshot, signature="")
+    return hmac.new(secret, _encoder.encode(unsigned), hashlib.sha256).hexdigest()
+
+
+def encode_snapshot(snapshot: ModelSnapshot, secret: bytes) -> bytes:
+    """The signed JSON value of a record of the `models` topic."""
+    return _encoder.encode(msgspec.structs.replace(snapshot, signature=_sign(snapshot, secret)))
+
+
+def decode_snapshot(raw: bytes, secret: bytes) -> ModelSnapshot:
+    """Raises `BadSignature`, or `msgspec.MsgspecError` when the value is not a snapshot."""
+    snapshot = _decoder.decode(raw)
+    if not hmac.compare_digest(snapshot.signature, _sign(snapshot, secret)):
+        raise BadSignature(f"snapshot of model {snapshot.model!r} version {snapshot.version}: wrong signature")
+    return snapshot

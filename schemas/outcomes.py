@@ -1,0 +1,40 @@
+"""Outcomes: matured training examples, keyed by model, read by the learner that owns the key."""
+
+from __future__ import annotations
+
+import msgspec
+
+
+class Outcome(msgspec.Struct, rename="camel", omit_defaults=True, kw_only=True, frozen=True):
+    """What was known at decision time (`features`, `score`) and what came of it (`label`).
+
+    `label` is 1 when the notification was opened within the horizon, 0 when the horizon passed without an open.
+    `score` is the probability that the serving model gave at decision time, so metrics on it are progressive.
+    """
+
+    id: str
+    model: str
+    label: int
+    features: dict[str, float]
+    score: float
+    model_version: int
+    campaign: str
+    decided_ms: int
+    matured_ms: int
+    variant: str = ""
+    propensity: float = 1.0
+    weight: float = 1.0
+
+
+_encoder = msgspec.json.Encoder()
+_decoder = msgspec.json.Decoder(Outcome)
+
+
+def encode_outcome(outcome: Outcome) -> bytes:
+    """The JSON value of a record of the `outcomes` topic."""
+    return _encoder.encode(outcome)
+
+
+def decode_outcome(raw: bytes) -> Outcome:
+    """Raises `msgspec.MsgspecError` when the value is not an outcome."""
+    return _decoder.decode(raw)

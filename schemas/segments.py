@@ -1,0 +1,34 @@
+"""Membership changes: one record each time a user enters or leaves a segment, keyed by user."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+
+
+class MembershipChange(msgspec.Struct, rename="camel", omit_defaults=True, kw_only=True, frozen=True):
+    """`cause` is ``event`` or ``clock``; `reason` names the clause or event that decided. `id` is deterministic."""
+
+    id: str
+    user: str
+    segment: str
+    change: Literal["enter", "leave"]
+    at_ms: int
+    cause: Literal["event", "clock", "policy"]
+    reason: str = ""
+    policy_version: str = ""
+
+
+_encoder = msgspec.json.Encoder()
+_decoder = msgspec.json.Decoder(MembershipChange)
+
+
+def encode_membership(change: MembershipChange) -> bytes:
+    """The JSON value of a record of the `segments` topic."""
+    return _encoder.encode(change)
+
+
+def decode_membership(raw: bytes) -> MembershipChange:
+    """Raises `msgspec.MsgspecError` when the value is not a membership change."""
+    return _decoder.decode(raw)

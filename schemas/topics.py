@@ -1,0 +1,121 @@
+"""The topic registry: every topic that nudge reads or writes, and how it must be configured.
+
+`nudge topics create` and `nudge topics check` work from this list, and so do the documents generated from it.
+"""
+
+from __future__ import annotations
+
+from typing import Final, Literal
+
+import msgspec
+
+DAY_MS: Final = 86_400_000
+
+
+class Topic(msgspec.Struct, frozen=True, kw_only=True):
+    """One topic's contract.
+
+    `partitions` is ``"events"`` when the topic must have as many partitions as `events` (the engine writes record
+    of user partition p to partition p), else a fixed number.
+    """
+
+    name: str
+    key: str
+    value: str
+    partitions: Literal["events"] | int
+    cleanup: Literal["delete", "compact"]
+    retention_ms: int
+    purpose: str
+
+    def config(self) -> dict[str, str]:
+        """Kafka's topic configuration."""
+        if self.cleanup == "compact":
+            return {"cleanup.policy": "compact", "min.cleanable.dirty.ratio": "0.1"}
+        return {"cleanup.policy": "delete", "retention.ms": str(self.retention_ms)}
+
+
+EVENTS: Final = "events"
+DECISIONS: Final = "decisions"
+SEGMENTS: Final = "segments"
+OUTCOMES: Final = "outcomes"
+MODELS: Final = "models"
+DEAD_LETTERS: Final = "dead-letters"
+PROFILES_CHANGELOG: Final = "nudge-profiles-changelog"
+LEDGER_CHANGELOG: Final = "nudge-ledger-changelog"
+
+TOPICS: Final[tuple[Topic, ...]] = (
+    Topic(
+        name=EVENTS,
+        key="user",
+        value="Event (JSON)",
+        partitions="events",
+        cleanup="delete",
+        retention_ms=7 * DAY_MS,
+        purpose="everything that happens to a user: behaviour, consent, receipts, answers",
+    ),
+    Topic(
+        name=DECISIONS,
+        key="user",
+        value="Decision (JSON, CloudEvents headers)",
+        partitions="events",
+        cleanup="delete",
+        retention_ms=7 * DAY_MS,
+        purpose="what to send, and what not to send and why",
+    ),
+    Topic(
+        name=SEGMENTS,
+        key="user",
+        value="MembershipChange (JSON)",
+        partitions="events",
+        cleanup="delete",
+        retention_ms=7 * DAY_MS,
+        purpose="a user entered or left a segment",
+    ),
+    Topic(
+        name=OUTCOMES,
+        key="model",
+        value="Outcome (JSON)",
+        partitions=1,
+        cleanup="delete",
+        retention_ms=30 * DAY_MS,
+        purpose="matured training examples for the learner",
+    ),
+    Topic(
+        name=MODELS,
+        key="model",
+        value="ModelSnapshot (JSON, signed)",
+        partitions=1,
+        cleanup="compact",
+        retention_ms=-1,
+        purpose="the newest snapshot of each model, read by every worker",
+    ),
+    Topic(
+        name=DEAD_LETTERS,
+        key="as received",
+        value="as received",
+        partitions=1,
+        cleanup="delete",
+        retention_ms=30 * DAY_MS,
+        purpose="records that could not be processed, with reason and place in headers",
+    ),
+    Topic(
+        name=PROFILES_CHANGELOG,
+        key="user",
+        value="row (binary)",
+        partitions="events",
+        cleanup="compact",
+        retention_ms=-1,
+        purpose="the profiles table: one row per user",
+    ),
+    Topic(
+        name=LEDGER_CHANGELOG,
+        key="decision id",
+        value="ledger entry (binary)",
+        partitions="events",
+        cleanup="compact",
+        retention_ms=-1,
+        purpose="the sender's ledger: which decision was sent",
+    ),
+)
+
+BY_NAME: Final[dict[str, Topic]] = {topic.name: topic for topic in TOPICS}
