@@ -11,14 +11,14 @@ BUCKETS: Final = 10_000
 
 def stable_id(text: str) -> int:
     """A 32-bit id for a name that a policy defines (feature, segment, campaign) or an event's name."""
-    return xxhash.xxh32_intdigest(text)
+    return xxhash.xxh32_intdigest(text.encode())
 
 
 def message_hash(message_id: str) -> int:
     """A 63-bit hash of a message id for de-duplication (MessagePack stores 63 bits in 9 bytes)."""
-    return xxhash.xxh3_64_intdigest(message_id) >> 1
+    return xxhash.xxh3_64_intdigest(message_id.encode()) >> 1
 
 
 def bucket(user: str, salt: str) -> int:
     """A user's bucket in [0, BUCKETS) for holdouts and variants: uniform over users, independent between salts."""
-    return xxhash.xxh3_64_intdigest(f"{salt}\x1f{user}") % BUCKETS
+    return xxhash.xxh3_64_intdigest(f"{salt}\x1f{user}".encode()) % BUCKETS
