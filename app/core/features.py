@@ -1,0 +1,211 @@
+"""What the open model is told about a user and a message at decision time.
+
+Everything here is already in the row, so a feature costs arithmetic only: no scan of history, no second read. The
+features are logged with the decision and come back with its label; so the learner never recomputes them, and
+training cannot see anything that serving did not. No feature identifies a user.
+
+Names are stable: a renamed feature is a new feature to the model. A name with ``=`` is an indicator (0 or 1), any
+other is a number, which the model scales. Left out: features of the template's text, and of other users.
+"""
+
+from __future__ import annotations
+
+import math
+from datetime import UTC, datetime
+from functools import lru_cache
+from typing import Final
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+from app.core.plan import Campaign, Plan, event_id
+from app.core.profile import HOURS_PER_WEEK, Profile
+from schemas.events import APPLICATION_OPENED, NOTIFICATION_OPENED
+
+FEATURES_MAX: Final = 32
+SEGMENTS_MAX: Final = 6
+
+RATE_PRIOR_MEAN: Final = 0.15
+RATE_PRIOR_SENDS: Final = 3.0
+"""Prior of a user's open rate: Beta(0.45, 2.55), worth three sends. Its mean is the usual open rate of broadcasts;
+its weight is small because rates differ widely between users (most open nearly never, a few nearly always)."""
+
+HOUR_PRIOR_OPENS: Final = 4.0
+NEVER_HOURS: Final = 24.0 * 180
+"""A recency of "never", and the longest that any recency can be."""
+AFFINITY_HALF_LIFE_MS: Final = 14 * 86_400_000
+
+_HOUR_MS = 3_600_000
+_DAY_MS = 86_400_000
+_WEEK_MS = 7 * _DAY_MS
+_SLOT_MS = 900_000
+_MONDAY_HOURS = 72  # 1970-01-01 was a Thursday
+_BAND_SHARE = 3 / 24
+
+_OPENED = event_id(NOTIFICATION_OPENED)
+_APP_OPENED = event_id(APPLICATION_OPENED)
+_SIN = tuple(round(math.sin(math.tau * hour / 24), 6) for hour in range(24))
+_COS = tuple(round(math.cos(math.tau * hour / 24), 6) for hour in range(24))
+_BANDS = tuple(
+    tuple((day * 24 + hour + step) % HOURS_PER_WEEK for day in range(7) for step in (-1, 0, 1)) for hour in range(24)
+)
+_RATE_PRIOR_OPENS = RATE_PRIOR_MEAN * RATE_PRIOR_SENDS
+_log = math.log
+_log1p = math.log1p
+
+
+@lru_cache(maxsize=8192)
+def _offset_ms(timezone: str, slot: int) -> int | None:
+    """UTC offset in a quarter of an hour, within which no zone changes it. None for an unknown zone."""
+    try:
+        offset = datetime.fromtimestamp(slot * _SLOT_MS / 1000, UTC).astimezone(ZoneInfo(timezone)).utcoffset()
+    except (ZoneInfoNotFoundError, ValueError, OSError):
+        return None
+    assert offset is not None
+    return int(offset.total_seconds()) * 1000
+
+
+def local_hour_of_week(timezone: str, default: str, now_ms: int) -> int:
+    """The hour of the week (0 = Monday 00:00) where the user is; UTC when neither zone is known."""
+    slot = now_ms // _SLOT_MS
+    offset = _offset_ms(timezone, slot) if timezone else None
+    if offset is None:
+        offset = _offset_ms(default, slot) or 0
+    return ((now_ms + offset) // _HOUR_MS + _MONDAY_HOURS) % HOURS_PER_WEEK
+
+
+def smoothed_open_rate(opened: int, matured: int) -> float:
+    """Posterior mean of a user's open rate under the prior above, in (0, 1).
+
+    Parameters
+    ----------
+    opened, matured
+        Notifications opened, out of those that the user had a chance to open. A count of opens above `matured`
+        (a receipt that got lost) is taken as `matured`.
+
+    Examples
+    --------
+    >>> smoothed_open_rate(0, 0)
+    0.15
+    >>> smoothed_open_rate(10, 10) > 0.8
+    True
+    """
+    return (min(opened, matured) + _RATE_PRIOR_OPENS) / (max(matured, 0) + RATE_PRIOR_SENDS)
+
+
+def hour_response(hours: dict[int, int], opened: int, hour_of_week: int) -> float:
+    """Log ratio of the user's opens around this hour of the day to even opens over the day.
+
+    The band is the hour and its two neighbours on every day; `HOUR_PRIOR_OPENS` even opens are added, so a user
+    with no history gets 0.
+    """
+    if not hours:
+        return 0.0
+    get = hours.get
+    band = 0
+    for hour in _BANDS[hour_of_week % 24]:
+        band += get(hour, 0)
+    total = max(opened, band)
+    return _log((band + HOUR_PRIOR_OPENS * _BAND_SHARE) / ((total + HOUR_PRIOR_OPENS) * _BAND_SHARE))
+
+
+def _age_log(at_ms: int, now_ms: int) -> float:
+    """log1p of the hours since `at_ms` (0 = never), bounded; a time in the future counts as now."""
+    if not at_ms:
+        return _NEVER_LOG
+    hours = (now_ms - at_ms) / _HOUR_MS
+    if hours <= 0.0:
+        return 0.0
+    return _log1p(hours) if hours < NEVER_HOURS else _NEVER_LOG
+
+
+_NEVER_LOG = _log1p(NEVER_HOURS)
+
+
+def _send_load(profile: Profile, now_ms: int) -> tuple[int, int, int]:
+    """Decisions to send in the last day and week, and the time of the newest."""
+    day = week = newest = 0
+    for send in reversed(profile.sends):
+        age = now_ms - send.at_ms
+        if age >= _WEEK_MS:
+            break
+        week += 1
+        day += age < _DAY_MS
+        newest = newest or send.at_ms
+    return day, week, newest
+
+
+def _unlabelled(profile: Profile) -> int:
+    """Sent notifications whose label has not matured: they are not failures yet."""
+    count = 0
+    for pending in profile.pending:
+        if pending.sent_ms and not pending.answered:
+            count += 1
+    return count
+
+
+def _affinity(profile: Profile, category: str, now_ms: int) -> float:
+    state = profile.affinity.get(category)
+    if not state:
+        return 0.0
+    score, at_ms = state
+    return _log1p(max(score, 0.0) * 0.5 ** (max(now_ms - at_ms, 0.0) / AFFINITY_HALF_LIFE_MS))
+
+
+def open_features(profile: Profile, campaign: Campaign, now_ms: int, plan: Plan) -> dict[str, float]:
+    """The features of sending this campaign's message to this user now.
+
+    Parameters
+    ----------
+    now_ms
+        Decision time, event-time milliseconds since 1970.
+
+    Returns
+    -------
+    dict
+        At most `FEATURES_MAX` names. Numbers are logarithms, rates or small counts, so all are of order 1 to 10.
+    """
+    hour = local_hour_of_week(profile.timezone, plan.default_timezone, now_ms)
+    day, week, newest = _send_load(profile, now_ms)
+    waiting = _unlabelled(profile)
+    matured = max(profile.sent - waiting, profile.opened)
+    rate = smoothed_open_rate(profile.opened, matured)
+    last = profile.last
+    features = {
+        "open_logit": _log(rate / (1.0 - rate)),
+        "matured_log": _log1p(matured),
+        "ignored_log": _log1p(profile.ignored_run),
+        "clicked_log": _log1p(profile.clicked),
+        "dismissed_log": _log1p(profile.dismissed),
+        "waiting": float(waiting),
+        "sends_day": float(day),
+        "sends_week_log": _log1p(week),
+        "since_send_log_h": _age_log(newest, now_ms),
+        "since_open_log_h": _age_log(last.get(_OPENED, 0), now_ms),
+        "since_app_log_h": _age_log(last.get(_APP_OPENED, 0), now_ms),
+        "since_order_log_h": _age_log(profile.order_ms, now_ms),
+        "since_first_log_h": _age_log(profile.first_ms, now_ms),
+        "since_consent_log_h": _age_log(profile.consent_ms, now_ms),
+        "orders_log": _log1p(max(profile.orders, 0)),
+        "revenue_log": _log1p(max(profile.revenue_milli, 0) / 1000),
+        "affinity_log": _affinity(profile, campaign.category, now_ms),
+        "opted_out": float(len(profile.opted_out)),
+        "hour_response": hour_response(profile.hours, profile.opened, hour),
+        "hour_sin": _SIN[hour % 24],
+        "hour_cos": _COS[hour % 24],
+        "c=" + campaign.name: 1.0,
+        "k=" + campaign.category: 1.0,
+    }
+    if hour >= 5 * 24:
+        features["weekend="] = 1.0
+    if profile.device:
+        features["d=" + profile.device[:32]] = 1.0
+    _add_segments(features, profile, plan)
+    return features
+
+
+def _add_segments(features: dict[str, float], profile: Profile, plan: Plan) -> None:
+    """Indicators of the first segments by id, so that the choice does not hang on the order of entering."""
+    known = plan.segment_by_id
+    for segment_id in sorted(profile.segments)[:SEGMENTS_MAX]:
+        segment = known.get(segment_id)
+        if segment is not None:
+            features["s=" + segment.name] = 1.0
