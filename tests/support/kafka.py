@@ -1,0 +1,253 @@
+"""A real Apache Kafka for tests: one broker that is its own controller (KRaft), on loopback, in a temporary folder.
+
+The embedded broker differs from Kafka (docs/embedded-broker.md), so whatever is promised of Kafka is tested on Kafka:
+
+    python -m tests.support.kafka -- pytest -m "broker or kafka"
+
+starts a broker, runs the command with NUDGE_TEST_KAFKA set to its address and exits with the command's code. Kafka
+comes from its Maven artifacts, once, into the user's cache folder; `tests/support/kafka/pom.xml` names the version.
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import uuid
+from pathlib import Path
+from types import FrameType, TracebackType
+from typing import Final, Self
+from xml.etree import ElementTree as ET
+
+from app.children import Child
+from app.embedded import HOST, cluster_id, free_port
+
+ADDRESS_VARIABLE: Final = "NUDGE_TEST_KAFKA"
+_HERE: Final = Path(__file__).parent / "kafka"
+_POM: Final = _HERE / "pom.xml"
+_JAVA_MIN: Final = 17
+_POLL_S: Final = 0.1
+_DOWNLOAD_S_MAX: Final = 900.0
+
+
+class KafkaUnavailable(RuntimeError):
+    """Apache Kafka cannot run here; the message says what is missing."""
+
+
+class KafkaBroker:
+    """Start, await, stop. A context manager.
+
+    A broker that was stopped or killed and is started again has its address and its data: what a test of a broker's
+    absence needs. `close` (or leaving the context) removes the data.
+
+    Parameters
+    ----------
+    heap_mb
+        The JVM's largest heap. 512 holds the test suites' topics.
+
+    Raises
+    ------
+    KafkaUnavailable
+        From `start`: no Java, no Maven, no download, or a broker that does not answer (with the end of its log).
+    """
+
+    def __init__(self, *, heap_mb: int = 512) -> None:
+        self._heap_mb = heap_mb
+        self._folder: Path | None = None
+        self._child: Child | None = None
+        self._cluster = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
+        self.port = 0
+
+    @property
+    def bootstrap(self) -> str:
+        """What clients take as bootstrap server."""
+        return f"{HOST}:{self.port}"
+
+    @property
+    def child(self) -> Child:
+        """The broker's process. Raises `RuntimeError` when it does not run."""
+        if self._child is None:
+            raise RuntimeError("the broker is not running")
+        return self._child
+
+    def start(self, timeout_s: float = 60.0) -> Self:
+        """Return when the broker answers requests."""
+        java = _java()
+        jars = kafka_jars()
+        if self._folder is None:
+            self._folder = self._format(java, jars)
+        options = [f"-Xms{self._heap_mb // 2}m", f"-Xmx{self._heap_mb}m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"]
+        logging = f"-Dlog4j2.configurationFile={_HERE / 'log4j2.properties'}"
+        command = [java, *options, logging, "-cp", f"{jars}/*", "kafka.Kafka", str(self._folder / "server.properties")]
+        self._child = Child("kafka", command)
+        deadline = time.monotonic() + timeout_s
+        while cluster_id(self.port) != self._cluster:  # any other answer is somebody else's, on our port
+            if self._child.returncode is not None or time.monotonic() > deadline:
+                words = self._child.log_tail()
+                self.close()
+                raise KafkaUnavailable(f"Apache Kafka did not answer on {self.bootstrap}; its last words:\n{words}")
+            time.sleep(_POLL_S)
+        return self
+
+    def stop(self) -> None:
+        """End the broker in order, keeping its data. Does nothing when it does not run."""
+        if self._child is not None:
+            self._child.stop(grace_s=20.0)
+            self._child = None
+
+    def kill(self) -> None:
+        """End the broker at once (SIGKILL), keeping what reached its disk."""
+        self.child.kill()
+        self.stop()
+
+    def close(self) -> None:
+        """End the broker and remove its data."""
+        if self._child is not None:
+            self._child.kill()  # an orderly end would write data that goes the next moment
+        self.stop()
+        if self._folder is not None:
+            shutil.rmtree(self._folder, ignore_errors=True)
+            self._folder = None
+
+    def _format(self, java: str, jars: Path) -> Path:
+        """Write the configuration and a formatted, empty data folder."""
+        folder = Path(tempfile.mkdtemp(prefix="nudge-kafka-"))
+        self.port = free_port()
+        config = folder / "server.properties"
+        config.write_text(server_properties(folder / "data", self.port, free_port()))
+        tool = [java, "-Xmx128m", "-XX:TieredStopAtLevel=1", "-cp", f"{jars}/*", "kafka.tools.StorageTool"]
+        arguments = ["format", "-t", self._cluster, "-c", str(config)]
+        done = subprocess.run([*tool, *arguments], check=False, capture_output=True, text=True)
+        if done.returncode != 0:
+            shutil.rmtree(folder, ignore_errors=True)
+            raise KafkaUnavailable(f"could not format Kafka's storage:\n{done.stdout}{done.stderr}")
+        return folder
+
+    def __enter__(self) -> Self:
+        return self.start()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def server_properties(data: Path, port: int, controller_port: int) -> str:
+    """The configuration of a broker of one: internal topics fit one node, nothing waits for company."""
+    settings = {
+        "process.roles": "broker,controller",
+        "node.id": "1",
+        "controller.quorum.voters": f"1@{HOST}:{controller_port}",
+        "listeners": f"PLAINTEXT://{HOST}:{port},CONTROLLER://{HOST}:{controller_port}",
+        "advertised.listeners": f"PLAINTEXT://{HOST}:{port}",
+        "controller.listener.names": "CONTROLLER",
+        "listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT",
+        "log.dirs": str(data),
+        "auto.create.topics.enable": "false",
+        "offsets.topic.replication.factor": "1",
+        "offsets.topic.num.partitions": "4",
+        "transaction.state.log.replication.factor": "1",
+        "transaction.state.log.min.isr": "1",
+        "transaction.state.log.num.partitions": "4",
+        "group.initial.rebalance.delay.ms": "0",
+        # Tests kill members: dead ones must be let go faster than in production.
+        "group.min.session.timeout.ms": "1000",
+        "log.cleaner.dedupe.buffer.size": str(16 * 2**20),
+    }
+    return "".join(f"{name}={value}\n" for name, value in settings.items())
+
+
+def kafka_jars() -> Path:
+    """The folder of Kafka's jars in the user's cache, filled by Maven the first time (about 45 MB).
+
+    Raises
+    ------
+    KafkaUnavailable
+        When Maven is missing or cannot download.
+    """
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "nudge"
+    wanted = cache / f"kafka-{kafka_version()}"
+    if wanted.is_dir():
+        return wanted
+    maven = shutil.which("mvn")
+    if maven is None:
+        raise KafkaUnavailable("Maven (mvn) is not installed: it downloads Apache Kafka the first time")
+    cache.mkdir(parents=True, exist_ok=True)
+    print(f"downloading Apache Kafka {kafka_version()} to {wanted}", file=sys.stderr, flush=True)
+    with tempfile.TemporaryDirectory(prefix=".kafka-", dir=cache) as scratch:
+        jars = Path(scratch) / "jars"
+        command = [maven, "-B", "-q", "-f", str(_POM), "dependency:copy-dependencies", f"-DoutputDirectory={jars}"]
+        done = subprocess.run(
+            command, check=False, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=_DOWNLOAD_S_MAX
+        )
+        if done.returncode != 0:
+            raise KafkaUnavailable(f"Maven could not download Apache Kafka:\n{done.stdout}{done.stderr}")
+        # A rename, so that nobody sees half a folder; another process may have won the race.
+        with contextlib.suppress(OSError):
+            jars.rename(wanted)
+    if not wanted.is_dir():
+        raise KafkaUnavailable(f"Maven left no jars in {wanted}")
+    return wanted
+
+
+def kafka_version() -> str:
+    """The version that the pom names."""
+    version = ET.parse(_POM).findtext(".//{*}properties/{*}kafka.version")
+    assert version, f"{_POM} names no kafka.version"
+    return version
+
+
+def _java() -> str:
+    home = os.environ.get("JAVA_HOME")
+    java = shutil.which("java", path=f"{home}/bin") if home else None
+    java = java or shutil.which("java")
+    if java is None:
+        raise KafkaUnavailable(f"Java {_JAVA_MIN} or later is not installed (no java on PATH, no JAVA_HOME)")
+    # `-version` prints: openjdk version "17.0.15" 2025-04-15
+    words = subprocess.run([java, "-version"], check=True, capture_output=True, text=True).stderr.split('"')
+    major = words[1].partition(".")[0].partition("-")[0] if len(words) > 1 else ""
+    if not major.isdigit() or int(major) < _JAVA_MIN:
+        raise KafkaUnavailable(f"{java} is not Java {_JAVA_MIN} or later (it says {words[1:2] or 'nothing'})")
+    return java
+
+
+def _end(signum: int, _frame: FrameType | None) -> None:
+    raise SystemExit(128 + signum)
+
+
+def main(arguments: list[str]) -> int:
+    """Run a command beside a broker; give its exit code. Without Java or Maven: skipped, but an error in CI."""
+    if arguments[:1] != ["--"] or len(arguments) < 2:
+        print("usage: python -m tests.support.kafka -- COMMAND [ARGUMENT ...]", file=sys.stderr)
+        return 2
+    signal.signal(signal.SIGTERM, _end)
+    with contextlib.closing(KafkaBroker()) as broker:
+        started = time.monotonic()
+        try:
+            broker.start()
+        except KafkaUnavailable as exc:
+            in_ci = bool(os.environ.get("CI"))
+            print(f"{'error' if in_ci else 'skipped'}: real Apache Kafka: {exc}", file=sys.stderr)
+            return 1 if in_ci else 0
+        took_s = time.monotonic() - started
+        print(f"Apache Kafka {kafka_version()} on {broker.bootstrap} after {took_s:.1f} s", file=sys.stderr, flush=True)
+        return _run(arguments[1:], os.environ | {ADDRESS_VARIABLE: broker.bootstrap})
+
+
+def _run(command: list[str], environment: dict[str, str]) -> int:
+    """Give a command's exit code; it ends with us."""
+    with subprocess.Popen(command, env=environment) as process:
+        try:
+            return process.wait()
+        finally:
+            process.terminate()
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
