@@ -1,0 +1,84 @@
+"""The model that knows only the base rate: what any other must beat, and a safe thing to fall back on."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Final
+
+import msgspec
+
+from app.learning.contract import BadModel
+from app.learning.logistic import capped_weight
+from app.learning.scorer import FrozenModel
+
+KIND: Final = "constant"
+PRIOR_EXAMPLES: Final = 10.0
+
+
+class _State(msgspec.Struct, kw_only=True):
+    kind: str = KIND
+    version: int = 1
+    examples: int = 0
+    positives: float = 0.15 * PRIOR_EXAMPLES
+    weight: float = PRIOR_EXAMPLES
+
+
+class ConstantModel:
+    """The weighted share of positives, with a prior worth `PRIOR_EXAMPLES` examples.
+
+    Examples
+    --------
+    >>> model = ConstantModel()
+    >>> round(model.predict_proba_one({"c=any": 1.0}), 3)
+    0.15
+    """
+
+    def __init__(self) -> None:
+        self._state = _State()
+
+    @property
+    def examples(self) -> int:
+        """Learned so far."""
+        return self._state.examples
+
+    def learn_one(self, x: Mapping[str, float], y: int, w: float = 1.0) -> None:
+        """See `Model.learn_one`."""
+        w = capped_weight(w)
+        if w:
+            self._state.examples += 1
+            self._state.positives += w * y
+            self._state.weight += w
+
+    def _logit(self) -> float:
+        rate = self._state.positives / self._state.weight
+        return math.log(rate / (1.0 - rate))
+
+    def predict_proba_one(self, x: Mapping[str, float]) -> float:
+        """See `Model.predict_proba_one`."""
+        return self.freeze(0).open_probability(x)
+
+    def explain_one(self, x: Mapping[str, float]) -> dict[str, float]:
+        """See `Model.explain_one`."""
+        return {"bias": self._logit()}
+
+    def freeze(self, version: int) -> FrozenModel:
+        """See `Model.freeze`."""
+        return FrozenModel(version, self._logit(), {})
+
+    def to_bytes(self) -> bytes:
+        """See `Model.to_bytes`."""
+        return msgspec.json.encode(self._state)
+
+    @classmethod
+    def from_bytes(cls, raw: bytes) -> ConstantModel:
+        """Raises `BadModel`."""
+        try:
+            state = msgspec.json.decode(raw, type=_State)
+        except msgspec.MsgspecError as exc:
+            raise BadModel(f"not the state of a constant model: {exc}") from exc
+        if state.kind != KIND or state.version != 1 or not 0.0 < state.positives < state.weight:
+            raise BadModel(f"{state.kind} version {state.version}; this build reads {KIND} version 1")
+        model = cls()
+        model._state = state
+        return model

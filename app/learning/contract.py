@@ -1,0 +1,48 @@
+"""The contract of every model: four verbs, plain numbers, no pickle.
+
+A model is deterministic: nothing in it draws a random number, so the same examples in the same order give the same
+bits. There is nothing to seed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Protocol
+
+from app.learning.scorer import FrozenModel
+
+
+class BadModel(ValueError):
+    """The bytes are not the state of a model that this build reads."""
+
+
+class Model(Protocol):
+    """An online binary classifier over features that come and go."""
+
+    @property
+    def examples(self) -> int:
+        """Learned so far."""
+        ...
+
+    def learn_one(self, x: Mapping[str, float], y: int, w: float = 1.0) -> None:
+        """Update in place. `y` is 0 or 1; `w` is capped at `WEIGHT_MAX`, and 0 or less teaches nothing.
+
+        A feature value that is not finite, or beyond `VALUE_MAX`, counts as missing.
+        """
+        ...
+
+    def predict_proba_one(self, x: Mapping[str, float]) -> float:
+        """P(y = 1), strictly between 0 and 1, for any `x` whatever; asking changes nothing."""
+        ...
+
+    def explain_one(self, x: Mapping[str, float]) -> dict[str, float]:
+        """Contribution of each feature in log-odds; with ``bias`` they sum to the logit of the prediction."""
+        ...
+
+    def freeze(self, version: int) -> FrozenModel:
+        """A fast, immutable copy that gives the same probabilities."""
+        ...
+
+    def to_bytes(self) -> bytes:
+        """The whole state as JSON of plain numbers. Reading it back and going on equals never having stopped."""
+        ...

@@ -1,0 +1,163 @@
+"""The learner: single writer of a model, restorable bit for bit."""
+
+from __future__ import annotations
+
+import json
+import math
+import random
+
+import msgspec
+import pytest
+
+from app.learning.contract import BadModel
+from app.learning.drift import LossDrift
+from app.learning.kinds import KINDS
+from app.learning.learner import RECENT_MAX, Learner, prior_scorer, read_scorer
+from schemas.models import BadSignature, ModelSnapshot, decode_snapshot, encode_snapshot
+from schemas.outcomes import Outcome
+
+SECRET = b"test secret"
+
+
+def outcomes(count: int, start: int = 0, *, base: float = -2.0) -> list[Outcome]:
+    rng = random.Random(start)
+    result = []
+    for number in range(start, start + count):
+        a = rng.gauss(0, 1)
+        p = 1 / (1 + math.exp(-(base + 2 * a)))
+        result.append(
+            Outcome(
+                id=f"decision-{number}",
+                model="open",
+                label=int(rng.random() < p),
+                features={"a": a, "c=cart": 1.0},
+                score=0.15,
+                model_version=0,
+                campaign="cart",
+                decided_ms=number,
+                matured_ms=number + 1,
+            )
+        )
+    return result
+
+
+def taught(data: list[Outcome], kind: str = "open-lr") -> Learner:
+    learner = Learner("open", kind)
+    for outcome in data:
+        learner.learn(outcome)
+    return learner
+
+
+def travelled(snapshot: ModelSnapshot) -> ModelSnapshot:
+    return decode_snapshot(encode_snapshot(snapshot, SECRET), SECRET)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_restored_learner_goes_on_bit_for_bit(kind: str) -> None:
+    data = outcomes(1_500)
+    stopped = Learner.restore(travelled(taught(data[:700], kind).snapshot(700, 1, 0)))
+    for outcome in data[700:]:
+        stopped.learn(outcome)
+    assert stopped.snapshot(1_500, 2, 0) == taught(data, kind).snapshot(1_500, 2, 0)
+
+
+def test_a_snapshot_with_another_signature_is_refused() -> None:
+    raw = encode_snapshot(taught(outcomes(10)).snapshot(10, 1, 0), SECRET)
+    with pytest.raises(BadSignature):
+        decode_snapshot(raw, b"another secret")
+    with pytest.raises(BadSignature):
+        decode_snapshot(raw.replace(b'"version":10', b'"version":11'), SECRET)
+
+
+def test_a_snapshot_says_where_it_stands() -> None:
+    snapshot = taught(outcomes(25)).snapshot(1_234, 99, 3)
+    assert (snapshot.model, snapshot.version, snapshot.next_offset, snapshot.created_ms, snapshot.partition) == (
+        "open",
+        25,
+        1_234,
+        99,
+        3,
+    )
+    assert snapshot.metrics["examples"] == 25
+
+
+def test_a_worker_scores_as_the_learner_would() -> None:
+    learner = taught(outcomes(500))
+    scorer = read_scorer(travelled(learner.snapshot(500, 1, 0)))
+    assert scorer.version == learner.version
+    for outcome in outcomes(100, start=9_000):
+        own = learner.model.predict_proba_one(outcome.features)
+        assert scorer.open_probability(outcome.features) == pytest.approx(own, rel=1e-9)
+
+
+def test_before_any_snapshot_a_worker_serves_the_prior_as_version_0() -> None:
+    scorer = prior_scorer()
+    assert scorer.version == 0
+    assert scorer.open_probability({"c=cart": 1.0}) == pytest.approx(0.15)
+
+
+def test_an_outcome_counts_once_also_after_a_restore() -> None:
+    data = outcomes(50)
+    learner = taught(data)
+    model = learner.model.to_bytes()
+    assert not learner.learn(data[3])
+    learner = Learner.restore(travelled(learner.snapshot(50, 1, 0)))
+    assert not learner.learn(data[3])
+    assert learner.model.to_bytes() == model
+    assert learner.metrics()["duplicates"] == 2
+    assert learner.metrics()["examples"] == 50
+
+
+def test_the_memory_of_outcome_ids_is_bounded() -> None:
+    data = outcomes(RECENT_MAX + 10)
+    learner = taught(data, "constant")
+    assert learner.learn(data[0])
+    assert not learner.learn(data[-1])
+    state = json.loads(learner.snapshot(0, 1, 0).state)
+    assert len(state["recent"]) <= RECENT_MAX * 8 * 4 / 3 + 4
+
+
+@pytest.mark.parametrize("change", [{"model": "another"}, {"label": 2}, {"label": -1}])
+def test_what_is_no_example_of_this_model_is_refused_and_counted(change: dict[str, object]) -> None:
+    learner = Learner("open")
+    assert not learner.learn(msgspec.structs.replace(outcomes(1)[0], **change))
+    assert learner.version == 0
+    assert learner.metrics()["refused"] == 1
+
+
+def test_the_served_metrics_judge_the_score_of_the_decision() -> None:
+    metrics = taught(outcomes(2_000)).metrics()
+    assert metrics["auc"] == 0.5  # the logged score was the constant prior
+    assert metrics["learner_auc"] > 0.8
+    assert metrics["learner_log_loss"] < metrics["log_loss_constant"]
+
+
+@pytest.mark.parametrize(
+    "state", [b"", b"{}", b"\x80\x04K\x01.", b'{"kind":"pickle","model":"","version":1}', b'{"version":2}']
+)
+def test_a_state_of_another_make_is_refused(state: bytes) -> None:
+    snapshot = msgspec.structs.replace(taught(outcomes(5)).snapshot(5, 1, 0), state=state)
+    with pytest.raises(BadModel):
+        Learner.restore(snapshot)
+    with pytest.raises(BadModel):
+        read_scorer(snapshot)
+
+
+def test_a_rise_of_the_loss_is_counted_as_drift_and_a_steady_loss_is_not() -> None:
+    learner = taught(outcomes(4_000, base=-4.0))
+    assert learner.metrics()["drift_detections"] == 0
+    for outcome in outcomes(4_000, start=4_000, base=-4.0):
+        learner.learn(msgspec.structs.replace(outcome, label=1 - outcome.label))
+    assert learner.metrics()["drift_detections"] >= 1
+
+
+def test_a_restored_drift_detector_fires_at_the_same_example() -> None:
+    losses = [0.3] * 600 + [1.2] * 200
+    straight, stopped = LossDrift(), LossDrift()
+    fired = []
+    for at, loss in enumerate(losses):
+        if at == 620:
+            stopped = LossDrift(stopped.state)
+        fired.append((straight.update(loss), stopped.update(loss)))
+    assert all(a == b for a, b in fired)
+    assert any(a for a, _ in fired)

@@ -1,0 +1,220 @@
+"""One behavioural suite for every kind of model."""
+
+from __future__ import annotations
+
+import json
+import math
+import random
+
+import pytest
+
+from app.learning.contract import BadModel, Model
+from app.learning.kinds import KINDS, new_model, read_model
+from app.learning.model import Config, OpenModel
+
+Example = tuple[dict[str, float], int]
+
+
+def examples(count: int, seed: int = 7) -> list[Example]:
+    """P(open) rises with `a`, campaign `cart` is opened more; `noise` is on another scale and means nothing."""
+    rng = random.Random(seed)
+    result = []
+    for _ in range(count):
+        campaign = rng.choice(("cart", "news", "price"))
+        a = rng.gauss(2.0, 1.0)
+        x = {"a": a, "noise": rng.uniform(0, 5_000), f"c={campaign}": 1.0}
+        logit = -1.5 + (a - 2.0) + (1.5 if campaign == "cart" else 0.0)
+        result.append((x, int(rng.random() < 1 / (1 + math.exp(-logit)))))
+    return result
+
+
+def taught(kind: str, data: list[Example]) -> Model:
+    model = new_model(kind)
+    for x, y in data:
+        model.learn_one(x, y)
+    return model
+
+
+def mean_loss(model: Model, data: list[Example]) -> float:
+    total = 0.0
+    for x, y in data:
+        p = model.predict_proba_one(x)
+        total -= math.log(p if y else 1.0 - p)
+    return total / len(data)
+
+
+each_kind = pytest.mark.parametrize("kind", KINDS)
+
+
+@each_kind
+def test_an_untaught_model_gives_its_prior(kind: str) -> None:
+    assert new_model(kind).predict_proba_one({"a": 3.0, "c=any": 1.0}) == pytest.approx(0.15)
+
+
+@each_kind
+def test_asking_and_explaining_change_nothing(kind: str) -> None:
+    model = taught(kind, examples(200))
+    before = model.to_bytes()
+    for x, _ in examples(50, seed=8):
+        model.predict_proba_one(x)
+        model.explain_one(x)
+        model.freeze(1).open_probability(x)
+    assert model.to_bytes() == before
+
+
+@each_kind
+def test_bytes_are_json_of_plain_numbers(kind: str) -> None:
+    state = json.loads(taught(kind, examples(100)).to_bytes())
+    assert state["kind"] == kind
+
+
+@each_kind
+def test_a_model_read_back_goes_on_bit_for_bit(kind: str) -> None:
+    first, second = examples(500), examples(500, seed=9)
+    stopped = read_model(kind, taught(kind, first).to_bytes())
+    for x, y in second:
+        stopped.learn_one(x, y)
+    assert stopped.to_bytes() == taught(kind, first + second).to_bytes()
+
+
+@each_kind
+def test_a_frozen_model_gives_the_same_probability(kind: str) -> None:
+    model = taught(kind, examples(1_000))
+    frozen = model.freeze(17)
+    assert frozen.version == 17
+    odd = [{}, {"a": -1e9}, {"a": math.nan}, {"a": math.inf, "c=cart": 1.0}, {"c=cart": 99.0}, {"unknown": 4.0}]
+    for x in [x for x, _ in examples(200, seed=10)] + odd:
+        assert frozen.open_probability(x) == pytest.approx(model.predict_proba_one(x), rel=1e-9)
+
+
+@each_kind
+def test_a_frozen_model_does_not_follow_the_learner(kind: str) -> None:
+    model = taught(kind, examples(100))
+    frozen = model.freeze(1)
+    x = examples(1)[0][0]
+    before = frozen.open_probability(x)
+    for _ in range(100):
+        model.learn_one(x, 1)
+    assert frozen.open_probability(x) == before
+    assert model.predict_proba_one(x) > before
+
+
+@each_kind
+def test_contributions_add_up_to_the_prediction(kind: str) -> None:
+    model = taught(kind, examples(500))
+    for x, _ in examples(20, seed=11):
+        logit = sum(model.explain_one(x).values())
+        assert 1 / (1 + math.exp(-logit)) == pytest.approx(model.predict_proba_one(x), rel=1e-9)
+
+
+@each_kind
+def test_absurd_values_leave_finite_probabilities(kind: str) -> None:
+    model = taught(kind, examples(100))
+    absurd = [math.nan, math.inf, -math.inf, 1e308, -1e308, 1e12, 5e-324]
+    for value in absurd:
+        for y in (0, 1):
+            model.learn_one({"a": value, "c=cart": value, "new": value}, y)
+    model = read_model(kind, model.to_bytes())
+    for value in [*absurd, 2.0]:
+        assert 0.0 < model.predict_proba_one({"a": value, "c=cart": value, "new": value}) < 1.0
+
+
+@each_kind
+@pytest.mark.parametrize("weight", [0.0, -1.0, math.nan])
+def test_an_example_without_weight_teaches_nothing(kind: str, weight: float) -> None:
+    model = taught(kind, examples(10))
+    before = model.to_bytes()
+    model.learn_one({"a": 1.0}, 1, weight)
+    assert model.to_bytes() == before
+
+
+@each_kind
+def test_no_example_counts_for_more_than_the_largest_weight(kind: str) -> None:
+    heavy, capped = new_model(kind), new_model(kind)
+    heavy.learn_one({"c=cart": 1.0}, 1, 1e9)
+    capped.learn_one({"c=cart": 1.0}, 1, 5.0)
+    assert heavy.to_bytes() == capped.to_bytes()
+
+
+@each_kind
+@pytest.mark.parametrize(
+    "raw", [b"", b"{", b"[]", b"null", b'{"kind":"other"}', b"\x80\x04K\x01.", b'{"kind":"open-lr","version":99}']
+)
+def test_foreign_bytes_are_refused(kind: str, raw: bytes) -> None:
+    with pytest.raises(BadModel):
+        read_model(kind, raw)
+
+
+def test_an_unknown_kind_is_refused() -> None:
+    with pytest.raises(BadModel, match="constant"):
+        new_model("pickle")
+
+
+def test_learning_beats_the_base_rate() -> None:
+    train, test = examples(4_000), examples(2_000, seed=12)
+    assert mean_loss(taught("open-lr", train), test) < mean_loss(taught("constant", train), test) - 0.05
+
+
+def test_an_indicator_is_learned_although_it_is_always_1_when_present() -> None:
+    model = taught("open-lr", examples(3_000))
+    cart, news = ({"a": 2.0, "noise": 2_500.0, f"c={name}": 1.0} for name in ("cart", "news"))
+    assert model.predict_proba_one(cart) > model.predict_proba_one(news) + 0.15
+
+
+def test_a_new_campaign_starts_from_what_all_users_do() -> None:
+    model = taught("open-lr", examples(3_000))
+    known = [model.predict_proba_one({"a": 2.0, f"c={name}": 1.0}) for name in ("cart", "news", "price")]
+    assert min(known) < model.predict_proba_one({"a": 2.0, "c=never seen": 1.0}) < max(known)
+
+
+def test_a_feature_that_emerges_does_not_upset_the_others() -> None:
+    model = taught("open-lr", examples(2_000))
+    x = {"a": 2.0, "c=cart": 1.0}
+    before = model.predict_proba_one(x)
+    assert model.predict_proba_one(x | {"emerged": 1e6}) == before
+    model.learn_one(x | {"emerged": 1e6}, 1)
+    assert model.predict_proba_one(x) == pytest.approx(before, abs=0.02)
+
+
+def test_a_missing_number_counts_as_its_mean() -> None:
+    model = taught("open-lr", examples(2_000))
+    low, missing, high = (model.predict_proba_one(x) for x in ({"a": 0.0}, {}, {"a": 4.0}))
+    assert low < missing < high
+
+
+def test_a_flood_of_names_neither_grows_the_state_nor_displaces_what_is_known() -> None:
+    model = OpenModel(Config(features_max=200))
+    for x, y in examples(2_000):
+        model.learn_one(x, y)
+    before = model.predict_proba_one({"a": 3.0, "c=cart": 1.0})
+    for number in range(2_000):
+        model.learn_one({f"c=flood{number}": 1.0, f"n{number}": float(number)}, number % 2)
+    state = json.loads(model.to_bytes())
+    assert len(state["weights"]) <= 200
+    assert len(state["scaler"]) <= 200
+    assert {"a", "c=cart", "bias"} <= set(state["weights"])
+    contribution = model.explain_one({"a": 3.0, "c=cart": 1.0})
+    assert contribution["a"] > 0.5
+    assert before > 0.5
+
+
+def test_eviction_is_the_same_in_a_model_that_was_read_back() -> None:
+    def flood(model: Model, start: int) -> None:
+        for number in range(start, start + 150):
+            model.learn_one({f"c=flood{number}": 1.0}, number % 2)
+
+    straight = OpenModel(Config(features_max=100))
+    flood(straight, 0)
+    stopped = OpenModel.from_bytes(straight.to_bytes())
+    flood(straight, 150)
+    flood(stopped, 150)
+    assert stopped.to_bytes() == straight.to_bytes()
+
+
+def test_calibration_follows_a_shift_of_the_base_rate() -> None:
+    rng = random.Random(3)
+    model = taught("open-lr", examples(2_000))
+    for x, _ in examples(6_000, seed=13):
+        model.learn_one(x, int(rng.random() < 0.6))
+    scores = [model.predict_proba_one(x) for x, _ in examples(1_000, seed=14)]
+    assert sum(scores) / len(scores) == pytest.approx(0.6, abs=0.06)

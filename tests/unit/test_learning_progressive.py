@@ -1,0 +1,100 @@
+"""Progressive metrics against brute force."""
+
+from __future__ import annotations
+
+import math
+import random
+
+import msgspec
+import pytest
+
+from app.learning.progressive import BINS, Progressive, Track, histogram_auc, score_bin
+
+
+def brute_auc(scores: list[tuple[float, int]]) -> float:
+    won = pairs = 0.0
+    for p, y in scores:
+        for q, z in scores:
+            if y and not z:
+                pairs += 1
+                won += 1.0 if p > q else 0.5 if p == q else 0.0
+    return won / pairs
+
+
+def stream(count: int) -> list[tuple[float, float, int]]:
+    rng = random.Random(5)
+    result = []
+    for _ in range(count):
+        truth = rng.betavariate(1, 5)
+        blurred = min(max(truth + rng.gauss(0, 0.05), 0.001), 0.999)
+        result.append((blurred, truth, int(rng.random() < truth)))
+    return result
+
+
+def test_metrics_equal_brute_force() -> None:
+    data = stream(800)
+    metrics = Progressive()
+    for served, own, y in data:
+        metrics.add(served, own, y)
+    got = metrics.to_dict()
+    for prefix, at in (("", 0), ("learner_", 1)):
+        pairs = [(row[at], row[2]) for row in data]
+        loss = -sum(math.log(p if y else 1 - p) for p, y in pairs) / len(pairs)
+        assert got[f"{prefix}log_loss"] == pytest.approx(loss, rel=1e-9)
+        assert got[f"{prefix}brier"] == pytest.approx(sum((p - y) ** 2 for p, y in pairs) / len(pairs))
+        assert got[f"{prefix}calibration_ratio"] == pytest.approx(sum(p for p, _ in pairs) / sum(y for _, y in pairs))
+        assert got[f"{prefix}auc"] == pytest.approx(brute_auc(pairs), abs=2e-3)
+    assert got["examples"] == 800
+    assert got["positives"] == sum(y for _, _, y in data)
+
+
+def test_the_constant_predictor_knows_only_labels_before_its_own() -> None:
+    labels = [0, 1, 1, 0, 0, 0, 1]
+    metrics = Progressive()
+    loss = 0.0
+    for at, y in enumerate(labels):
+        rate = (sum(labels[:at]) + 0.5) / (at + 1)
+        loss -= math.log(rate if y else 1 - rate)
+        metrics.add(0.5, 0.5, y)
+    assert metrics.to_dict()["log_loss_constant"] == pytest.approx(loss / len(labels))
+
+
+def test_auc_of_labels_of_one_kind_is_undefined_and_left_out() -> None:
+    track = Track()
+    track.add(0.4, 1)
+    assert "auc" not in track.to_dict()
+    assert math.isnan(histogram_auc(track.bins_1, track.bins_0))
+
+
+def test_nothing_seen_gives_no_metric_but_the_count() -> None:
+    assert Progressive().to_dict() == {"examples": 0.0, "positives": 0.0}
+
+
+@pytest.mark.parametrize("p", [0.0, 1.0, 1e-300, 1 - 1e-16])
+def test_a_certain_and_wrong_score_costs_a_finite_loss(p: float) -> None:
+    metrics = Progressive()
+    metrics.add(p, p, 0)
+    metrics.add(p, p, 1)
+    assert all(math.isfinite(value) for value in metrics.to_dict().values())
+
+
+@pytest.mark.parametrize("score", [math.nan, -3.0, math.inf])
+def test_a_served_score_that_is_no_probability_counts_as_not_knowing(score: float) -> None:
+    metrics = Progressive()
+    metrics.add(score, 0.2, 1)
+    assert metrics.to_dict()["log_loss"] == pytest.approx(math.log(2))
+
+
+def test_bins_rise_with_the_score_and_tell_rare_scores_apart() -> None:
+    grid = [0.0, 0.001, 0.002, 0.01, 0.02, 0.1, 0.3, 0.5, 0.9, 0.99, 0.999, 1.0]
+    bins = [score_bin(p) for p in grid]
+    assert bins == sorted(set(bins))
+    assert bins[0] == 0
+    assert bins[-1] == BINS - 1
+
+
+def test_metrics_read_back_are_the_same() -> None:
+    metrics = Progressive()
+    for served, own, y in stream(100):
+        metrics.add(served, own, y)
+    assert msgspec.json.decode(msgspec.json.encode(metrics), type=Progressive) == metrics
