@@ -1,0 +1,295 @@
+"""Delivery: a batch of decisions becomes sends, a record of them, and receipts.
+
+The order is what makes it safe to be killed at any point: an id is reserved in the ledger before the provider is
+asked, its final state is recorded before its receipt is produced, and the batch is completed after the receipts are
+acknowledged. What a replay does then follows from the ledger alone (`tables.ledger.next_step`).
+
+The shell only moves bytes: what may be sent and what an answer means is decided in `app.sender.rules`. A cancelled
+`deliver` leaves reservations behind, exactly as a killed process does.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final, Protocol
+
+from app.clock import Clock
+from app.sender.backoff import Backoff
+from app.sender.claims import Claims
+from app.sender.jobs import Job, message_of, read_jobs, trace_headers
+from app.sender.lane import Lane
+from app.sender.providers.base import BadProvider, Provider
+from app.sender.receipts import receipt
+from app.sender.recorder import NoRecorder, Recorder
+from app.sender.rules import UNKNOWN, Conclusion, TryAgain, Verdict, conclude, give_up, judge
+from schemas.dead_letters import dead_letter_headers
+from schemas.decisions import Headers
+from schemas.events import encode_event
+from schemas.topics import DEAD_LETTERS, EVENTS
+from tables.ledger import RETENTION_MS, LedgerEntry, State, Step, decode_entry, encode_entry, next_step, settle
+
+NO_PROVIDER: Final = "none"
+
+Produce = Callable[[str, int | None, bytes | None, bytes | None, Headers], Awaitable[object]]
+"""Topic, partition (None: by key), key, value, headers; returns when the broker has acknowledged it."""
+Suppressed = Callable[[str, str], bool | None]
+"""User and category to whether they have opted out; None when that cannot be told."""
+
+
+class Batch(Protocol):
+    """What is used of `app.stream.batch.RecordBatch`."""
+
+    topic: str
+    partition: int
+    records: Sequence[Any]
+
+    def complete(self) -> None:
+        """Everything that follows from this batch is durable."""
+        ...
+
+
+class Table(Protocol):
+    """What is used of the ledger's row table."""
+
+    def get_many(self, partition: int, keys: Sequence[bytes]) -> list[bytes | None]:
+        """Values in the order of `keys`."""
+        ...
+
+    async def write(self, partition: int, rows: list[tuple[bytes, bytes | None]]) -> None:
+        """All or nothing; returns when it is durable."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class DeliverySettings:
+    """Bounds and waits, in wall-clock time.
+
+    Parameters
+    ----------
+    concurrency
+        Messages on the way to one provider at a time.
+    hold_poll_s
+        How often held-back decisions are looked at again.
+    settle_s
+        How long a finished send may wait for its neighbours before its final state is recorded: what a kill would
+        turn into `unknown`.
+    """
+
+    concurrency: int = 64
+    attempt_timeout_s: float = 30.0
+    backoff: Backoff = field(default_factory=Backoff)
+    hold_poll_s: float = 1.0
+    settle_s: float = 0.5
+    retention_ms: int = RETENTION_MS
+
+
+class Deliverer:
+    """Delivers batches; calls may overlap, also for one partition.
+
+    Parameters
+    ----------
+    providers
+        By name; `default` names the one for decisions whose token names none of them.
+    suppressed
+        Asked immediately before every attempt.
+
+    Raises
+    ------
+    BadProvider
+        If `default` is not among `providers`.
+    """
+
+    def __init__(
+        self,
+        *,
+        table: Table,
+        produce: Produce,
+        providers: Mapping[str, Provider],
+        default: str,
+        clock: Clock,
+        suppressed: Suppressed,
+        settings: DeliverySettings,
+        recorder: Recorder | None = None,
+        wall_s: Callable[[], float] = time.time,
+        sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
+    ) -> None:
+        if default not in providers:
+            raise BadProvider(f"default provider {default!r}: expected one of {', '.join(sorted(providers))}")
+        self._table = table
+        self._produce = produce
+        self._default = default
+        self._clock = clock
+        self._suppressed = suppressed
+        self._settings = settings
+        self._recorder: Recorder = recorder or NoRecorder()
+        self._wall_s = wall_s
+        self._sleep = sleep
+        self._claims = Claims()
+        self._lanes = {
+            name: Lane(
+                name,
+                provider,
+                concurrency=settings.concurrency,
+                timeout_s=settings.attempt_timeout_s,
+                pause_ms_max=settings.backoff.retry_after_ms_max,
+                recorder=self._recorder,
+                sleep=sleep,
+            )
+            for name, provider in providers.items()
+        }
+
+    async def deliver(self, batch: Batch) -> None:
+        """Everything that the batch asks for, then `batch.complete()`.
+
+        Raises
+        ------
+        Exception
+            Whatever `table` or `produce` raise: the batch is not completed, and a replay of it is safe.
+        """
+        jobs, refused = read_jobs(batch.topic, batch.partition, batch.records, self._clock.now_ms())
+        async with self._claims.hold([job.key for job in jobs]):
+            await self._resolve(batch.partition, jobs)
+        for record, letter in refused:
+            await self._produce(DEAD_LETTERS, None, record.key, record.value, dead_letter_headers(letter))
+            self._recorder.dead_lettered(letter.reason)
+        batch.complete()
+
+    async def close(self) -> None:
+        """Close the providers."""
+        for lane in self._lanes.values():
+            await lane.close()
+
+    async def _resolve(self, partition: int, jobs: Sequence[Job]) -> None:
+        todo, settled = await self._look_up(partition, jobs)
+        while todo or settled:
+            ready: list[Job] = []
+            held: list[Job] = []
+            for job in todo:
+                verdict = self._judge(job)
+                if verdict is Verdict.SEND:
+                    ready.append(self._reserve(job))
+                elif verdict is Verdict.HOLD:
+                    held.append(job)
+                else:
+                    settled.append(self._finish(job, give_up(job, verdict.value)))
+            await self._record(partition, settled, also=ready)
+            await self._send_all(partition, ready)
+            if held:
+                self._recorder.held(len(held))
+                await self._sleep(self._settings.hold_poll_s)
+            todo, settled = held, []
+
+    async def _look_up(self, partition: int, jobs: Sequence[Job]) -> tuple[list[Job], list[Job]]:
+        """Jobs to send and jobs whose end is clear already; receipts of those that had ended are produced again."""
+        todo: list[Job] = []
+        settled: list[Job] = []
+        repeat: list[Job] = []
+        skipped = 0
+        for job, raw in zip(jobs, self._table.get_many(partition, [job.key for job in jobs]), strict=True):
+            job.entry = decode_entry(raw) if raw else None
+            step = next_step(job.entry, transactional=job.decision.transactional, offset=job.offset)
+            job.maybe_sent = step in (Step.RESEND, Step.GIVE_UP)
+            if step is Step.GIVE_UP:
+                settled.append(self._finish(job, give_up(job, UNKNOWN)))
+            elif step is Step.REPEAT:
+                repeat.append(job)
+            elif step is Step.SKIP:
+                skipped += 1
+            elif self._outlived(job):
+                settled.append(self._finish(job, give_up(job, Verdict.EXPIRED.value)))
+            else:
+                todo.append(job)
+        if repeat or skipped:
+            self._recorder.repeated(len(repeat) + skipped)
+        await self._produce_receipts(partition, repeat)
+        return todo, settled
+
+    def _outlived(self, job: Job) -> bool:
+        """Whether the ledger may have forgotten it: then only a message that may be repeated is sent."""
+        return not job.decision.transactional and self._wall_ms() - job.written_ms > self._settings.retention_ms
+
+    async def _send_all(self, partition: int, jobs: Sequence[Job]) -> None:
+        tasks = {asyncio.create_task(self._send(job)) for job in jobs}
+        try:
+            while tasks:
+                done, tasks = await asyncio.wait(tasks, timeout=self._settings.settle_s)
+                await self._record(partition, [task.result() for task in done])
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _send(self, job: Job) -> Job:
+        """Attempts until there is a final state."""
+        lane = self._lanes[self._route(job)]
+        while True:
+            async with lane.turn():
+                verdict = self._judge(job)  # here, not before the wait for a turn: an opt-out may have come since
+                if verdict is Verdict.SEND:
+                    job.attempts += 1
+                    outcome = await lane.send(message_of(job))
+            if verdict is Verdict.HOLD:
+                await self._sleep(self._settings.hold_poll_s)
+                continue
+            if verdict is not Verdict.SEND:
+                return self._finish(job, give_up(job, verdict.value))
+            following = conclude(job, outcome, self._settings.backoff)
+            if isinstance(following, TryAgain):
+                self._recorder.retried(lane.name)
+                await self._sleep(following.delay_ms / 1_000)
+            else:
+                return self._finish(job, following, provider=lane.name)
+
+    def _judge(self, job: Job) -> Verdict:
+        decision = job.decision
+        suppressed = self._suppressed(decision.user, decision.category)
+        return judge(decision, now_ms=self._clock.now_ms(), suppressed=suppressed)
+
+    def _route(self, job: Job) -> str:
+        """The token comes from the user's device: it may choose among our providers, and nothing else."""
+        name = job.decision.token.get("provider")
+        return name if isinstance(name, str) and name in self._lanes else self._default
+
+    def _reserve(self, job: Job) -> Job:
+        job.entry = LedgerEntry(State.RESERVED, job.offset, self._wall_ms())
+        return job
+
+    def _finish(self, job: Job, end: Conclusion, *, provider: str = "") -> Job:
+        final = LedgerEntry(
+            state=end.state,
+            offset=job.offset,
+            at_ms=self._wall_ms(),
+            event_ms=self._clock.now_ms(),
+            provider=provider,
+            reason=end.reason,
+            provider_id=end.provider_id,
+            attempts=job.attempts,
+        )
+        job.entry = settle(job.entry, final)
+        early = end.reason in (Verdict.EXPIRED.value, Verdict.OPTED_OUT.value)
+        self._recorder.settled(provider or NO_PROVIDER, end.reason if early else end.state.name.lower())
+        return job
+
+    async def _record(self, partition: int, settled: Sequence[Job], also: Sequence[Job] = ()) -> None:
+        """Write the entries of all, then produce the receipts of those that are settled."""
+        rows: list[tuple[bytes, bytes | None]] = [
+            (job.key, encode_entry(job.entry)) for job in (*settled, *also) if job.entry is not None
+        ]
+        if rows:
+            await self._table.write(partition, rows)
+        await self._produce_receipts(partition, settled)
+
+    async def _produce_receipts(self, partition: int, jobs: Sequence[Job]) -> None:
+        """To the user's partition of `events`, which has the number of the decision's."""
+        await asyncio.gather(*(self._produce_receipt(partition, job) for job in jobs))
+
+    async def _produce_receipt(self, partition: int, job: Job) -> None:
+        assert job.entry is not None, "a receipt tells what the ledger holds"
+        event = receipt(job.decision, job.entry)
+        await self._produce(EVENTS, partition, job.decision.user.encode(), encode_event(event), trace_headers(job))
+
+    def _wall_ms(self) -> int:
+        return int(self._wall_s() * 1_000)
