@@ -1,0 +1,150 @@
+"""Every metric that nudge exposes, declared once. Base units; labels with few values, never an id."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from typing import Final
+
+from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histogram
+
+from app.core.effects import Effects
+from app.core.plan import Plan
+
+LATENCY_BUCKETS_S: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
+
+
+class Metrics:
+    """The worker's and the sender's metrics, on one registry."""
+
+    def __init__(self, registry: CollectorRegistry = REGISTRY) -> None:
+        self.registry = registry
+        self.events = Counter(
+            "nudge_events", "Records of the events topic, by what became of them.", ["outcome"], registry=registry
+        )
+        self.dead_letters = Counter(
+            "nudge_dead_letter_records", "Records sent to the dead-letter topic.", ["reason"], registry=registry
+        )
+        self.decisions = Counter(
+            "nudge_decisions", "Decisions, to send or to suppress and why.", ["decision", "reason"], registry=registry
+        )
+        self.membership_changes = Counter(
+            "nudge_membership_changes", "Users entering and leaving segments.", ["change"], registry=registry
+        )
+        self.segment_members = Gauge(
+            "nudge_segment_members", "Users in a segment, of this worker's partitions.", ["segment"], registry=registry
+        )
+        self.outcomes = Counter("nudge_outcomes", "Matured training examples.", ["label"], registry=registry)
+        self.timers_dropped = Counter(
+            "nudge_timers_dropped", "Timers dropped because a row had too many.", registry=registry
+        )
+        self.event_to_decision = Histogram(
+            "nudge_event_to_decision_seconds",
+            "From the triggering event's record timestamp to the acknowledged decision.",
+            buckets=LATENCY_BUCKETS_S,
+            registry=registry,
+        )
+        self.batch_records = Histogram(
+            "nudge_batch_records", "Records processed at a time.", buckets=(1, 8, 64, 256, 512), registry=registry
+        )
+        self.batch_seconds = Histogram(
+            "nudge_batch_processing_seconds",
+            "Time to process a chunk, before its effects are durable.",
+            buckets=LATENCY_BUCKETS_S,
+            registry=registry,
+        )
+        self.consumer_lag = Gauge(
+            "nudge_consumer_lag_records", "Records not processed yet.", ["topic", "partition"], registry=registry
+        )
+        self.rebalances = Counter("nudge_rebalances", "Assignments of partitions.", registry=registry)
+        self.restore_remaining = Gauge(
+            "nudge_restore_remaining_records", "Changelog records still to restore.", ["table"], registry=registry
+        )
+        self.state_rows = Gauge(
+            "nudge_state_rows", "Rows in this worker's partitions.", ["table"], registry=registry
+        )
+        self.timer_entries = Gauge("nudge_timer_index_entries", "Entries of the timer index.", registry=registry)
+        self.model_auc = Gauge(
+            "nudge_model_auc", "Progressive area under the ROC curve.", ["model"], registry=registry
+        )
+        self.model_log_loss = Gauge("nudge_model_log_loss", "Progressive log loss.", ["model"], registry=registry)
+        self.model_log_loss_constant = Gauge(
+            "nudge_model_log_loss_constant", "Log loss of predicting the base rate.", ["model"], registry=registry
+        )
+        self.model_calibration = Gauge(
+            "nudge_model_calibration_ratio", "Predicted opens over opens.", ["model"], registry=registry
+        )
+        self.model_examples = Gauge("nudge_model_examples", "Examples learned.", ["model"], registry=registry)
+        self.model_version = Gauge(
+            "nudge_model_version", "Version of the snapshot that is served.", ["model"], registry=registry
+        )
+        self.drift = Counter("nudge_drift_detected", "Drift alarms.", ["model", "detector"], registry=registry)
+        self.snapshots_rejected = Counter(
+            "nudge_model_snapshots_rejected", "Snapshots with a wrong signature or content.", registry=registry
+        )
+        self.sends = Counter("nudge_sends", "Deliveries, by what became of them.", ["provider", "outcome"], registry=registry)
+        self.send_retries = Counter("nudge_send_retries", "Attempts after the first.", ["provider"], registry=registry)
+        self.send_seconds = Histogram(
+            "nudge_send_seconds", "Time of one attempt.", ["provider"], buckets=LATENCY_BUCKETS_S, registry=registry
+        )
+        self.build_info = Gauge("nudge_build_info", "Always 1.", ["version", "policy_version"], registry=registry)
+
+
+_OUTCOMES: Final = {"1": "opened", "0": "ignored"}
+
+
+class WorkerObserver:
+    """Turns what the engine reports into metrics."""
+
+    def __init__(self, metrics: Metrics, plan: Plan) -> None:
+        self._metrics = metrics
+        self._plan = plan
+        self._members: dict[int, dict[str, int]] = {}
+
+    def effects(self, effects: Effects, partition: int) -> None:
+        """Count what a chunk did."""
+        metrics = self._metrics
+        for (name, *labels), number in effects.counts.items():
+            if name == "events":
+                metrics.events.labels(*labels).inc(number)
+            elif name == "decisions":
+                metrics.decisions.labels(*labels).inc(number)
+            elif name == "dead_letters":
+                metrics.dead_letters.labels(*labels).inc(number)
+            elif name == "outcomes":
+                metrics.outcomes.labels(_OUTCOMES.get(labels[0], labels[0])).inc(number)
+            elif name == "membership":
+                metrics.membership_changes.labels(*labels).inc(number)
+            elif name == "dropped_timers":
+                metrics.timers_dropped.inc(number)
+        if effects.members:
+            members = self._members.setdefault(partition, {})
+            for segment, change in effects.members.items():
+                members[segment] = members.get(segment, 0) + change
+            self._show(effects.members)
+
+    def batch(self, records: int, seconds: float) -> None:
+        """A chunk was processed."""
+        self._metrics.batch_records.observe(records)
+        self._metrics.batch_seconds.observe(seconds)
+
+    def durable(self, effects: Effects) -> None:
+        """The decisions of a chunk are acknowledged."""
+        if effects.latencies_ms:
+            now_ms = time.time_ns() / 1e6
+            for at_ms in effects.latencies_ms:
+                self._metrics.event_to_decision.observe(max(0.0, now_ms - at_ms) / 1000.0)
+
+    def members(self, partition: int, counts: Mapping[int, int] | None) -> None:
+        """A partition was restored with these members, or given up."""
+        if counts is None:
+            self._members.pop(partition, None)
+        else:
+            by_id = self._plan.segment_by_id
+            self._members[partition] = {by_id[i].name: n for i, n in counts.items() if i in by_id}
+        self._show({segment.name: 0 for segment in self._plan.segments})
+
+    def _show(self, segments: Mapping[str, int]) -> None:
+        for segment in segments:
+            total = sum(members.get(segment, 0) for members in self._members.values())
+            self._metrics.segment_members.labels(segment).set(total)

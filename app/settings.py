@@ -1,0 +1,163 @@
+"""Settings: 12-factor, read once at start from `NUDGE_*` variables, checked before anything connects.
+
+An error names the variable, the value and the mend; secrets are never printed.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import ssl
+from pathlib import Path
+from typing import Any, Literal, Self
+
+from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from app.clock import Clock, clock_from_spec
+
+DEV_SECRET = "nudge-development-secret"  # noqa: S105 - refused outside the dev profile
+
+
+class ConfigurationError(Exception):
+    """The configuration cannot be used; the message says which variable and how to mend it."""
+
+
+class Settings(BaseSettings):
+    """Everything that may differ between two installations."""
+
+    model_config = SettingsConfigDict(env_prefix="NUDGE_", extra="ignore", frozen=True)
+
+    broker: str = Field("127.0.0.1:9092", description="Kafka bootstrap servers, HOST:PORT[,HOST:PORT…]")
+    profile: Literal["prod", "dev"] = Field("prod", description="dev: fast rebalances, unsigned defaults allowed")
+    app_id: str = Field("nudge", pattern=r"^[A-Za-z0-9._-]+$", description="consumer group of the workers")
+    sender_id: str = Field("nudge-sender", pattern=r"^[A-Za-z0-9._-]+$", description="consumer group of the senders")
+    partitions: int = Field(8, ge=1, le=1024, description="partitions of `events` and the topics bound to it")
+    replication: int = Field(1, ge=1, le=7, description="replication factor for `nudge topics create`")
+    data_dir: Path = Field(Path("data"), description="where the row stores live; one directory a process")
+    policy: Path = Field(Path("policies/shop.yaml"), description="the policy file")
+    clock: str = Field("system", description="system, or scaled:EVENT_MS:WALL_MS:RATE for a replay")
+    http_host: str = Field("127.0.0.1", description="address of /metrics, /livez and /readyz")
+    http_port: int = Field(6066, ge=0, le=65535, description="port of the same; 0 takes a free one")
+    instance_id: str = Field("", description="static group membership: the same id after a restart, no rebalance")
+    idempotent: bool = Field(True, description="idempotent producer; false only for the embedded broker")
+    cache_rows: int = Field(50_000, ge=100, description="decoded rows kept in memory")
+    rocksdb_cache_mb: int = Field(32, ge=4, description="RocksDB block cache of the process")
+    rocksdb_memtable_mb: int = Field(8, ge=1, description="RocksDB write buffer of one partition")
+    snapshot_interval_s: float = Field(2.0, gt=0, description="how often the learner publishes its models")
+    secret: SecretStr = Field(SecretStr(DEV_SECRET), description="signs model snapshots (HMAC-SHA-256)")
+    log_format: Literal["console", "json"] = Field("json", description="log lines for people or for machines")
+    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="least level that is logged")
+
+    security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = "PLAINTEXT"
+    sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = "SCRAM-SHA-512"
+    sasl_username: str = ""
+    sasl_password: SecretStr = SecretStr("")
+    ssl_cafile: Path | None = Field(None, description="CA bundle; without it the system's")
+    ssl_certfile: Path | None = None
+    ssl_keyfile: Path | None = None
+
+    sender_provider: Literal["console", "webhook"] = Field("console", description="where decisions are delivered")
+    sender_output: Path | None = Field(None, description="console provider: a file instead of standard output")
+    sender_concurrency: int = Field(64, ge=1, le=4096, description="deliveries under way at a time")
+    webhook_url: str = ""
+    webhook_secret: SecretStr = SecretStr("")
+    webhook_private: bool = Field(False, description="allow private and link-local webhook addresses")
+
+    @field_validator("broker")
+    @classmethod
+    def _host_and_port(cls, value: str) -> str:
+        for server in value.split(","):
+            host, colon, port = server.strip().rpartition(":")
+            if not (colon and host and port.isdigit() and 0 < int(port) < 65536):
+                raise ValueError(f"{server!r} is not HOST:PORT")
+        return value
+
+    @field_validator("clock")
+    @classmethod
+    def _readable_clock(cls, value: str) -> str:
+        clock_from_spec(value)
+        return value
+
+    @model_validator(mode="after")
+    def _safe(self) -> Self:
+        if self.profile == "prod" and self.secret.get_secret_value() == DEV_SECRET:
+            raise ValueError(
+                "secret: NUDGE_SECRET is not set. It signs model snapshots: set it to 32 or more random characters, "
+                "the same for all workers, or NUDGE_PROFILE=dev on your own machine"
+            )
+        if self.profile == "prod" and self.security_protocol == "SASL_PLAINTEXT":
+            raise ValueError("security_protocol: SASL_PLAINTEXT sends the password in clear; use SASL_SSL")
+        if self.security_protocol.startswith("SASL") and not self.sasl_username:
+            raise ValueError("sasl_username: NUDGE_SASL_USERNAME is required with a SASL protocol")
+        if self.sender_provider == "webhook" and not self.webhook_url:
+            raise ValueError("webhook_url: NUDGE_WEBHOOK_URL is required with NUDGE_SENDER_PROVIDER=webhook")
+        ipaddress.ip_address(self.http_host)
+        return self
+
+    def make_clock(self) -> Clock:
+        """The clock that `clock` names."""
+        return clock_from_spec(self.clock)
+
+    def secret_bytes(self) -> bytes:
+        """The key that signs snapshots."""
+        return self.secret.get_secret_value().encode()
+
+    def ssl_context(self) -> ssl.SSLContext | None:
+        """The TLS context for Kafka, None for a plaintext protocol."""
+        if not self.security_protocol.endswith("SSL"):
+            return None
+        context = ssl.create_default_context(cafile=str(self.ssl_cafile) if self.ssl_cafile else None)
+        if self.ssl_certfile:
+            context.load_cert_chain(str(self.ssl_certfile), str(self.ssl_keyfile) if self.ssl_keyfile else None)
+        return context
+
+    def client_settings(self) -> dict[str, Any]:
+        """Connection settings for aiokafka's clients."""
+        settings: dict[str, Any] = {
+            "bootstrap_servers": self.broker,
+            "security_protocol": self.security_protocol,
+            "ssl_context": self.ssl_context(),
+        }
+        if self.security_protocol.startswith("SASL"):
+            settings |= {
+                "sasl_mechanism": self.sasl_mechanism,
+                "sasl_plain_username": self.sasl_username,
+                "sasl_plain_password": self.sasl_password.get_secret_value(),
+            }
+        return settings
+
+    def shown(self) -> dict[str, str]:
+        """Every setting as `NUDGE_NAME: value`, secrets redacted."""
+        return {
+            f"NUDGE_{name.upper()}": "********"
+            if isinstance(value, SecretStr) and value.get_secret_value()
+            else str(value if not isinstance(value, SecretStr) else "")
+            for name, value in ((name, getattr(self, name)) for name in type(self).model_fields)
+        }
+
+
+def load_settings(**overrides: Any) -> Settings:
+    """Read the environment.
+
+    Raises
+    ------
+    ConfigurationError
+        One line for each problem: variable, value, mend.
+    """
+    try:
+        return Settings(**overrides)
+    except ValidationError as exc:
+        lines = []
+        for error in exc.errors():
+            name = str(error["loc"][0]) if error["loc"] else ""
+            message = error["msg"].removeprefix("Value error, ")
+            if not name:
+                name, _, message = message.partition(": ")
+            variable = f"NUDGE_{name.upper()}"
+            field = Settings.model_fields.get(name)
+            value = "" if field is None or field.annotation is SecretStr else f"={error.get('input')!r}"
+            if isinstance(error.get("input"), dict):
+                value = ""
+            hint = f" ({field.description})" if field is not None and field.description else ""
+            lines.append(f"{variable}{value}: {message}{hint}")
+        raise ConfigurationError("\n".join(lines)) from None

@@ -1,0 +1,122 @@
+"""The Faust app with our data plane in it."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, NoReturn, Protocol
+
+import faust
+import structlog
+from faust.types import TP
+
+from app.stream.producer import DurableProducer
+from app.stream.recovery import RowTableManager
+from app.stream.table import RowTable
+from app.stream.transport import BatchedConsumer, BatchedTransport, BatchSchema
+
+log = structlog.get_logger(__name__)
+
+EXIT_FATAL = 70
+
+
+class TableClient(Protocol):
+    """Who works with a table's partitions: told what a restore found."""
+
+    def begin_scan(self, partition: int) -> None:
+        """All rows of the partition follow by `visit`; what was known of it is void."""
+
+    def visit(self, partition: int, key: bytes, value: bytes) -> None:
+        """One row."""
+
+    def assigned(self, partitions: set[int]) -> None:
+        """Exactly these partitions are ours and restored."""
+
+    async def before_resume(self, offsets: Mapping[int, int]) -> None:
+        """Events will be delivered from these offsets, by partition, when this returns."""
+
+
+class StreamApp(faust.App):
+    """Batches in, durable effects out.
+
+    Parameters
+    ----------
+    client_settings
+        Connection settings for aiokafka clients: bootstrap servers, security.
+    idempotent
+        Whether the broker knows the idempotent producer (Apache Kafka does, the embedded broker does not).
+    """
+
+    def __init__(
+        self, *args: Any, client_settings: Mapping[str, Any], idempotent: bool = True, linger_ms: int = 2, **kwargs: Any
+    ) -> None:
+        self.client_settings = dict(client_settings)
+        self.durable_producer = DurableProducer(self.client_settings, idempotent=idempotent, linger_ms=linger_ms)
+        self._producing = False
+        self._sources: list[tuple[RowTable, str, TableClient]] = []
+        self.on_remaining: Callable[[str, int], None] = lambda table, remaining: None
+        self.on_rebalanced: Callable[[], None] = lambda: None
+        self.before_start: list[Callable[[], Awaitable[None]]] = []
+        super().__init__(*args, TableManager=RowTableManager, **kwargs)
+
+    def _new_transport(self) -> BatchedTransport:
+        return BatchedTransport(self.conf.broker_consumer, self)
+
+    def batched_topic(self, name: str, *, partitions: int | None = None) -> Any:
+        """A topic whose agent receives `RecordBatch` objects."""
+        return self.topic(name, partitions=partitions, schema=BatchSchema(), value_type=None, key_type=None)
+
+    def bind(self, table: RowTable, source: str, client: TableClient) -> None:
+        """Partition p of `table` is restored wherever partition p of topic `source` is assigned."""
+        self.tables.add(table)
+        self._sources.append((table, source, client))
+
+    @property
+    def batches(self) -> BatchedConsumer:
+        """The consumer."""
+        consumer: BatchedConsumer = self.consumer
+        return consumer
+
+    # -- called by RowRecovery
+
+    async def restore_tables(self, interrupted: Callable[[], bool]) -> bool:
+        """Bring every table to its changelog's end; False when another rebalance interrupted."""
+        if not self._producing:
+            for start in self.before_start:
+                await start()
+            await self.durable_producer.start()
+            self._producing = True
+        self.on_rebalanced()
+        for table, source, client in self._sources:
+            partitions = {tp.partition for tp in self.consumer.assignment() if tp.topic == source}
+            done = await table.restore(
+                partitions,
+                self.client_settings,
+                interrupted=interrupted,
+                on_remaining=lambda remaining, name=table.name: self.on_remaining(name, remaining),  # type: ignore[misc]
+                visit=client.visit,
+                begin_scan=client.begin_scan,
+            )
+            if not done:
+                return False
+            client.assigned(partitions)
+        return True
+
+    async def before_resume(self, offsets: Mapping[TP, int]) -> None:
+        """Tell each table's client from where its source partitions will be read."""
+        for _table, source, client in self._sources:
+            await client.before_resume({tp.partition: offset for tp, offset in offsets.items() if tp.topic == source})
+
+    async def on_stop(self) -> None:
+        """Disconnect the producer last: everything in flight has drained by now."""
+        await super().on_stop()
+        if self._producing:
+            await self.durable_producer.stop()
+
+    def fatal(self, what: str, exc: BaseException | None = None) -> NoReturn:
+        """End the process at once, before any further commit. Replay is safe; going on is not."""
+        log.critical("fatal", what=what, error=repr(exc), exit_code=EXIT_FATAL, exc_info=exc)
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(EXIT_FATAL)

@@ -1,0 +1,64 @@
+"""A fetch of one partition, delivered to an agent as one message."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+
+class RecordBatch:
+    """Consecutive records of one partition, and the duty to say when all that follows from them is durable.
+
+    Parameters
+    ----------
+    records
+        aiokafka `ConsumerRecord` objects, offsets ascending (with gaps where compaction or transactions left them).
+    generation
+        The consumer group's generation in which they were fetched.
+    on_begin, on_complete
+        The consumer's side of `begin` and `complete`.
+    """
+
+    __slots__ = ("_on_begin", "_on_complete", "generation", "next_offset", "partition", "records", "topic")
+
+    def __init__(
+        self,
+        topic: str,
+        partition: int,
+        records: Sequence[Any],
+        generation: int,
+        on_begin: Callable[[RecordBatch], bool],
+        on_complete: Callable[[RecordBatch], None],
+    ) -> None:
+        assert records, "a batch holds at least one record"
+        self.topic = topic
+        self.partition = partition
+        self.records = records
+        self.generation = generation
+        self.next_offset: int = records[-1].offset + 1
+        self._on_begin = on_begin
+        self._on_complete = on_complete
+
+    @property
+    def first_offset(self) -> int:
+        """Offset of the first record."""
+        offset: int = self.records[0].offset
+        return offset
+
+    def begin(self) -> bool:
+        """Ask to process the batch.
+
+        False when its partition is being given up: drop it without a trace, whoever owns the partition next
+        reads it again. After True, `complete` must follow, or the process must end.
+        """
+        return self._on_begin(self)
+
+    def complete(self) -> None:
+        """Everything that follows from this batch is durable: its offset may be committed."""
+        self._on_complete(self)
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+    def __repr__(self) -> str:
+        return f"RecordBatch({self.topic}[{self.partition}] {self.first_offset}..{self.next_offset - 1})"

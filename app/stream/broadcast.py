@@ -1,0 +1,102 @@
+"""A compacted control topic that every worker reads whole: model snapshots, and whatever else all must know.
+
+No consumer group and no offsets: the topic is read from its beginning to the high watermark before `ready`, then
+followed. Faust's GlobalTable would do the same through the main consumer, and can wait for ever.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import structlog
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.errors import KafkaError
+
+log = structlog.get_logger(__name__)
+
+Apply = Callable[[bytes | None, bytes | None, int], None]
+
+
+class BroadcastReader:
+    """Calls `apply(key, value, offset)` for every record of `topic`, oldest first, for as long as it runs.
+
+    `apply` must not raise: a bad record is its business to count and skip.
+    """
+
+    def __init__(self, settings: Mapping[str, Any], topic: str, apply: Apply) -> None:
+        self._settings = dict(settings)
+        self._topic = topic
+        self._apply = apply
+        self._task: asyncio.Task[None] | None = None
+        self._ready = asyncio.Event()
+        self.as_of: float = 0.0
+        """Monotonic time at which the reader was last known to have read everything."""
+
+    async def start(self, timeout_s: float = 60.0) -> None:
+        """Start reading and wait until what is there now has been applied.
+
+        Raises
+        ------
+        TimeoutError
+            Naming the topic.
+        """
+        self._task = asyncio.create_task(self._run(), name=f"broadcast:{self._topic}")
+        try:
+            await asyncio.wait_for(self._ready.wait(), timeout_s)
+        except TimeoutError:
+            raise TimeoutError(f"topic {self._topic!r} could not be read to its end within {timeout_s:.0f} s") from None
+
+    async def stop(self) -> None:
+        """Stop reading."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+            self._task = None
+
+    async def _run(self) -> None:
+        while True:
+            try:
+                await self._follow()
+            except KafkaError as exc:
+                log.warning("broadcast_retry", topic=self._topic, error=str(exc))
+                await asyncio.sleep(1.0)
+
+    async def _follow(self) -> None:
+        consumer = AIOKafkaConsumer(
+            enable_auto_commit=False, auto_offset_reset="earliest", fetch_max_wait_ms=200, **self._settings
+        )
+        await consumer.start()
+        try:
+            partitions = await self._partitions(consumer)
+            consumer.assign(partitions)
+            await consumer.seek_to_beginning(*partitions)
+            while True:
+                fetched = await consumer.getmany(timeout_ms=200)
+                for records in fetched.values():
+                    for record in records:
+                        self._apply(record.key, record.value, record.offset)
+                if await self._at_end(consumer, partitions):
+                    self.as_of = time.monotonic()
+                    self._ready.set()
+        finally:
+            await consumer.stop()
+
+    async def _partitions(self, consumer: AIOKafkaConsumer) -> list[TopicPartition]:
+        while True:
+            await consumer._client.force_metadata_update()
+            found = consumer.partitions_for_topic(self._topic)
+            if found:
+                return [TopicPartition(self._topic, partition) for partition in sorted(found)]
+            consumer._client.add_topic(self._topic)
+            await asyncio.sleep(0.2)
+
+    @staticmethod
+    async def _at_end(consumer: AIOKafkaConsumer, partitions: list[TopicPartition]) -> bool:
+        for tp in partitions:
+            end = consumer.highwater(tp)
+            if end is None or await consumer.position(tp) < end:
+                return False
+        return True

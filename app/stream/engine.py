@@ -1,0 +1,341 @@
+"""Runs a pure processor over batches: rows in, effects out, effects durable in order, and only then the offset.
+
+Order of durability for a batch:
+
+1. its changed rows, which hold its outputs in their outbox, are acknowledged by the changelog;
+2. they are in the row store, in one write with the changelog position;
+3. its outputs are acknowledged;
+4. the batch is complete: its offset may be committed.
+
+So a decision is made once, in a row, and published until it is acknowledged. After a crash between 1 and 3 the
+restore finds the outbox and publishes it again, under the same ids. A replayed event finds its offset in the row and
+changes nothing. Batches overlap: while one awaits acknowledgements the next is processed; they complete in order.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, Final, Protocol
+
+import structlog
+
+from app.core.effects import Effects
+from app.core.profile import Output, Profile, decode_profile, encode_profile, peek
+from app.stream.app import StreamApp
+from app.stream.batch import RecordBatch
+from app.stream.table import PendingWrite, RowTable
+from app.stream.timers import TimerIndex
+
+log = structlog.get_logger(__name__)
+
+CHUNK_RECORDS: Final = 512
+INFLIGHT_MAX: Final = 8
+TIMER_ROWS_MAX: Final = 500
+
+
+class BatchProcessor(Protocol):
+    """The pure core, as `app.core.processor.Processor` gives it."""
+
+    def process(
+        self,
+        records: Sequence[Any],
+        topic: str,
+        partition: int,
+        rows: dict[bytes, Profile],
+        *,
+        now_ms: int,
+        acked_offset: int,
+    ) -> Effects:
+        """Apply records to rows."""
+        ...
+
+    def fire(
+        self, keys: Iterable[bytes], rows: dict[bytes, Profile], *, now_ms: int, mark: int, acked_offset: int
+    ) -> Effects:
+        """Run what is due in these rows."""
+        ...
+
+
+class Observer(Protocol):
+    """Where the engine reports to (the metrics)."""
+
+    def effects(self, effects: Effects, partition: int) -> None:
+        """A batch was processed."""
+
+    def batch(self, records: int, seconds: float) -> None:
+        """How large it was and how long the processing took."""
+
+    def durable(self, effects: Effects) -> None:
+        """Its effects are durable."""
+
+    def members(self, partition: int, counts: Mapping[int, int] | None) -> None:
+        """Members by segment id of a restored partition; None when the partition was given up."""
+
+
+class RowCache:
+    """Decoded rows of one partition, newest use last, at most `limit` of them between batches.
+
+    Evicting is always safe: the table knows the bytes of rows that have not reached the store yet.
+    """
+
+    def __init__(self, limit: int) -> None:
+        self.rows: dict[bytes, Profile] = {}
+        self._limit = limit
+
+    def touch(self, keys: Iterable[bytes]) -> None:
+        """Move `keys` to the end and drop the oldest rows over the limit."""
+        rows = self.rows
+        for key in keys:
+            row = rows.pop(key, None)
+            if row is not None:
+                rows[key] = row
+        excess = len(rows) - self._limit
+        if excess > 0:
+            for key in list(itertools.islice(rows, excess)):
+                del rows[key]
+
+
+class _Partition:
+    """What the engine holds of a partition."""
+
+    def __init__(self, cache_rows: int) -> None:
+        self.cache = RowCache(cache_rows)
+        self.timers = TimerIndex()
+        self.members: dict[int, int] = {}
+        self.owing: list[bytes] = []
+        self.position = 0
+        self.newest: _Settling | None = None
+
+
+class _Settling:
+    """A processed chunk on its way to being durable."""
+
+    __slots__ = ("published", "task")
+
+    def __init__(self) -> None:
+        self.published: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.task: asyncio.Task[None] | None = None
+
+
+class Engine:
+    """Folds the batches of one source topic into one row table.
+
+    Parameters
+    ----------
+    clock_ms
+        Event-time now, in milliseconds.
+    cache_rows
+        Decoded rows kept in memory, over all partitions.
+    copartitioned
+        Topics that have as many partitions as the source: outputs to them go to the row's own partition.
+    """
+
+    def __init__(
+        self,
+        app: StreamApp,
+        table: RowTable,
+        source: str,
+        processor: BatchProcessor,
+        observer: Observer,
+        clock_ms: Callable[[], int],
+        *,
+        cache_rows: int = 50_000,
+        copartitioned: frozenset[str] = frozenset(),
+    ) -> None:
+        self.app = app
+        self.table = table
+        self.source = source
+        self.processor = processor
+        self._observer = observer
+        self._clock_ms = clock_ms
+        self._cache_rows = cache_rows
+        self._copartitioned = copartitioned
+        self._partitions: dict[int, _Partition] = {}
+        self._slots = asyncio.Semaphore(INFLIGHT_MAX)
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    # -- TableClient
+
+    def begin_scan(self, partition: int) -> None:
+        """Forget what was known of the partition."""
+        self._partitions[partition] = _Partition(self._cache_rows)
+
+    def visit(self, partition: int, key: bytes, value: bytes) -> None:
+        """Index one restored row."""
+        state = self._partitions[partition]
+        head = peek(value)
+        state.timers.add(head.due_ms, key)
+        for segment in head.segments:
+            state.members[segment] = state.members.get(segment, 0) + 1
+        if head.has_outbox:
+            state.owing.append(key)
+
+    def assigned(self, partitions: set[int]) -> None:
+        """Exactly these partitions are ours."""
+        for partition in set(self._partitions) - partitions:
+            del self._partitions[partition]
+            self._observer.members(partition, None)
+        for partition, state in self._partitions.items():
+            self._observer.members(partition, state.members)
+            state.cache = RowCache(max(1_000, self._cache_rows // len(partitions)))
+            state.newest = None
+
+    async def before_resume(self, offsets: Mapping[int, int]) -> None:
+        """Publish again what the restored rows owe and the committed offset does not cover."""
+        for partition, offset in offsets.items():
+            state = self._partitions[partition]
+            state.position = offset
+            owing, state.owing = state.owing, []
+            for start in range(0, len(owing), CHUNK_RECORDS):
+                await self._publish_owed(partition, owing[start : start + CHUNK_RECORDS], offset)
+
+    async def _publish_owed(self, partition: int, keys: list[bytes], committed: int) -> None:
+        outputs = [
+            entry.output
+            for value in self.table.get_many(partition, keys)
+            if value is not None
+            for entry in decode_profile(value).outbox
+            if entry.mark >= committed
+        ]
+        if outputs:
+            log.info("outbox_published_again", partition=partition, records=len(outputs))
+            await asyncio.gather(*await self._enqueue(partition, outputs))
+
+    # -- events and timers
+
+    async def submit(self, batch: RecordBatch) -> None:
+        """Process a batch in chunks; returns when it is processed, before it is durable."""
+        if not batch.begin():
+            return
+        state = self._partitions[batch.partition]
+        records = batch.records
+        last: asyncio.Task[None] | None = None
+        for start in range(0, len(records), CHUNK_RECORDS):
+            chunk = records[start : start + CHUNK_RECORDS]
+            await self._slots.acquire()
+            began = time.perf_counter()
+            keys = list({record.key: None for record in chunk if record.key})
+            rows, absent = self._load(batch.partition, keys)
+            effects = self.processor.process(
+                chunk,
+                batch.topic,
+                batch.partition,
+                rows,
+                now_ms=self._clock_ms(),
+                acked_offset=self._acked(batch.partition),
+            )
+            state.position = chunk[-1].offset + 1
+            last = await self._settle(batch.partition, state, effects, absent, keys)
+            self._observer.batch(len(chunk), time.perf_counter() - began)
+            if start + CHUNK_RECORDS < len(records):
+                await asyncio.sleep(0)
+        assert last is not None
+        last.add_done_callback(lambda task: batch.complete() if not task.cancelled() else None)
+
+    async def tick(self) -> int:
+        """Fire the timers that are due; returns how many rows were looked at."""
+        looked = 0
+        now_ms = self._clock_ms()
+        for partition in list(self._partitions):
+            while self.app.batches.flow_active and (state := self._partitions.get(partition)):
+                keys = state.timers.pop_due(now_ms, TIMER_ROWS_MAX)
+                if not keys:
+                    break
+                looked += len(keys)
+                await self._slots.acquire()
+                if not self.app.batches.flow_active or self._partitions.get(partition) is not state:
+                    for key in keys:
+                        state.timers.add(0, key)
+                    self._slots.release()
+                    break
+                rows, absent = self._load(partition, keys)
+                effects = self.processor.fire(
+                    keys, rows, now_ms=now_ms, mark=state.position, acked_offset=self._acked(partition)
+                )
+                barrier = self.app.batches.barrier
+                barrier.hold()
+                task = await self._settle(partition, state, effects, absent, keys)
+                task.add_done_callback(lambda _: barrier.release())
+        return looked
+
+    def _acked(self, partition: int) -> int:
+        return self.app.batches.barrier.committable((self.source, partition)) or 0
+
+    def _load(self, partition: int, keys: list[bytes]) -> tuple[dict[bytes, Profile], set[bytes]]:
+        """The partition's decoded rows with those of `keys` among them, and the keys that have no row yet."""
+        rows = self._partitions[partition].cache.rows
+        missing = [key for key in keys if key not in rows]
+        absent: set[bytes] = set()
+        if missing:
+            for key, value in zip(missing, self.table.get_many(partition, missing), strict=True):
+                if value is None:
+                    absent.add(key)
+                else:
+                    rows[key] = decode_profile(value)
+        return rows, absent
+
+    async def _settle(
+        self, partition: int, state: _Partition, effects: Effects, absent: set[bytes], keys: list[bytes]
+    ) -> asyncio.Task[None]:
+        """Queue the rows for the changelog, in order, and leave the rest to a task."""
+        self._observer.effects(effects, partition)
+        add = state.timers.add
+        for due, key in effects.due:
+            add(due, key)
+        rows = [(key, encode_profile(row)) for key, row in effects.changed.items()]
+        try:
+            write = None
+            if rows:
+                added = len(absent.intersection(effects.changed)) if absent else 0
+                write = await self.table.begin_write(partition, rows, added=added)
+        except Exception as exc:
+            self.app.fatal("a changelog record could not be queued", exc)
+        state.cache.touch(keys)
+        previous, settling = state.newest, _Settling()
+        state.newest = settling
+        task = asyncio.create_task(self._make_durable(partition, effects, write, previous, settling))
+        settling.task = task
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+    async def _make_durable(
+        self,
+        partition: int,
+        effects: Effects,
+        write: PendingWrite | None,
+        previous: _Settling | None,
+        settling: _Settling,
+    ) -> None:
+        try:
+            if write is not None:
+                await self.table.commit_write(write)
+            if previous is not None:
+                await previous.published
+            acknowledgements = await self._enqueue(partition, effects.outputs)
+            settling.published.set_result(None)
+            for acknowledgement in acknowledgements:
+                await acknowledgement
+            if previous is not None and previous.task is not None:
+                await previous.task
+        except Exception as exc:
+            self.app.fatal("an effect could not be made durable; its offset is not committed", exc)
+        finally:
+            self._slots.release()
+        self._observer.durable(effects)
+
+    async def _enqueue(self, partition: int, outputs: Sequence[Output]) -> list[asyncio.Future[Any]]:
+        producer = self.app.durable_producer
+        return [
+            await producer.enqueue(
+                output.topic,
+                output.key,
+                output.value,
+                output.headers,
+                partition if output.topic in self._copartitioned else None,
+            )
+            for output in outputs
+        ]

@@ -1,0 +1,116 @@
+"""Restore: bring row stores up to the end of their changelogs, in bulk.
+
+The end is the high watermark of a fetch response, not ListOffsets: it is exact on every broker, and a tail that
+compaction or a transaction marker left without records cannot make the restore wait for ever.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+import structlog
+from aiokafka import AIOKafkaConsumer, TopicPartition
+
+from app.stream.store import PartitionStore, StoreDamaged
+
+log = structlog.get_logger(__name__)
+
+RESTORE_STALL_S: Final = 60.0
+_FETCH_BYTES = 4 << 20
+
+
+class RestoreStalled(RuntimeError):
+    """No progress for `RESTORE_STALL_S`: the process ends, and says which partitions were left."""
+
+
+async def restore_partitions(
+    settings: Mapping[str, Any],
+    topic: str,
+    stores: Mapping[int, PartitionStore],
+    *,
+    interrupted: Callable[[], bool] = lambda: False,
+    on_remaining: Callable[[int], None] = lambda remaining: None,
+    stall_s: float = RESTORE_STALL_S,
+) -> dict[int, int] | None:
+    """Read `topic` into the stores, one for each partition, up to its end.
+
+    Parameters
+    ----------
+    settings
+        Connection settings for `AIOKafkaConsumer`.
+    interrupted
+        Asked between fetches; true abandons the restore (a new rebalance has begun).
+    on_remaining
+        Told how many records are left, for the metric.
+
+    Returns
+    -------
+    dict or None
+        Records applied, by partition; None when interrupted. What was applied stays applied.
+
+    Raises
+    ------
+    RestoreStalled
+        When nothing arrived for `stall_s` seconds.
+    StoreDamaged
+        When a store claims more of the changelog than there is (it belongs to another cluster or a deleted topic).
+    """
+    if not stores:
+        return {}
+    consumer = AIOKafkaConsumer(
+        enable_auto_commit=False,
+        auto_offset_reset="earliest",
+        max_partition_fetch_bytes=_FETCH_BYTES,
+        fetch_max_wait_ms=100,
+        **settings,
+    )
+    await consumer.start()
+    try:
+        partitions = {TopicPartition(topic, partition): store for partition, store in stores.items()}
+        consumer.assign(list(partitions))
+        for tp, store in partitions.items():
+            consumer.seek(tp, store.next_offset)
+        return await _read_to_end(consumer, partitions, interrupted, on_remaining, stall_s)
+    finally:
+        await consumer.stop()
+
+
+async def _read_to_end(
+    consumer: AIOKafkaConsumer,
+    partitions: dict[TopicPartition, PartitionStore],
+    interrupted: Callable[[], bool],
+    on_remaining: Callable[[int], None],
+    stall_s: float,
+) -> dict[int, int] | None:
+    applied = {tp.partition: 0 for tp in partitions}
+    pending = set(partitions)
+    progress_at = time.monotonic()
+    while True:
+        remaining = 0
+        for tp in list(pending):
+            end = consumer.highwater(tp)
+            position = await consumer.position(tp)
+            if end is not None and partitions[tp].next_offset > end:
+                ahead = f"at changelog offset {partitions[tp].next_offset}, but {tp.topic}[{tp.partition}] ends at {end}"
+                raise StoreDamaged(f"{partitions[tp].path}: {ahead}", partitions[tp].path)
+            if end is not None and position >= end:
+                pending.discard(tp)
+            else:
+                remaining += (end or position + 1) - position
+        on_remaining(remaining)
+        if not pending:
+            return applied
+        if interrupted():
+            return None
+        fetched = await consumer.getmany(*pending, timeout_ms=200)
+        for tp, records in fetched.items():
+            store = partitions[tp]
+            store.restore([(r.key, r.value) for r in records], next_offset=records[-1].offset + 1)
+            applied[tp.partition] += len(records)
+        if fetched:
+            progress_at = time.monotonic()
+        elif time.monotonic() - progress_at > stall_s:
+            left = sorted(f"{tp.topic}[{tp.partition}]" for tp in pending)
+            raise RestoreStalled(f"restore without progress for {stall_s:.0f} s; still to read: {', '.join(left)}")

@@ -1,0 +1,198 @@
+"""The row store: one RocksDB a table partition, raw bytes, rows and their changelog position in one write.
+
+The write-ahead log is off: the changelog is the log. A killed process finds an older, consistent state (rows and
+position are in the same batch) and reads the rest from the changelog.
+
+Integrity: the number of rows is kept in the store and compared with a full scan at open, which also reads every block
+and so meets every checksum. Doubt means wipe and rebuild. (A damaged MANIFEST opens silently empty; a damaged table
+file raises on read.)
+"""
+
+from __future__ import annotations
+
+import shutil
+import struct
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import structlog
+from rocksdict import (
+    BlockBasedOptions,
+    Cache,
+    DBCompressionType,
+    FlushOptions,
+    Options,
+    Rdict,
+    WriteBatch,
+    WriteOptions,
+)
+
+log = structlog.get_logger(__name__)
+
+# Keys are UTF-8; no UTF-8 text starts with this byte, so no row can have the key of the metadata.
+_META_KEY = b"\xff\xfemeta"
+_META = struct.Struct(">qq")
+
+Rows = Iterable[tuple[bytes, bytes | None]]
+
+
+class StoreDamaged(RuntimeError):
+    """The store at `path` cannot be trusted. It holds nothing that the changelog does not: wipe and rebuild."""
+
+    def __init__(self, message: str, path: Path) -> None:
+        super().__init__(message)
+        self.path = path
+
+
+@dataclass(frozen=True, slots=True)
+class StoreOptions:
+    """Memory that RocksDB may take.
+
+    Parameters
+    ----------
+    cache_bytes
+        Block cache, shared by all stores of the process (RocksDB's default is 2 GiB for each).
+    memtable_bytes
+        Write buffer of one store; at most two of them exist at a time.
+    """
+
+    cache_bytes: int = 32 << 20
+    memtable_bytes: int = 8 << 20
+
+
+class StoreFactory:
+    """Opens stores that share one block cache."""
+
+    def __init__(self, directory: Path, options: StoreOptions | None = None) -> None:
+        self.directory = directory
+        self._options = options or StoreOptions()
+        self._cache = Cache(self._options.cache_bytes)
+
+    def path(self, table: str, partition: int) -> Path:
+        """Where the store of a table partition lives."""
+        return self.directory / table / str(partition)
+
+    def open(self, table: str, partition: int) -> PartitionStore:
+        """Raises `StoreDamaged` when RocksDB refuses to open the files, `OSError` when the directory cannot be made."""
+        path = self.path(table, partition)
+        path.mkdir(parents=True, exist_ok=True)
+        try:
+            return PartitionStore(Rdict(str(path), self._rocksdb_options()), path)
+        except Exception as exc:  # rocksdict raises plain Exception
+            raise StoreDamaged(f"{path}: {exc}", path) from exc
+
+    def wipe(self, table: str, partition: int) -> None:
+        """Remove the store of a table partition; it must be closed."""
+        shutil.rmtree(self.path(table, partition), ignore_errors=True)
+
+    def _rocksdb_options(self) -> Options:
+        options = Options(raw_mode=True)
+        options.create_if_missing(True)
+        options.set_write_buffer_size(self._options.memtable_bytes)
+        options.set_max_write_buffer_number(2)
+        options.set_max_background_jobs(2)
+        options.set_compression_type(DBCompressionType.lz4())
+        options.set_keep_log_file_num(2)
+        options.set_max_log_file_size(1 << 20)
+        options.set_paranoid_checks(True)
+        table = BlockBasedOptions()
+        table.set_block_cache(self._cache)
+        table.set_bloom_filter(10, False)
+        table.set_cache_index_and_filter_blocks(True)
+        options.set_block_based_table_factory(table)
+        return options
+
+
+class PartitionStore:
+    """Rows of one partition by key, and the changelog offset up to which they are complete."""
+
+    def __init__(self, db: Rdict, path: Path) -> None:
+        self._db = db
+        self.path = path
+        self._write_options = WriteOptions()
+        self._write_options.disable_wal = True
+        meta = self._get(_META_KEY)
+        self._next_offset, self._count = _META.unpack(meta) if meta else (0, 0)
+
+    @property
+    def next_offset(self) -> int:
+        """The first changelog offset that is not in the store."""
+        return self._next_offset
+
+    def __len__(self) -> int:
+        return self._count
+
+    def get_many(self, keys: Sequence[bytes]) -> list[bytes | None]:
+        """Values in the order of `keys`, None where there is no row. Raises `StoreDamaged`."""
+        try:
+            values: list[bytes | None] = self._db.get(list(keys))
+        except Exception as exc:
+            raise StoreDamaged(f"{self.path}: {exc}", self.path) from exc
+        return values
+
+    def write(self, rows: Rows, *, added: int, next_offset: int) -> None:
+        """Put rows (None deletes), the count and the changelog position, atomically.
+
+        Parameters
+        ----------
+        added
+            How many keys are new, less how many existing ones are deleted.
+
+        Raises
+        ------
+        OSError
+            When the disk refuses, with the store's path.
+        """
+        batch = WriteBatch(raw_mode=True)
+        for key, value in rows:
+            if value is None:
+                batch.delete(key)
+            else:
+                batch.put(key, value)
+        count = self._count + added
+        batch.put(_META_KEY, _META.pack(next_offset, count))
+        try:
+            self._db.write(batch, self._write_options)
+        except Exception as exc:
+            raise OSError(f"cannot write to {self.path}: {exc}") from exc
+        self._count, self._next_offset = count, next_offset
+
+    def scan(self, visit: Callable[[bytes, bytes], None]) -> None:
+        """Call `visit(key, value)` for every row and check that all are there. Raises `StoreDamaged`."""
+        found = 0
+        try:
+            for key, value in self._db.items():
+                if key == _META_KEY:
+                    continue
+                found += 1
+                visit(key, value)
+        except Exception as exc:
+            raise StoreDamaged(f"{self.path}: {exc}", self.path) from exc
+        if found != self._count:
+            raise StoreDamaged(f"{self.path}: {found} rows, but the store says {self._count}", self.path)
+
+    def restore(self, records: Sequence[tuple[bytes, bytes | None]], *, next_offset: int) -> None:
+        """Apply consecutive changelog records in bulk: the last value of a key counts."""
+        newest = dict(records)
+        existing = self.get_many(list(newest))
+        added = sum(
+            (value is not None) - (old is not None) for value, old in zip(newest.values(), existing, strict=True)
+        )
+        self.write(newest.items(), added=added, next_offset=next_offset)
+
+    def flush(self) -> None:
+        """Bring the memtable to disk, so that the next start reads less of the changelog."""
+        self._db.flush(FlushOptions())
+
+    def close(self) -> None:
+        """Flush and close."""
+        self.flush()
+        self._db.close()
+
+    def _get(self, key: bytes) -> bytes | None:
+        try:
+            value: bytes | None = self._db.get(key)
+        except Exception as exc:
+            raise StoreDamaged(f"{self.path}: {exc}", self.path) from exc
+        return value

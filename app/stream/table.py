@@ -1,0 +1,225 @@
+"""Row tables: a Faust table whose partitions are row stores, written and restored in bulk.
+
+To Faust it is a table (it is listed, it has a changelog topic, it makes the assignor keep partitions where their
+state is); the data path is ours: `get_many`, `begin_write`, `restore`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import faust
+import structlog
+
+from app.stream.producer import DurableProducer
+from app.stream.restore import restore_partitions
+from app.stream.store import PartitionStore, StoreDamaged, StoreFactory
+
+log = structlog.get_logger(__name__)
+
+Row = tuple[bytes, bytes | None]
+
+
+class PendingWrite:
+    """Rows that are on their way to the changelog; `done` is set when they are in the store too."""
+
+    __slots__ = ("added", "done", "futures", "partition", "previous", "rows")
+
+    def __init__(
+        self,
+        partition: int,
+        rows: Sequence[Row],
+        added: int,
+        futures: list[tuple[asyncio.Future[Any], int]],
+        previous: PendingWrite | None,
+    ) -> None:
+        self.partition = partition
+        self.rows = rows
+        self.added = added
+        self.futures = futures
+        self.previous = previous
+        self.done = asyncio.Event()
+
+
+class RowTable(faust.Table):
+    """One row a key, opaque bytes, a changelog record a changed row.
+
+    Parameters
+    ----------
+    changelog
+        Name of the changelog topic. It has as many partitions as the source topic, and a row of source partition p
+        is in changelog partition p.
+    """
+
+    def __init__(self, app: Any, *, name: str, changelog: str, partitions: int, factory: StoreFactory) -> None:
+        super().__init__(
+            app,
+            name=name,
+            default=None,
+            partitions=partitions,
+            changelog_topic=app.topic(changelog, partitions=partitions, internal=False, compacting=True),
+            store="memory://",  # Faust's own store stays empty
+            standby_buffer_size=1,
+        )
+        self.changelog = changelog
+        self.factory = factory
+        self.stores: dict[int, PartitionStore] = {}
+        self._unwritten: dict[int, dict[bytes, tuple[bytes | None, int]]] = {}
+        self._newest: dict[int, PendingWrite] = {}
+
+    @property
+    def producer(self) -> DurableProducer:
+        """The app's producer of durable records."""
+        producer: DurableProducer = self.app.durable_producer
+        return producer
+
+    def get_many(self, partition: int, keys: Sequence[bytes]) -> list[bytes | None]:
+        """The newest values, whether they have reached the store yet or not; None where there is no row."""
+        values = self.stores[partition].get_many(keys)
+        unwritten = self._unwritten.get(partition)
+        if unwritten:
+            for index, key in enumerate(keys):
+                newer = unwritten.get(key)
+                if newer is not None:
+                    values[index] = newer[0]
+        return values
+
+    async def begin_write(self, partition: int, rows: Sequence[Row], *, added: int) -> PendingWrite:
+        """Queue rows for the changelog, in order; `get_many` sees them at once.
+
+        Parameters
+        ----------
+        added
+            How many of the keys are new, less how many existing ones are deleted.
+        """
+        unwritten = self._unwritten.setdefault(partition, {})
+        for key, value in rows:
+            older = unwritten.get(key)
+            unwritten[key] = (value, older[1] + 1 if older else 1)
+        futures = await self.producer.enqueue_rows(self.changelog, partition, rows, time.time_ns() // 1_000_000)
+        pending = PendingWrite(partition, rows, added, futures, self._newest.get(partition))
+        self._newest[partition] = pending
+        return pending
+
+    async def commit_write(self, pending: PendingWrite) -> None:
+        """Await the changelog's acknowledgements, then put the rows and the position in the store in one write.
+
+        Raises
+        ------
+        aiokafka.errors.KafkaError
+            When the changelog refused. The caller ends the process: the source offset must not be committed.
+        OSError
+            When the disk refused.
+        """
+        next_offset = 0
+        for future, count in pending.futures:
+            metadata = await future
+            next_offset = metadata.offset + count
+        if pending.previous is not None:
+            await pending.previous.done.wait()
+            pending.previous = None
+        store = self.stores.get(pending.partition)
+        if store is not None:
+            store.write(pending.rows, added=pending.added, next_offset=next_offset or store.next_offset)
+        self._forget_unwritten(pending)
+        pending.done.set()
+        if self._newest.get(pending.partition) is pending:
+            del self._newest[pending.partition]
+
+    def _forget_unwritten(self, pending: PendingWrite) -> None:
+        unwritten = self._unwritten.get(pending.partition)
+        if unwritten is None:
+            return
+        for key, _ in pending.rows:
+            value, writes = unwritten[key]
+            if writes == 1:
+                del unwritten[key]
+            else:
+                unwritten[key] = (value, writes - 1)
+
+    async def write(self, partition: int, rows: Sequence[Row]) -> None:
+        """`begin_write` and `commit_write`, with the count found by a read."""
+        existing = self.get_many(partition, [key for key, _ in rows])
+        newest = dict(rows)
+        assert len(newest) == len(rows), "a key stands twice in one write"
+        added = sum((new is not None) - (old is not None) for new, old in zip(newest.values(), existing, strict=True))
+        await self.commit_write(await self.begin_write(partition, rows, added=added))
+
+    async def restore(
+        self,
+        partitions: set[int],
+        settings: Mapping[str, Any],
+        *,
+        interrupted: Callable[[], bool],
+        on_remaining: Callable[[int], None],
+        visit: Callable[[int, bytes, bytes], None],
+        begin_scan: Callable[[int], None],
+    ) -> bool:
+        """Own exactly `partitions`: close the others, open the new ones, and read each to its changelog's end.
+
+        A partition whose rows have changed, or that was just opened, is scanned: `begin_scan(partition)`, then
+        `visit(partition, key, value)` for each row.
+
+        Returns
+        -------
+        bool
+            False when interrupted by another rebalance.
+        """
+        for partition in set(self.stores) - partitions:
+            self.close_partition(partition)
+        opened = {partition for partition in partitions if partition not in self.stores}
+        for partition in opened:
+            self.stores[partition] = self._open(partition)
+        while True:
+            try:
+                stores = {partition: self.stores[partition] for partition in partitions}
+                applied = await restore_partitions(
+                    settings, self.changelog, stores, interrupted=interrupted, on_remaining=on_remaining
+                )
+                if applied is None:
+                    return False
+                for partition in sorted(partitions):
+                    if partition in opened or applied[partition]:
+                        begin_scan(partition)
+                        self.stores[partition].scan(lambda key, value, p=partition: visit(p, key, value))  # type: ignore[misc]
+                        opened.discard(partition)
+                        await asyncio.sleep(0)
+                return True
+            except StoreDamaged as exc:
+                damaged = next(p for p in partitions if self.factory.path(self.name, p) == exc.path)
+                log.error("store_damaged", table=self.name, partition=damaged, error=str(exc), action="rebuild")
+                self._wipe(damaged)
+                opened.add(damaged)
+
+    def _open(self, partition: int) -> PartitionStore:
+        try:
+            return self.factory.open(self.name, partition)
+        except StoreDamaged as exc:
+            log.error("store_damaged", table=self.name, partition=partition, error=str(exc), action="rebuild")
+            self.factory.wipe(self.name, partition)
+            return self.factory.open(self.name, partition)
+
+    def _wipe(self, partition: int) -> None:
+        self.close_partition(partition)
+        self.factory.wipe(self.name, partition)
+        self.stores[partition] = self.factory.open(self.name, partition)
+
+    def close_partition(self, partition: int) -> None:
+        """Give the partition up; its store stays on disk for a cheap return."""
+        store = self.stores.pop(partition, None)
+        self._unwritten.pop(partition, None)
+        self._newest.pop(partition, None)
+        if store is not None:
+            try:
+                store.close()
+            except Exception as exc:  # a damaged store may refuse; nothing in it is needed
+                log.warning("store_close_failed", table=self.name, partition=partition, error=str(exc))
+
+    async def on_stop(self) -> None:
+        """Flush and close the stores."""
+        for partition in list(self.stores):
+            self.close_partition(partition)
+        await super().on_stop()

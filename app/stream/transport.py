@@ -1,0 +1,201 @@
+"""The batched transport: one message a fetch and partition, instead of four asyncio tasks a record.
+
+Faust's consumer, with delivery, acknowledgement and commit replaced (docs/adr/0002 says why). Every topic of the app
+is delivered in batches; control topics that every worker reads whole go through `app.stream.broadcast`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterable, Iterator
+from time import monotonic
+from typing import Any
+
+import faust
+from aiokafka import TopicPartition
+from faust.events import Event
+from faust.transport.drivers import aiokafka as driver
+from faust.types import TP
+from faust.types.tuples import ConsumerMessage
+
+from app.stream.barrier import Barrier
+from app.stream.batch import RecordBatch
+
+DRAIN_TIMEOUT_S = 30.0
+_FETCH_TIMEOUT_S = 0.25
+
+
+class BatchSchema(faust.Schema):
+    """Hands the batch of a message to the stream unchanged."""
+
+    def compile(self, app: Any, **kwargs: Any) -> Any:
+        """Build the channel's decoder."""
+
+        async def decode(message: Any, *, propagate: bool = False) -> Any:
+            return Event(app, None, message.value, message.headers, message)
+
+        return decode
+
+
+class BatchedConsumer(driver.Consumer):
+    """Delivers `RecordBatch` objects and commits what the barrier says."""
+
+    barrier: Barrier
+    fetched_at: float = 0.0
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        self.barrier = Barrier()
+        self._flow_epoch = 0
+        self._fetching = asyncio.Lock()
+        super().__init__(*args, **kwargs)
+
+    def _new_consumer_thread(self) -> driver.AIOKafkaConsumerThread:
+        return BatchedConsumerThread(self, loop=self.loop, beacon=self.beacon)
+
+    # -- delivery
+
+    def stop_flow(self) -> None:
+        """Stop delivering; what is being fetched now is dropped and read again after `seek_to_start`."""
+        self._flow_epoch += 1
+        super().stop_flow()
+
+    async def getmany(self, timeout: float) -> AsyncIterator[tuple[TP, ConsumerMessage]]:
+        """Fetch, and give each partition's records as one message.
+
+        Records of another generation or flow epoch are dropped: the partitions have been (or will be) sought back.
+        """
+        if not self.flow_active:
+            await self.wait(self.can_resume_flow)
+        epoch = self._flow_epoch
+        generation = self.app.consumer_generation_id
+        async with self._fetching:
+            active = set(self._get_active_partitions())
+            if not active:
+                await asyncio.sleep(0.02)
+                return
+            records = await self._getmany(active_partitions=active, timeout=_FETCH_TIMEOUT_S)
+        self.fetched_at = monotonic()
+        for tp, fetched in records.items():
+            if self._flow_epoch != epoch or self.app.consumer_generation_id != generation or self.should_stop:
+                return
+            if fetched:
+                yield tp, self._to_batch_message(TP(*tp), fetched, generation)
+
+    def _to_batch_message(self, tp: TP, records: list[Any], generation: int) -> ConsumerMessage:
+        batch = RecordBatch(tp.topic, tp.partition, records, generation, self._begin, self._complete)
+        return ConsumerMessage(
+            tp.topic,
+            tp.partition,
+            batch.next_offset - 1,
+            records[-1].timestamp / 1000.0,
+            records[-1].timestamp_type,
+            [],
+            None,
+            batch,
+            None,
+            None,
+            None,
+            tp,
+            generation_id=generation,
+        )
+
+    async def _drain_messages(self, fetcher: Any) -> None:
+        """Fetch and deliver until stopped (replaces Faust's loop: no gap trees, no read-offset filter)."""
+        try:
+            while not (self._stopped.is_set() or fetcher._stopped.is_set()):
+                async for _tp, message in self.getmany(timeout=_FETCH_TIMEOUT_S):
+                    await self.wait_first(self.callback(message), self.suspend_flow.wait())
+                await asyncio.sleep(0)
+        except self.consumer_stopped_errors:
+            if not self.transport.app.should_stop:
+                raise
+        except asyncio.CancelledError:
+            if not self.transport.app.should_stop:
+                raise
+
+    async def seek_to_start(self) -> dict[TP, int]:
+        """Position every assigned partition at its committed offset (or its beginning) while nothing is fetched.
+
+        Returns
+        -------
+        dict
+            The offset from which each partition will be read.
+        """
+        assert not self.flow_active, "the flow must be stopped, or fetched records are lost"
+        async with self._fetching:
+            thread: BatchedConsumerThread = self._thread
+            offsets: dict[TP, int] = await thread.call_thread(thread.seek_to_start)
+        for tp in self.barrier.partitions():
+            self.barrier.forget(tp)
+        self._committed_offset.clear()
+        self._committed_offset.update(offsets)
+        return offsets
+
+    # -- acknowledgement: the batch's `complete`, not Faust's stream
+
+    def _begin(self, batch: RecordBatch) -> bool:
+        if not self.flow_active or batch.generation != self.app.consumer_generation_id:
+            return False
+        self.barrier.begin((batch.topic, batch.partition), batch.next_offset, batch.generation)
+        return True
+
+    def _complete(self, batch: RecordBatch) -> None:
+        self.barrier.complete((batch.topic, batch.partition), batch.next_offset, batch.generation)
+
+    def track_message(self, message: Any) -> None:
+        """Faust's own bookkeeping of unacknowledged messages is not used."""
+
+    def ack(self, message: Any) -> bool:
+        """Faust acknowledges when a stream moves on, whatever became of the event; we do not."""
+        message.acked = True
+        return True
+
+    def _filter_tps_with_pending_acks(self, topics: Any = None) -> Iterator[TP]:
+        return (TP(*tp) for tp in self.barrier.partitions() if topics is None or tp in topics or tp[0] in topics)
+
+    def _filter_committable_offsets(self, tps: Iterable[TP]) -> dict[TP, int]:
+        offsets = {}
+        for tp in tps:
+            offset = self.barrier.committable(tp)
+            if offset is not None and offset != self._committed_offset.get(tp):
+                offsets[tp] = offset
+        return offsets
+
+    async def _handle_attached(self, commit_offsets: Any) -> None:
+        """Nothing is attached to offsets: outputs are awaited before a batch completes."""
+
+    async def wait_empty(self) -> None:
+        """Wait until every batch in flight is durable, then commit (at revocation and at stop)."""
+        if not await self.barrier.drained(DRAIN_TIMEOUT_S):
+            self.app.fatal(f"{self.barrier.inflight} batches in flight did not become durable in {DRAIN_TIMEOUT_S:.0f} s")
+        await self.commit()
+
+    async def perform_seek(self) -> None:
+        """Replaced by `seek_to_start`, which the recovery calls."""
+
+    def verify_event_path(self, now: float, tp: TP) -> None:
+        """Faust's livelock detector counts single events; the watchdog of `app.stream.watchdog` replaces it."""
+
+
+class BatchedConsumerThread(driver.AIOKafkaConsumerThread):
+    """The thread in which aiokafka runs."""
+
+    async def seek_to_start(self) -> dict[TP, int]:
+        """See `BatchedConsumer.seek_to_start`; runs in the consumer's thread."""
+        consumer = self._ensure_consumer()
+        offsets: dict[TP, int] = {}
+        for tp in consumer.assignment():
+            committed = await consumer.committed(TopicPartition(tp.topic, tp.partition))
+            if committed is None:
+                await consumer.seek_to_beginning(tp)
+                committed = await consumer.position(tp)
+            else:
+                consumer.seek(tp, committed)
+            offsets[TP(tp.topic, tp.partition)] = committed
+        return offsets
+
+
+class BatchedTransport(driver.Transport):
+    """Faust's aiokafka transport with the batched consumer."""
+
+    Consumer = BatchedConsumer
