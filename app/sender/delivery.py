@@ -114,6 +114,7 @@ class Deliverer:
         settings: DeliverySettings,
         recorder: Recorder | None = None,
         wall_s: Callable[[], float] = time.time,
+        monotonic_s: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
     ) -> None:
         if default not in providers:
@@ -137,6 +138,7 @@ class Deliverer:
                 pause_ms_max=settings.backoff.retry_after_ms_max,
                 recorder=self._recorder,
                 sleep=sleep,
+                monotonic_s=monotonic_s,
             )
             for name, provider in providers.items()
         }
