@@ -1,0 +1,1 @@
+"""Faust agents: thin shells that read, decide, write and send. The interesting ifs are in app.core."""

@@ -1,0 +1,1 @@
+"""Which state exists, and what a restart restores."""

@@ -21,7 +21,20 @@ log = structlog.get_logger(__name__)
 EXIT_FATAL = 70
 
 
-class TableClient(Protocol):
+class SourceClient(Protocol):
+    """Who consumes a source topic, and must know which of its partitions are ours."""
+
+    def assigned(self, partitions: set[int]) -> None:
+        """Exactly these partitions are ours; their tables are restored."""
+
+    async def before_resume(self, offsets: Mapping[int, int]) -> None:
+        """Events will be delivered from these offsets, by partition, when this returns."""
+
+    async def drain(self) -> None:
+        """The partitions are about to be given up: complete what waits for something else than acknowledgements."""
+
+
+class TableClient(SourceClient, Protocol):
     """Who works with a table's partitions: told what a restore found."""
 
     def begin_scan(self, partition: int) -> None:
@@ -29,12 +42,6 @@ class TableClient(Protocol):
 
     def visit(self, partition: int, key: bytes, value: bytes) -> None:
         """One row."""
-
-    def assigned(self, partitions: set[int]) -> None:
-        """Exactly these partitions are ours and restored."""
-
-    async def before_resume(self, offsets: Mapping[int, int]) -> None:
-        """Events will be delivered from these offsets, by partition, when this returns."""
 
 
 class StreamApp(faust.App):
@@ -54,10 +61,11 @@ class StreamApp(faust.App):
         self.client_settings = dict(client_settings)
         self.durable_producer = DurableProducer(self.client_settings, idempotent=idempotent, linger_ms=linger_ms)
         self._producing = False
-        self._sources: list[tuple[RowTable, str, TableClient]] = []
+        self.preflight: Callable[[], Awaitable[None]] | None = None
+        self._tables: list[tuple[RowTable, str, TableClient]] = []
+        self._clients: list[tuple[str, SourceClient]] = []
         self.on_remaining: Callable[[str, int], None] = lambda table, remaining: None
         self.on_rebalanced: Callable[[], None] = lambda: None
-        self.before_start: list[Callable[[], Awaitable[None]]] = []
         super().__init__(*args, TableManager=RowTableManager, **kwargs)
 
     def _new_transport(self) -> BatchedTransport:
@@ -70,7 +78,12 @@ class StreamApp(faust.App):
     def bind(self, table: RowTable, source: str, client: TableClient) -> None:
         """Partition p of `table` is restored wherever partition p of topic `source` is assigned."""
         self.tables.add(table)
-        self._sources.append((table, source, client))
+        self._tables.append((table, source, client))
+        self.watch(source, client)
+
+    def watch(self, source: str, client: SourceClient) -> None:
+        """Tell `client` about the partitions of topic `source`."""
+        self._clients.append((source, client))
 
     @property
     def batches(self) -> BatchedConsumer:
@@ -83,13 +96,12 @@ class StreamApp(faust.App):
     async def restore_tables(self, interrupted: Callable[[], bool]) -> bool:
         """Bring every table to its changelog's end; False when another rebalance interrupted."""
         if not self._producing:
-            for start in self.before_start:
-                await start()
             await self.durable_producer.start()
             self._producing = True
         self.on_rebalanced()
-        for table, source, client in self._sources:
-            partitions = {tp.partition for tp in self.consumer.assignment() if tp.topic == source}
+        assignment = self.consumer.assignment()
+        for table, source, client in self._tables:
+            partitions = {tp.partition for tp in assignment if tp.topic == source}
             done = await table.restore(
                 partitions,
                 self.client_settings,
@@ -100,13 +112,25 @@ class StreamApp(faust.App):
             )
             if not done:
                 return False
-            client.assigned(partitions)
+        for source, watcher in self._clients:
+            watcher.assigned({tp.partition for tp in assignment if tp.topic == source})
         return True
 
     async def before_resume(self, offsets: Mapping[TP, int]) -> None:
-        """Tell each table's client from where its source partitions will be read."""
-        for _table, source, client in self._sources:
+        """Tell each client from where its source partitions will be read."""
+        for source, client in self._clients:
             await client.before_resume({tp.partition: offset for tp, offset in offsets.items() if tp.topic == source})
+
+    async def drain(self) -> None:
+        """Called when partitions are about to be given up, before what is in flight is awaited."""
+        for _source, client in self._clients:
+            await client.drain()
+
+    async def on_start(self) -> None:
+        """Wait for what the worker cannot do without (the broker, its topics), then start."""
+        if self.preflight is not None:
+            await self.preflight()
+        await super().on_start()
 
     async def on_stop(self) -> None:
         """Disconnect the producer last: everything in flight has drained by now."""

@@ -20,6 +20,15 @@ log = structlog.get_logger(__name__)
 Apply = Callable[[bytes | None, bytes | None, int], None]
 
 
+async def read_to_end(settings: Mapping[str, Any], topic: str, apply: Apply, timeout_s: float = 60.0) -> None:
+    """Call `apply` for every record that `topic` holds now, oldest first. Raises `TimeoutError`, naming the topic."""
+    reader = BroadcastReader(settings, topic, apply)
+    try:
+        await reader.start(timeout_s)
+    finally:
+        await reader.stop()
+
+
 class BroadcastReader:
     """Calls `apply(key, value, offset)` for every record of `topic`, oldest first, for as long as it runs.
 

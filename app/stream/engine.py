@@ -21,6 +21,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final, Protocol
 
 import structlog
+from faust.types import TP
 
 from app.core.effects import Effects
 from app.core.profile import Output, Profile, decode_profile, encode_profile, peek
@@ -192,6 +193,9 @@ class Engine:
             for start in range(0, len(owing), CHUNK_RECORDS):
                 await self._publish_owed(partition, owing[start : start + CHUNK_RECORDS], offset)
 
+    async def drain(self) -> None:
+        """Everything in flight waits for acknowledgements only."""
+
     async def _publish_owed(self, partition: int, keys: list[bytes], committed: int) -> None:
         outputs = [
             entry.output
@@ -260,6 +264,19 @@ class Engine:
                 task = await self._settle(partition, state, effects, absent, keys)
                 task.add_done_callback(lambda _: barrier.release())
         return looked
+
+    def timer_entries(self) -> int:
+        """Entries of the timer index, over all partitions."""
+        return sum(len(state.timers) for state in self._partitions.values())
+
+    def lag(self) -> dict[tuple[str, int], int]:
+        """Records between each partition's position and its high watermark, where the broker has said it."""
+        result = {}
+        for partition, state in self._partitions.items():
+            end = self.app.batches.highwater(TP(self.source, partition))
+            if end is not None:
+                result[self.source, partition] = max(0, end - state.position)
+        return result
 
     def _acked(self, partition: int) -> int:
         return self.app.batches.barrier.committable((self.source, partition)) or 0

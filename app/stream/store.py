@@ -21,7 +21,6 @@ from rocksdict import (
     BlockBasedOptions,
     Cache,
     DBCompressionType,
-    FlushOptions,
     Options,
     Rdict,
     WriteBatch,
@@ -183,7 +182,7 @@ class PartitionStore:
 
     def flush(self) -> None:
         """Bring the memtable to disk, so that the next start reads less of the changelog."""
-        self._db.flush(FlushOptions())
+        self._db.flush(True)
 
     def close(self) -> None:
         """Flush and close."""

@@ -166,6 +166,7 @@ class BatchedConsumer(driver.Consumer):
 
     async def wait_empty(self) -> None:
         """Wait until every batch in flight is durable, then commit (at revocation and at stop)."""
+        await self.app.drain()
         if not await self.barrier.drained(DRAIN_TIMEOUT_S):
             self.app.fatal(f"{self.barrier.inflight} batches in flight did not become durable in {DRAIN_TIMEOUT_S:.0f} s")
         await self.commit()

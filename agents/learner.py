@@ -1,0 +1,180 @@
+"""Outcomes in: the one writer of each model learns in place and publishes signed snapshots.
+
+A batch of outcomes is complete when a snapshot that contains it has been acknowledged, and a snapshot says up to which
+offset it has learned. So whoever owns the partition next starts from the snapshot and skips what it holds: no example
+is lost and none is learned twice.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Mapping
+from typing import Any, Final, Protocol
+
+import msgspec
+import structlog
+
+from app.learning.contract import BadModel
+from app.learning.learner import Learner
+from app.stream.app import StreamApp
+from app.stream.batch import RecordBatch
+from app.stream.broadcast import read_to_end
+from schemas.models import BadSignature, ModelSnapshot, decode_snapshot, encode_snapshot
+from schemas.outcomes import decode_outcome
+from schemas.topics import MODELS, OUTCOMES
+
+log = structlog.get_logger(__name__)
+
+MODELS_MAX: Final = 16
+CHUNK: Final = 200
+
+
+class LearnerObserver(Protocol):
+    """Where the learner reports to."""
+
+    def learned(self, learner: Learner) -> None:
+        """A snapshot of this learner was published."""
+
+    def refused(self, reason: str) -> None:
+        """An outcome could not be learned."""
+
+
+class _Partition:
+    """The models of one outcomes partition and the batches that wait for their snapshot."""
+
+    def __init__(self, next_offset: int) -> None:
+        self.next_offset = next_offset
+        self.learners: dict[str, Learner] = {}
+        self.learned_to: dict[str, int] = {}
+        self.waiting: list[RecordBatch] = []
+        self.dirty: set[str] = set()
+
+
+class LearnerService:
+    """Owns the learners of the outcomes partitions that are ours."""
+
+    def __init__(
+        self, app: StreamApp, secret: bytes, observer: LearnerObserver, clock_ms: Callable[[], int], *, interval_s: float
+    ) -> None:
+        self._app = app
+        self._secret = secret
+        self._observer = observer
+        self._clock_ms = clock_ms
+        self._interval_s = interval_s
+        self._partitions: dict[int, _Partition] = {}
+        self._publishing = asyncio.Lock()
+        self._published_at = time.monotonic()
+
+    # -- SourceClient
+
+    def assigned(self, partitions: set[int]) -> None:
+        """Forget everything: what is ours is read again from the snapshots."""
+        self._partitions = {}
+
+    async def before_resume(self, offsets: Mapping[int, int]) -> None:
+        """Go on from the newest snapshot of each model in our partitions."""
+        if not offsets:
+            return
+        newest: dict[str, ModelSnapshot] = {}
+
+        def keep(_key: bytes | None, value: bytes | None, _offset: int) -> None:
+            try:
+                snapshot = decode_snapshot(value or b"", self._secret)
+            except (BadSignature, msgspec.MsgspecError) as exc:
+                log.error("snapshot_rejected", error=str(exc))
+                return
+            newest[snapshot.model] = snapshot
+
+        await read_to_end(self._app.client_settings, MODELS, keep)
+        for partition, offset in offsets.items():
+            state = self._partitions[partition] = _Partition(offset)
+            for snapshot in newest.values():
+                if snapshot.partition == partition:
+                    self._resume_from(state, snapshot)
+
+    def _resume_from(self, state: _Partition, snapshot: ModelSnapshot) -> None:
+        try:
+            state.learners[snapshot.model] = Learner.restore(snapshot)
+        except BadModel as exc:
+            log.error("snapshot_rejected", model=snapshot.model, error=str(exc))
+            return
+        state.learned_to[snapshot.model] = snapshot.next_offset
+        log.info("learner_resumed", model=snapshot.model, version=snapshot.version)
+
+    async def drain(self) -> None:
+        """Publish now, so that every batch completes."""
+        await self.publish()
+
+    # -- outcomes
+
+    async def submit(self, batch: RecordBatch) -> None:
+        """Learn a batch; it completes with the next snapshot."""
+        state = self._partitions.get(batch.partition)
+        if state is None or not batch.begin():
+            return
+        state.waiting.append(batch)
+        for index, record in enumerate(batch.records):
+            self._learn(state, record)
+            state.next_offset = record.offset + 1
+            if index % CHUNK == CHUNK - 1:
+                await asyncio.sleep(0)
+        state.next_offset = batch.next_offset
+        if time.monotonic() - self._published_at >= self._interval_s:
+            await self.publish()
+
+    def _learn(self, state: _Partition, record: Any) -> None:
+        try:
+            outcome = decode_outcome(record.value)
+        except msgspec.MsgspecError:
+            self._observer.refused("malformed")
+            return
+        if record.offset < state.learned_to.get(outcome.model, -1):
+            return
+        learner = state.learners.get(outcome.model)
+        if learner is None:
+            if len(state.learners) >= MODELS_MAX:
+                self._observer.refused("too_many_models")
+                return
+            learner = state.learners[outcome.model] = Learner(outcome.model)
+        learner.learn(outcome)
+        state.dirty.add(outcome.model)
+
+    async def publish(self) -> None:
+        """Publish a snapshot of each model that learned, then complete the batches they contain."""
+        async with self._publishing:
+            self._published_at = time.monotonic()
+            for partition, state in list(self._partitions.items()):
+                waiting = [batch for batch in state.waiting if batch.next_offset <= state.next_offset]
+                dirty, state.dirty = state.dirty, set()
+                for name in sorted(dirty):
+                    learner = state.learners[name]
+                    snapshot = learner.snapshot(state.next_offset, self._clock_ms(), partition)
+                    value = encode_snapshot(snapshot, self._secret)
+                    await self._app.durable_producer.send(MODELS, name.encode(), value)
+                    state.learned_to[name] = snapshot.next_offset
+                    self._observer.learned(learner)
+                for batch in waiting:
+                    batch.complete()
+                    state.waiting.remove(batch)
+
+
+def attach(app: StreamApp, service: LearnerService, *, interval_s: float) -> Any:
+    """Attach the agent that feeds `service`, and its publishing timer."""
+
+    @app.agent(app.batched_topic(OUTCOMES), name="learner", concurrency=1)
+    async def learner(batches: Any) -> None:
+        async for batch in batches:
+            try:
+                await service.submit(batch)
+            except Exception as exc:
+                app.fatal(f"learning {batch!r} failed", exc)
+
+    @app.timer(interval_s, name="snapshots")
+    async def snapshots() -> None:
+        try:
+            await service.publish()
+        except Exception as exc:
+            app.fatal("a model snapshot could not be published", exc)
+
+    return learner

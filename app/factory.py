@@ -1,0 +1,250 @@
+"""The composition root of the worker: settings in, a Faust app with its agents out."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Mapping
+from importlib.metadata import version
+from typing import Any
+
+import faust
+import msgspec
+import structlog
+from aiokafka.errors import KafkaError
+
+from agents import learner as learner_agent
+from agents import profiles as profiles_agent
+from agents import timers as timers_agent
+from app.core.features import open_features
+from app.core.plan import Plan
+from app.core.processor import Processor
+from app.health import HealthServer
+from app.learning.contract import BadModel
+from app.learning.learner import Learner, prior_scorer, read_scorer
+from app.metrics import Metrics, WorkerObserver
+from app.policy.load import load_policy
+from app.preflight import Preflight
+from app.settings import Settings
+from app.stream.app import StreamApp
+from app.stream.broadcast import BroadcastReader
+from app.stream.engine import Engine
+from app.stream.store import StoreFactory, StoreOptions
+from schemas.models import BadSignature, decode_snapshot
+from schemas.topics import (
+    DEAD_LETTERS,
+    DECISIONS,
+    EVENTS,
+    MODELS,
+    OUTCOMES,
+    PROFILES_CHANGELOG,
+    SEGMENTS,
+)
+from tables.profiles import profiles_table
+
+log = structlog.get_logger(__name__)
+
+WORKER_TOPICS = (EVENTS, DECISIONS, SEGMENTS, OUTCOMES, MODELS, DEAD_LETTERS, PROFILES_CHANGELOG)
+TICK_S = 0.05
+
+
+def faust_settings(settings: Settings, group: str) -> dict[str, Any]:
+    """What every app of ours tells Faust. The development profile rebalances fast and must not be used in production."""
+    dev = settings.profile == "dev"
+    directory = settings.data_dir / group
+    directory.mkdir(parents=True, exist_ok=True)
+    result: dict[str, Any] = {
+        "broker": [f"kafka://{server.strip()}" for server in settings.broker.split(",")],
+        "datadir": directory,
+        "store": "memory://",
+        "web_enabled": False,
+        "topic_allow_declare": False,
+        "topic_disable_leader": True,
+        "table_standby_replicas": 0,
+        "stream_buffer_maxsize": 16,
+        "stream_recovery_delay": 0.0,
+        "stream_publish_on_commit": False,
+        "consumer_auto_offset_reset": "earliest",
+        "consumer_max_fetch_size": 1 << 20,
+        "consumer_group_instance_id": settings.instance_id or None,
+        "broker_commit_interval": 1.0,
+        "broker_check_crcs": True,
+        "broker_session_timeout": 6.0 if dev else 30.0,
+        "broker_heartbeat_interval": 1.0 if dev else 3.0,
+        "broker_rebalance_timeout": 1.0 if dev else 60.0,
+        "broker_request_timeout": 90.0,
+    }
+    credentials = _credentials(settings)
+    if credentials is not None:
+        result["broker_credentials"] = credentials
+    return result
+
+
+def _credentials(settings: Settings) -> Any:
+    context = settings.ssl_context()
+    if settings.security_protocol.startswith("SASL"):
+        return faust.SASLCredentials(
+            username=settings.sasl_username,
+            password=settings.sasl_password.get_secret_value(),
+            mechanism=settings.sasl_mechanism,
+            ssl_context=context,
+        )
+    return faust.SSLCredentials(context=context) if context is not None else None
+
+
+class ModelFeed:
+    """Keeps the processor's scorer at the newest snapshot that is signed with our key."""
+
+    def __init__(self, processor: Processor, settings: Settings, metrics: Metrics) -> None:
+        self._processor = processor
+        self._secret = settings.secret_bytes()
+        self._metrics = metrics
+        self.reader = BroadcastReader(settings.client_settings(), MODELS, self.apply)
+
+    def apply(self, _key: bytes | None, value: bytes | None, _offset: int) -> None:
+        """One record of the `models` topic."""
+        if value is None:
+            return
+        try:
+            snapshot = decode_snapshot(value, self._secret)
+            if snapshot.model != self._processor.plan.model:
+                return
+            self._processor.scorer = read_scorer(snapshot)
+        except (BadSignature, BadModel, msgspec.MsgspecError) as exc:
+            self._metrics.snapshots_rejected.inc()
+            log.error("snapshot_rejected", error=str(exc))
+            return
+        self._metrics.model_version.labels(snapshot.model).set(snapshot.version)
+
+
+class LearnerMetrics:
+    """Turns a learner's progressive metrics into gauges."""
+
+    def __init__(self, metrics: Metrics) -> None:
+        self._metrics = metrics
+        self._drifts: dict[str, float] = {}
+
+    def learned(self, learner: Learner) -> None:
+        """A snapshot was published."""
+        values: Mapping[str, float] = learner.metrics()
+        gauges = {
+            "auc": self._metrics.model_auc,
+            "log_loss": self._metrics.model_log_loss,
+            "log_loss_constant": self._metrics.model_log_loss_constant,
+            "calibration_ratio": self._metrics.model_calibration,
+            "examples": self._metrics.model_examples,
+        }
+        for name, gauge in gauges.items():
+            gauge.labels(learner.name).set(values[name])
+        before = self._drifts.get(learner.name, 0.0)
+        self._drifts[learner.name] = values["drift_detections"]
+        self._metrics.drift.labels(learner.name, "adwin").inc(max(0.0, values["drift_detections"] - before))
+
+    def refused(self, reason: str) -> None:
+        """An outcome could not be learned."""
+        self._metrics.events.labels(f"outcome_{reason}").inc()
+
+
+class Worker:
+    """Everything a worker process consists of; `app` is the Faust app."""
+
+    def __init__(self, settings: Settings, *, plan: Plan | None = None, metrics: Metrics | None = None) -> None:
+        self.settings = settings
+        self.plan = plan if plan is not None else load_policy(settings.policy)
+        self.metrics = metrics or Metrics()
+        self.clock = settings.make_clock()
+        self.app = StreamApp(
+            settings.app_id,
+            client_settings=settings.client_settings(),
+            idempotent=settings.idempotent,
+            **faust_settings(settings, settings.app_id),
+        )
+        self.processor = Processor(self.plan, prior_scorer(), open_features)
+        self.engine = self._engine()
+        self.learner = learner_agent.LearnerService(
+            self.app,
+            settings.secret_bytes(),
+            LearnerMetrics(self.metrics),
+            self.clock.now_ms,
+            interval_s=settings.snapshot_interval_s,
+        )
+        self.app.watch(OUTCOMES, self.learner)
+        profiles_agent.attach(self.app, self.engine)
+        timers_agent.attach(self.app, self.engine, interval_s=TICK_S)
+        learner_agent.attach(self.app, self.learner, interval_s=settings.snapshot_interval_s)
+        self.models = ModelFeed(self.processor, settings, self.metrics)
+        self.preflight = Preflight(settings, WORKER_TOPICS)
+        self.app.preflight = self._before_start
+        self.health = HealthServer(
+            settings.http_host, settings.http_port, self.metrics.registry, self.problems, self._before_scrape
+        )
+        self.app.on_before_shutdown.connect(self._on_shutdown, weak=False)
+        self.app.on_remaining = lambda table, remaining: self.metrics.restore_remaining.labels(table).set(remaining)
+        self.app.on_rebalanced = self.metrics.rebalances.inc
+        self.metrics.build_info.labels(version("nudge-engine"), self.plan.version).set(1)
+
+    def _engine(self) -> Engine:
+        options = StoreOptions(
+            cache_bytes=self.settings.rocksdb_cache_mb << 20, memtable_bytes=self.settings.rocksdb_memtable_mb << 20
+        )
+        factory = StoreFactory(self.settings.data_dir / self.settings.app_id / "rows", options)
+        self.table = profiles_table(self.app, factory, self.settings.partitions)
+        engine = Engine(
+            self.app,
+            self.table,
+            EVENTS,
+            self.processor,
+            WorkerObserver(self.metrics, self.plan),
+            self.clock.now_ms,
+            cache_rows=self.settings.cache_rows,
+            copartitioned=frozenset({DECISIONS, SEGMENTS}),
+        )
+        self.app.bind(self.table, EVENTS, engine)
+        return engine
+
+    async def _before_start(self) -> None:
+        await self.health.start()
+        log.info("http", address=f"http://{self.settings.http_host}:{self.health.port}")
+        await self.preflight.wait()
+        await self.models.reader.start()
+        # What lives now lives for ever; a young generation of 700 objects would be collected at every few events.
+        gc.collect()
+        gc.freeze()
+        gc.set_threshold(50_000, 20, 100)
+
+    async def _on_shutdown(self, _app: Any, **_kwargs: Any) -> None:
+        await self.models.reader.stop()
+        await self.health.stop()
+
+    def problems(self) -> dict[str, str]:
+        """What keeps the worker from being ready."""
+        found: dict[str, str] = {}
+        if self.preflight.problem is not None:
+            found["broker"] = self.preflight.problem
+        elif not self.app.tables.recovery.completed.is_set():
+            found["state"] = "partitions are not assigned and restored yet"
+        elif self._broker_is_lost():
+            found["broker"] = f"no connection to {self.settings.broker}"
+        return found
+
+    def _broker_is_lost(self) -> bool:
+        consumer = getattr(self.app.batches._thread, "_consumer", None)
+        try:
+            return consumer is None or not any(c.connected() for c in consumer._client._conns.values())
+        except KafkaError:
+            return True
+
+    def _before_scrape(self) -> None:
+        rows = sum(len(store) for store in self.table.stores.values())
+        self.metrics.state_rows.labels(self.table.name).set(rows)
+        self.metrics.timer_entries.set(self.engine.timer_entries())
+        for (topic, partition), lag in self.engine.lag().items():
+            self.metrics.consumer_lag.labels(topic, str(partition)).set(lag)
+
+
+def install_uvloop() -> None:
+    """Use uvloop's event loops where they exist (about a quarter more throughput)."""
+    try:
+        import uvloop  # noqa: PLC0415 - absent on Windows
+    except ImportError:
+        return
+    uvloop.install()

@@ -1,0 +1,202 @@
+"""The composition root of the sender: settings in, a Faust app out that delivers decisions."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+import structlog
+
+from agents import deliveries
+from app.factory import faust_settings
+from app.health import HealthServer
+from app.metrics import Metrics
+from app.preflight import Preflight
+from app.sender.delivery import Deliverer, DeliverySettings
+from app.sender.providers import ProviderSettings, build_provider
+from app.sender.providers.addresses import AddressRule
+from app.sender.providers.console import ConsoleSettings
+from app.sender.providers.webhook import WebhookSettings
+from app.sender.suppressions import Suppressions
+from app.settings import Settings
+from app.stream.app import StreamApp
+from app.stream.broadcast import BroadcastReader
+from app.stream.store import StoreFactory, StoreOptions
+from app.stream.table import RowTable
+from schemas.events import Rejected, decode_event
+from schemas.topics import DECISIONS, EVENTS, LEDGER_CHANGELOG
+from tables.ledger import RETENTION_MS, sweep
+
+log = structlog.get_logger(__name__)
+
+_CONSENT_MARK: Final = b"Notifications "
+"""In every consent event, and in few others: the rest of `events` is not decoded."""
+
+
+class SenderRecorder:
+    """The sender's metrics."""
+
+    def __init__(self, metrics: Metrics) -> None:
+        self._metrics = metrics
+
+    def settled(self, provider: str, outcome: str) -> None:
+        """A decision got its final state."""
+        self._metrics.sends.labels(provider, outcome).inc()
+
+    def retried(self, provider: str) -> None:
+        """An attempt was answered with "not now"."""
+        self._metrics.send_retries.labels(provider).inc()
+
+    def took(self, provider: str, seconds: float) -> None:
+        """An attempt was answered after this long."""
+        self._metrics.send_seconds.labels(provider).observe(seconds)
+
+    def held(self, decisions: int) -> None:
+        """Decisions wait for a fresh suppression feed."""
+        self._metrics.sends.labels("none", "held").inc(decisions)
+
+    def repeated(self, decisions: int) -> None:
+        """Records whose decision was final already."""
+        self._metrics.sends.labels("none", "repeated").inc(decisions)
+
+    def dead_lettered(self, reason: str) -> None:
+        """A record of `decisions` could not be read."""
+        self._metrics.dead_letters.labels(reason).inc()
+
+
+class LedgerClient:
+    """Forgets ledger entries past their retention when a partition is restored."""
+
+    def __init__(self, table: RowTable) -> None:
+        self._table = table
+        self._tombstones: dict[int, list[tuple[bytes, bytes | None]]] = {}
+
+    def begin_scan(self, partition: int) -> None:
+        """Start anew."""
+        self._tombstones[partition] = []
+
+    def visit(self, partition: int, key: bytes, value: bytes) -> None:
+        """Note an entry that may be forgotten."""
+        self._tombstones[partition].extend(sweep([(key, value)], time.time_ns() // 1_000_000, RETENTION_MS))
+
+    def assigned(self, partitions: set[int]) -> None:
+        """Nothing depends on it."""
+
+    async def before_resume(self, offsets: Mapping[int, int]) -> None:
+        """Delete what may be forgotten."""
+        for partition in offsets:
+            rows = self._tombstones.pop(partition, [])
+            for start in range(0, len(rows), 1000):
+                await self._table.write(partition, rows[start : start + 1000])
+
+    async def drain(self) -> None:
+        """Deliveries in flight are awaited by the barrier."""
+
+
+class SuppressionFeed:
+    """Reads consent events of all partitions, so that an opt-out counts at the last moment before a send."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.suppressions = Suppressions(secrets.token_bytes(32))
+        self._clock = settings.make_clock()
+        self.reader = BroadcastReader(settings.client_settings(), EVENTS, self.apply)
+
+    def apply(self, key: bytes | None, value: bytes | None, _offset: int) -> None:
+        """One record of `events`."""
+        if value is None or _CONSENT_MARK not in value:
+            return
+        event = decode_event(value, key)
+        if not isinstance(event, Rejected):
+            self.suppressions.feed(event, received_ms=self._clock.now_ms(), wall_ms=_wall_ms())
+
+    def check(self, user: str, category: str) -> bool | None:
+        """Whether the user has opted out; None when that cannot be told."""
+        wall_ms = _wall_ms()
+        behind_ms = int((time.monotonic() - self.reader.as_of) * 1000)
+        self.suppressions.caught_up(wall_ms - behind_ms)
+        return self.suppressions.check(user, category, wall_ms)
+
+
+def _wall_ms() -> int:
+    return time.time_ns() // 1_000_000
+
+
+def _providers(settings: Settings) -> ProviderSettings:
+    output = settings.sender_output
+    webhook = None
+    if settings.webhook_url:
+        rule = AddressRule(loopback=settings.profile == "dev", private=settings.webhook_private)
+        secret = settings.webhook_secret.get_secret_value().encode()
+        webhook = WebhookSettings(url=settings.webhook_url, secret=secret, addresses=rule)
+    return ProviderSettings(console=ConsoleSettings(path=Path(output) if output else None), webhook=webhook)
+
+
+class Sender:
+    """Everything a sender process consists of; `app` is the Faust app."""
+
+    def __init__(self, settings: Settings, metrics: Metrics | None = None) -> None:
+        self.settings = settings
+        self.metrics = metrics or Metrics()
+        self.app = StreamApp(
+            settings.sender_id,
+            client_settings=settings.client_settings(),
+            idempotent=settings.idempotent,
+            **faust_settings(settings, settings.sender_id),
+        )
+        factory = StoreFactory(
+            settings.data_dir / settings.sender_id / "rows",
+            StoreOptions(cache_bytes=8 << 20, memtable_bytes=4 << 20),
+        )
+        self.table = RowTable(
+            self.app, name="ledger", changelog=LEDGER_CHANGELOG, partitions=settings.partitions, factory=factory
+        )
+        self.app.bind(self.table, DECISIONS, LedgerClient(self.table))
+        self.feed = SuppressionFeed(settings)
+        self.deliverer = Deliverer(
+            table=self.table,
+            produce=self._produce,
+            providers={settings.sender_provider: build_provider(settings.sender_provider, _providers(settings))},
+            default=settings.sender_provider,
+            clock=settings.make_clock(),
+            suppressed=self.feed.check,
+            settings=DeliverySettings(concurrency=settings.sender_concurrency),
+            recorder=SenderRecorder(self.metrics),
+        )
+        deliveries.attach(self.app, self.deliverer.deliver)
+        self.preflight = Preflight(settings, (EVENTS, DECISIONS, LEDGER_CHANGELOG))
+        self.app.preflight = self._before_start
+        self.health = HealthServer(settings.http_host, settings.http_port, self.metrics.registry, self.problems)
+        self.app.on_before_shutdown.connect(self._on_shutdown, weak=False)
+
+    async def _produce(
+        self,
+        topic: str,
+        partition: int | None,
+        key: bytes | None,
+        value: bytes | None,
+        headers: list[tuple[str, bytes]],
+    ) -> None:
+        await self.app.durable_producer.send(topic, key, value, headers, partition)
+
+    async def _before_start(self) -> None:
+        await self.health.start()
+        log.info("http", address=f"http://{self.settings.http_host}:{self.health.port}")
+        await self.preflight.wait()
+        await self.feed.reader.start()
+
+    async def _on_shutdown(self, _app: Any, **_kwargs: Any) -> None:
+        await asyncio.gather(self.feed.reader.stop(), self.deliverer.close(), self.health.stop())
+
+    def problems(self) -> dict[str, str]:
+        """What keeps the sender from being ready."""
+        if self.preflight.problem is not None:
+            return {"broker": self.preflight.problem}
+        if not self.app.tables.recovery.completed.is_set():
+            return {"ledger": "partitions are not assigned and restored yet"}
+        if not self.feed.suppressions.fresh(_wall_ms()):
+            return {"suppressions": "the opt-out feed is stale: promotional messages are held back"}
+        return {}
