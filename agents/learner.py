@@ -55,7 +55,13 @@ class LearnerService:
     """Owns the learners of the outcomes partitions that are ours."""
 
     def __init__(
-        self, app: StreamApp, secret: bytes, observer: LearnerObserver, clock_ms: Callable[[], int], *, interval_s: float
+        self,
+        app: StreamApp,
+        secret: bytes,
+        observer: LearnerObserver,
+        clock_ms: Callable[[], int],
+        *,
+        interval_s: float,
     ) -> None:
         self._app = app
         self._secret = secret

@@ -60,13 +60,9 @@ class Metrics:
         self.restore_remaining = Gauge(
             "nudge_restore_remaining_records", "Changelog records still to restore.", ["table"], registry=registry
         )
-        self.state_rows = Gauge(
-            "nudge_state_rows", "Rows in this worker's partitions.", ["table"], registry=registry
-        )
+        self.state_rows = Gauge("nudge_state_rows", "Rows in this worker's partitions.", ["table"], registry=registry)
         self.timer_entries = Gauge("nudge_timer_index_entries", "Entries of the timer index.", registry=registry)
-        self.model_auc = Gauge(
-            "nudge_model_auc", "Progressive area under the ROC curve.", ["model"], registry=registry
-        )
+        self.model_auc = Gauge("nudge_model_auc", "Progressive area under the ROC curve.", ["model"], registry=registry)
         self.model_log_loss = Gauge("nudge_model_log_loss", "Progressive log loss.", ["model"], registry=registry)
         self.model_log_loss_constant = Gauge(
             "nudge_model_log_loss_constant", "Log loss of predicting the base rate.", ["model"], registry=registry
@@ -82,7 +78,9 @@ class Metrics:
         self.snapshots_rejected = Counter(
             "nudge_model_snapshots_rejected", "Snapshots with a wrong signature or content.", registry=registry
         )
-        self.sends = Counter("nudge_sends", "Deliveries, by what became of them.", ["provider", "outcome"], registry=registry)
+        self.sends = Counter(
+            "nudge_sends", "Deliveries, by what became of them.", ["provider", "outcome"], registry=registry
+        )
         self.send_retries = Counter("nudge_send_retries", "Attempts after the first.", ["provider"], registry=registry)
         self.send_seconds = Histogram(
             "nudge_send_seconds", "Time of one attempt.", ["provider"], buckets=LATENCY_BUCKETS_S, registry=registry

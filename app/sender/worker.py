@@ -6,7 +6,6 @@ import asyncio
 import secrets
 import time
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any, Final
 
 import structlog
@@ -132,7 +131,7 @@ def _providers(settings: Settings) -> ProviderSettings:
         rule = AddressRule(loopback=settings.profile == "dev", private=settings.webhook_private)
         secret = settings.webhook_secret.get_secret_value().encode()
         webhook = WebhookSettings(url=settings.webhook_url, secret=secret, addresses=rule)
-    return ProviderSettings(console=ConsoleSettings(path=Path(output) if output else None), webhook=webhook)
+    return ProviderSettings(console=ConsoleSettings(path=str(output or "")), webhook=webhook)
 
 
 class Sender:

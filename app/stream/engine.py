@@ -259,11 +259,13 @@ class Engine:
                 effects = self.processor.fire(
                     keys, rows, now_ms=now_ms, mark=state.position, acked_offset=self._acked(partition)
                 )
-                barrier = self.app.batches.barrier
-                barrier.hold()
+                self.app.batches.barrier.hold()
                 task = await self._settle(partition, state, effects, absent, keys)
-                task.add_done_callback(lambda _: barrier.release())
+                task.add_done_callback(self._release)
         return looked
+
+    def _release(self, _task: asyncio.Task[None]) -> None:
+        self.app.batches.barrier.release()
 
     def timer_entries(self) -> int:
         """Entries of the timer index, over all partitions."""

@@ -56,7 +56,7 @@ class RowRecovery(Recovery):
         consumer.stop_flow()
         self.in_recovery = True
         try:
-            if not await app.restore_tables(lambda: self.signal_recovery_start.is_set()):
+            if not await app.restore_tables(self.signal_recovery_start.is_set):
                 return
         finally:
             self.in_recovery = False
@@ -83,6 +83,8 @@ class RowRecovery(Recovery):
 
 class RowTableManager(TableManager):
     """Keeps the tables, without subscribing the main consumer to their changelogs."""
+
+    _recovery: RowRecovery | None
 
     @property
     def recovery(self) -> RowRecovery:

@@ -93,7 +93,9 @@ async def _read_to_end(
             end = consumer.highwater(tp)
             position = await consumer.position(tp)
             if end is not None and partitions[tp].next_offset > end:
-                ahead = f"at changelog offset {partitions[tp].next_offset}, but {tp.topic}[{tp.partition}] ends at {end}"
+                ahead = (
+                    f"at changelog offset {partitions[tp].next_offset}, but {tp.topic}[{tp.partition}] ends at {end}"
+                )
                 raise StoreDamaged(f"{partitions[tp].path}: {ahead}", partitions[tp].path)
             if end is not None and position >= end:
                 pending.discard(tp)

@@ -112,7 +112,10 @@ class PartitionStore:
         self._write_options = WriteOptions()
         self._write_options.disable_wal = True
         meta = self._get(_META_KEY)
-        self._next_offset, self._count = _META.unpack(meta) if meta else (0, 0)
+        self._next_offset: int = 0
+        self._count: int = 0
+        if meta:
+            self._next_offset, self._count = _META.unpack(meta)
 
     @property
     def next_offset(self) -> int:

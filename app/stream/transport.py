@@ -168,7 +168,9 @@ class BatchedConsumer(driver.Consumer):
         """Wait until every batch in flight is durable, then commit (at revocation and at stop)."""
         await self.app.drain()
         if not await self.barrier.drained(DRAIN_TIMEOUT_S):
-            self.app.fatal(f"{self.barrier.inflight} batches in flight did not become durable in {DRAIN_TIMEOUT_S:.0f} s")
+            self.app.fatal(
+                f"{self.barrier.inflight} batches in flight did not become durable in {DRAIN_TIMEOUT_S:.0f} s"
+            )
         await self.commit()
 
     async def perform_seek(self) -> None:

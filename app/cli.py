@@ -1,0 +1,186 @@
+"""The command `nudge`. Commands read settings from NUDGE_* variables; options override the few that vary by hand."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from app.logs import configure_logs
+from app.settings import ConfigurationError, Settings, load_settings
+
+app = typer.Typer(
+    name="nudge",
+    help="Real-time segmentation and push-notification decisions, self-hosted, on Kafka.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+)
+topics_app = typer.Typer(help="Create or check the topics that nudge needs.", no_args_is_help=True)
+policy_app = typer.Typer(help="Work with policy files.", no_args_is_help=True)
+config_app = typer.Typer(help="Look at the settings.", no_args_is_help=True)
+app.add_typer(topics_app, name="topics")
+app.add_typer(policy_app, name="policy")
+app.add_typer(config_app, name="config")
+
+out = Console()
+err = Console(stderr=True)
+
+
+def _fail(message: object, code: int = 2) -> typer.Exit:
+    err.print(f"[bold red]nudge:[/] {message}", highlight=False, markup=True)
+    return typer.Exit(code)
+
+
+def _settings(**overrides: Any) -> Settings:
+    try:
+        settings = load_settings(**{name: value for name, value in overrides.items() if value is not None})
+    except ConfigurationError as exc:
+        err.print("[bold red]nudge: the configuration cannot be used[/]")
+        err.print(str(exc), markup=False, highlight=False)
+        raise typer.Exit(2) from None
+    configure_logs(settings.log_format, settings.log_level)
+    return settings
+
+
+def _run(build: Callable[[], Any]) -> None:
+    from app.factory import install_uvloop  # noqa: PLC0415 - `nudge --help` must not load Kafka clients
+    from app.policy.errors import PolicyErrors  # noqa: PLC0415
+    from app.run import run_app  # noqa: PLC0415
+
+    install_uvloop()
+    try:
+        process = build()
+    except PolicyErrors as exc:
+        err.print("[bold red]nudge: the policy cannot be used[/]")
+        err.print(str(exc), markup=False, highlight=False)
+        raise typer.Exit(2) from None
+    run_app(process.app)
+
+
+Policy = Annotated[Path | None, typer.Option("--policy", help="Policy file (NUDGE_POLICY).")]
+Port = Annotated[int | None, typer.Option("--http-port", help="Port of /metrics, /livez, /readyz (NUDGE_HTTP_PORT).")]
+Broker = Annotated[str | None, typer.Option("--broker", help="Bootstrap servers (NUDGE_BROKER).")]
+
+
+@app.command(epilog="Example: NUDGE_BROKER=kafka:9092 NUDGE_SECRET=… nudge worker --policy policies/shop.yaml")
+def worker(policy: Policy = None, http_port: Port = None, broker: Broker = None) -> None:
+    """Run a worker: fold events, keep segments, decide, learn. Start several to share the partitions."""
+    settings = _settings(policy=policy, http_port=http_port, broker=broker)
+
+    def build() -> Any:
+        from app.factory import Worker  # noqa: PLC0415
+
+        return Worker(settings)
+
+    _run(build)
+
+
+@app.command(epilog="Example: NUDGE_SENDER_PROVIDER=webhook NUDGE_WEBHOOK_URL=https://push.example/send nudge sender")
+def sender(http_port: Port = None, broker: Broker = None) -> None:
+    """Run a sender: deliver decisions through a provider, each at most once, and report back."""
+    settings = _settings(http_port=http_port, broker=broker)
+
+    def build() -> Any:
+        from app.sender.worker import Sender  # noqa: PLC0415
+
+        return Sender(settings)
+
+    _run(build)
+
+
+@topics_app.command("create", epilog="Example: nudge topics create --partitions 16 --replication 3")
+def topics_create(
+    partitions: Annotated[int | None, typer.Option(help="Partitions of `events` (NUDGE_PARTITIONS).")] = None,
+    replication: Annotated[int | None, typer.Option(help="Replication factor (NUDGE_REPLICATION).")] = None,
+    broker: Broker = None,
+) -> None:
+    """Create the topics that are missing; existing ones are left as they are."""
+    from app.topics import create_topics  # noqa: PLC0415
+
+    settings = _settings(partitions=partitions, replication=replication, broker=broker)
+    created = _topics_call(
+        settings, lambda security: create_topics(settings.broker, settings.partitions, settings.replication, **security)
+    )
+    out.print("\n".join(f"created {name}" for name in created) or "every topic exists already", highlight=False)
+
+
+@topics_app.command("check", epilog="Example: nudge topics check --partitions 16")
+def topics_check(
+    partitions: Annotated[int | None, typer.Option(help="Partitions of `events` (NUDGE_PARTITIONS).")] = None,
+    broker: Broker = None,
+) -> None:
+    """Compare the broker's topics with the registry; exit 1 when something is wrong."""
+    from app.topics import check_topics  # noqa: PLC0415
+
+    settings = _settings(partitions=partitions, broker=broker)
+    problems = _topics_call(settings, lambda security: check_topics(settings.broker, settings.partitions, **security))
+    for problem in problems:
+        out.print(str(problem), highlight=False, markup=False)
+    if problems:
+        raise typer.Exit(1)
+    out.print("all topics are as they must be")
+
+
+def _topics_call(settings: Settings, call: Callable[[dict[str, Any]], Any]) -> Any:
+    from aiokafka.errors import KafkaError  # noqa: PLC0415
+
+    from app.topics import TopicRefused  # noqa: PLC0415
+
+    security = settings.client_settings()
+    del security["bootstrap_servers"]
+    try:
+        return asyncio.run(call(security))
+    except TopicRefused as exc:
+        raise _fail(exc, 1) from None
+    except (KafkaError, OSError) as exc:
+        raise _fail(f"no Kafka broker answers at {settings.broker} (NUDGE_BROKER): {type(exc).__name__}", 1) from None
+
+
+@policy_app.command("validate", epilog="Example: nudge policy validate policies/shop.yaml")
+def policy_validate(
+    files: Annotated[list[Path], typer.Argument(help="Policy files.", exists=True, dir_okay=False)],
+) -> None:
+    """Check policy files; every error names file, line and field."""
+    from app.policy.errors import PolicyErrors  # noqa: PLC0415
+    from app.policy.load import load_policy  # noqa: PLC0415
+
+    failed = False
+    for file in files:
+        try:
+            plan = load_policy(file)
+        except PolicyErrors as exc:
+            failed = True
+            err.print(str(exc), markup=False, highlight=False)
+        else:
+            counts = f"{len(plan.segments)} segments, {len(plan.campaigns)} campaigns, {len(plan.caps)} caps"
+            out.print(f"{file}: valid, version {plan.version} ({counts})", highlight=False)
+    if failed:
+        raise typer.Exit(1)
+
+
+@config_app.command("show", epilog="Example: NUDGE_BROKER=kafka:9092 nudge config show")
+def config_show() -> None:
+    """Print every setting; secrets are redacted."""
+    table = Table(box=None, pad_edge=False)
+    for column in ("variable", "value", "meaning"):
+        table.add_column(column, overflow="fold")
+    for variable, value in _settings().shown().items():
+        field = Settings.model_fields[variable.removeprefix("NUDGE_").lower()]
+        table.add_row(variable, value, field.description or "")
+    out.print(table)
+
+
+def main() -> None:
+    """The console script."""
+    app()
+
+
+if __name__ == "__main__":
+    main()
