@@ -1,0 +1,67 @@
+"""What an expression is compiled against, and what compiling gives."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Final
+
+from app.core.expression_ir import Scalar
+from app.core.plan import Feature, RfmGrid
+from app.core.profile import Profile
+from app.core.rfm import Lifecycle
+
+ANY_EVENT: Final = "*"
+TRAITS_EVENT: Final = "$traits"
+
+
+@dataclass(frozen=True, slots=True)
+class Expression:
+    """A compiled condition over a profile.
+
+    Parameters
+    ----------
+    evaluate
+        ``(profile, now_ms, user)`` to whether it holds.
+    next_change
+        ``(profile, now_ms, user)`` to the earliest instant after `now_ms` at which the clock alone may change that:
+        early perhaps, never late; `NEVER_MS` when it cannot.
+    features
+        What it reads, with those of the segments it names.
+    events
+        Names of the events that can change it: ``*`` any, ``$traits`` an identify.
+    clocked
+        Whether `next_change` can be anything but `NEVER_MS`.
+    """
+
+    text: str
+    evaluate: Callable[[Profile, int, str], bool]
+    next_change: Callable[[Profile, int, str], int]
+    features: tuple[Feature, ...]
+    events: frozenset[str]
+    clocked: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ExpressionContext:
+    """The policy around an expression.
+
+    Parameters
+    ----------
+    traits
+        Declared traits, which may be written as bare names, and their defaults (None: none).
+    segments
+        Segments that are compiled already, for ``in_segment``.
+    segment_names
+        Every segment of the policy, for messages.
+    event_names
+        The event names that are known, or None when any is.
+    """
+
+    default_timezone: str = "UTC"
+    rfm: RfmGrid = field(default_factory=RfmGrid)
+    lifecycle: Lifecycle = field(default_factory=Lifecycle)
+    traits: Mapping[str, Scalar | None] = field(default_factory=dict)
+    segments: Mapping[str, Expression] = field(default_factory=dict)
+    segment_names: frozenset[str] = frozenset()
+    event_names: frozenset[str] | None = None

@@ -1,0 +1,137 @@
+"""The middle of the expression compiler: typed values and truths that know when the clock can change them.
+
+A `Value` or `Truth` holds the Python syntax tree that computes it. Trees are built only from our own templates
+(`quote`) and literals, so a policy's text never becomes code.
+"""
+
+from __future__ import annotations
+
+import ast
+import copy
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from typing import Final, Literal
+
+Kind = Literal["number", "duration", "text", "bool", "any", "list"]
+Scalar = int | float | str | bool
+Literals = tuple[Scalar, ...]
+
+# The truth of `value OP literal` (OP as in Python), or None to leave the comparison to the general rule.
+CompareWith = Callable[[str, "Scalar | Literals"], "Truth | None"]
+
+
+@dataclass(frozen=True, slots=True)
+class Atom:
+    """A condition that is one expression. `change` gives the instant of its next flip by the clock; None is never."""
+
+    code: ast.expr
+    change: ast.expr | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Combined:
+    """All of the items (`all`), or at least one of them (`any`)."""
+
+    how: Literal["all", "any"]
+    items: tuple[Truth, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Negated:
+    """The opposite of a condition."""
+
+    item: Truth
+
+
+Truth = Atom | Combined | Negated
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Value:
+    """Something that can be compared.
+
+    Parameters
+    ----------
+    code
+        Computes it from `p` (profile), `now_ms`, `user`, or `q` (event properties).
+    nullable
+        Whether it may be None: missing, or not computable.
+    step
+        Gives the earliest instant at which the clock may change it; None when it cannot.
+    slope
+        Of a duration: how fast it grows, in ms per ms.
+    literal
+        The value itself, where the policy states it.
+    compare
+        A comparison with literals that knows its next flip better than `step` does.
+    """
+
+    kind: Kind
+    code: ast.expr
+    nullable: bool = False
+    step: ast.expr | None = None
+    slope: int = 0
+    literal: Scalar | Literals | None = None
+    compare: CompareWith | None = None
+
+
+TRUE: Final = Atom(ast.Constant(True))
+FALSE: Final = Atom(ast.Constant(False))
+
+
+@cache
+def _template(source: str) -> ast.expr:
+    return ast.parse(source, mode="eval").body
+
+
+class _Fill(ast.NodeTransformer):
+    def __init__(self, parts: dict[str, ast.expr]) -> None:
+        self.parts = parts
+
+    def visit_Name(self, node: ast.Name) -> ast.expr:
+        return self.parts.get(node.id, node)
+
+
+def quote(template: str, **parts: ast.expr | Scalar | tuple[object, ...] | frozenset[object]) -> ast.expr:
+    """One of OUR templates as a syntax tree, with the names in `parts` replaced by trees or literals.
+
+    Examples
+    --------
+    >>> ast.unparse(quote("total(get(ID), hour, 48) >= T", ID=7, T=3))
+    'total(get(7), hour, 48) >= 3'
+    """
+    trees = {
+        name: part if isinstance(part, ast.expr) else ast.Constant(part)  # type: ignore[arg-type]
+        for name, part in parts.items()
+    }
+    filled = _Fill(trees).visit(copy.deepcopy(_template(template)))
+    assert isinstance(filled, ast.expr)
+    return filled
+
+
+def earliest(*steps: ast.expr | None) -> ast.expr | None:
+    """The earlier of several instants, of which None never comes."""
+    there = [step for step in steps if step is not None]
+    if len(there) < 2:
+        return there[0] if there else None
+    return ast.Call(ast.Name("min", ast.Load()), there, [])
+
+
+def truth_code(truth: Truth) -> ast.expr:
+    """A condition as one expression, evaluated left to right and no further than needed."""
+    if isinstance(truth, Atom):
+        return truth.code
+    if isinstance(truth, Negated):
+        return ast.UnaryOp(ast.Not(), truth_code(truth.item))
+    operator = ast.And() if truth.how == "all" else ast.Or()
+    return ast.BoolOp(operator, [truth_code(item) for item in truth.items])
+
+
+def is_clocked(truth: Truth) -> bool:
+    """Whether the clock alone can change a condition."""
+    if isinstance(truth, Atom):
+        return truth.change is not None
+    if isinstance(truth, Negated):
+        return is_clocked(truth.item)
+    return any(is_clocked(item) for item in truth.items)
