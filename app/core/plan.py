@@ -15,6 +15,12 @@ from app.core.profile import Profile
 Where = Callable[[Mapping[str, Any]], bool]
 
 
+def _default_id(owner: object, attribute: str, text: str) -> None:
+    """An id that was not given is the name's stable id, so that a plan built by hand needs none."""
+    if not getattr(owner, attribute):
+        object.__setattr__(owner, attribute, stable_id(text))
+
+
 @dataclass(frozen=True, slots=True)
 class Feature:
     """A windowed total that some expression reads: a count of events, or a sum of a property in thousandths."""
@@ -27,6 +33,9 @@ class Feature:
     property_path: str = ""
     where: Where | None = None
     id: int = 0
+
+    def __post_init__(self) -> None:
+        _default_id(self, "id", self.text)
 
     @property
     def size(self) -> int:
@@ -51,6 +60,11 @@ class Segment:
     """Names of the events that can change it; ``*`` stands for any event, ``$traits`` for identify."""
     description: str = ""
     id: int = 0
+    reads_clock: bool = True
+    """False when `next_change` is always `NEVER_MS`: it need not be asked then."""
+
+    def __post_init__(self) -> None:
+        _default_id(self, "id", self.name)
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +119,10 @@ class Campaign:
     quiet_hours: Literal["defer", "drop", "ignore"] = "defer"
     id: int = 0
     category_id: int = 0
+
+    def __post_init__(self) -> None:
+        _default_id(self, "id", self.name)
+        _default_id(self, "category_id", self.category)
 
 
 @dataclass(frozen=True, slots=True)

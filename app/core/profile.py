@@ -41,9 +41,10 @@ class OutboxEntry(msgspec.Struct, array_like=True, frozen=True):
 
 
 class Timer(msgspec.Struct, array_like=True):
-    """Something to look at again at `due_ms`. `kind` is one of `app.core.triggers`; `ref` is a campaign's id or 0.
+    """Something to look at again at `due_ms`. `kind` is one of `app.core.timers`; `ref` is a campaign's id or 0.
 
-    `origin` is the source offset of the event that set it; `key` the trigger key (a cart id, say).
+    `origin` is the source offset of the event that set it; `key` the trigger key (a cart id, say); `set_ms` that
+    event's time; `data` its properties, bounded, for the template.
     """
 
     due_ms: int
@@ -101,6 +102,10 @@ class Profile(msgspec.Struct, array_like=True):
         -1 never asked, 0 refused, 1 given.
     sends
         Decisions to send that the longest cap still counts, oldest first.
+    category_consent
+        Category to the time of the newest event that opted out of it or back in, bounded.
+    policy
+        Stable id of the policy version that all segments were last evaluated with.
     """
 
     offset: int = -1
@@ -135,6 +140,8 @@ class Profile(msgspec.Struct, array_like=True):
     outbox: list[OutboxEntry] = []
     token: dict[str, Any] = {}
     segments_due_ms: int = NEVER_MS
+    category_consent: dict[str, int] = {}
+    policy: int = 0
 
 
 _encode_into = msgspec.msgpack.Encoder().encode
@@ -149,7 +156,8 @@ def due_ms(profile: Profile) -> int:
     """The earliest instant at which the clock alone can change this row (`NEVER_MS` when none)."""
     due = profile.segments_due_ms
     for timer in profile.timers:
-        due = min(due, timer.due_ms)
+        if timer.due_ms < due:
+            due = timer.due_ms
     return due
 
 

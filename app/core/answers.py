@@ -1,0 +1,134 @@
+"""Receipts and answers to notifications, and the labels that they mature into.
+
+A label is known later than its features: the decision leaves a `Pending` in the row with what the model saw. An open
+within the horizon makes it 1 at once; the horizon's end makes it 0, if the sender said that it was sent; else nothing
+was tried and there is no example (censored).
+"""
+
+from __future__ import annotations
+
+from app.core import local_time, timers
+from app.core.batch import Batch
+from app.core.profile import Output, Pending, Profile, Timer
+from schemas.events import Event
+from schemas.outcomes import Outcome, encode_outcome
+from schemas.topics import OUTCOMES
+
+
+def _pending(profile: Profile, event: Event) -> Pending | None:
+    decision_id = event.properties.get("decisionId")
+    if decision_id is not None:
+        for pending in profile.pending:
+            if pending.id == decision_id:
+                return pending
+    return None
+
+
+def fold_sent(_batch: Batch, profile: Profile, event: Event, at_ms: int) -> None:
+    """The sender's receipt: the label's horizon runs from here."""
+    pending = _pending(profile, event)
+    if pending is None:
+        profile.sent += 1
+    elif not pending.sent_ms:
+        pending.sent_ms = at_ms
+        profile.sent += 1
+
+
+def fold_failed(batch: Batch, profile: Profile, event: Event, _at_ms: int) -> None:
+    """Not delivered: there is nothing to learn. An open that came anyway stands."""
+    pending = _pending(profile, event)
+    if pending is None or pending.answered:
+        return
+    if pending.sent_ms:  # e.g. accepted first, bounced later
+        profile.sent -= 1
+    profile.pending.remove(pending)
+    profile.timers = [timer for timer in profile.timers if timer.kind != timers.HORIZON or timer.key != pending.id]
+    batch.tally.append(("outcomes", "censored"))
+
+
+def fold_opened(batch: Batch, profile: Profile, event: Event, at_ms: int) -> None:
+    """An open counts once for a decision, and is an open even when its decision is no longer remembered."""
+    pending = _pending(profile, event)
+    if pending is not None:
+        if pending.answered:
+            return
+        if not pending.sent_ms:  # the receipt comes from another producer and may come later
+            pending.sent_ms = min(at_ms, batch.now_ms)
+            profile.sent += 1
+        _mature(batch, profile, pending, label=1 if at_ms <= _horizon_end_ms(batch, pending) else 0)
+    profile.opened += 1
+    profile.ignored_run = 0
+    hour = local_time.hour_of_week(profile.timezone, batch.index.plan.default_timezone, at_ms)
+    profile.hours[hour] = profile.hours.get(hour, 0) + 1
+
+
+def fold_clicked(_batch: Batch, profile: Profile, _event: Event, _at_ms: int) -> None:
+    """Counted; the label is the open."""
+    profile.clicked += 1
+
+
+def fold_dismissed(_batch: Batch, profile: Profile, _event: Event, _at_ms: int) -> None:
+    """Counted; raises the user's price of being disturbed (`app.core.arbiter`)."""
+    profile.dismissed += 1
+
+
+def remember(batch: Batch, profile: Profile, pending: Pending, campaign_id: int) -> None:
+    """Keep a decision to send until its label matures."""
+    due_ms = pending.decided_ms + batch.index.plan.label_horizon_ms
+    profile.pending.append(pending)
+    timer = Timer(due_ms, timers.HORIZON, campaign_id, pending.id, batch.mark, pending.decided_ms)
+    dropped = timers.put(profile, timer)
+    if dropped is not None:
+        batch.tally.append(("dropped_timers",))
+        _forget(batch, profile, dropped.key)
+
+
+def horizon_passed(batch: Batch, profile: Profile, timer: Timer) -> None:
+    """The label horizon of the decision `timer.key` has ended, counted from the decision or from its sending."""
+    pending = next((other for other in profile.pending if other.id == timer.key), None)
+    if pending is None:
+        return
+    end_ms = _horizon_end_ms(batch, pending)
+    if pending.sent_ms and not pending.answered and end_ms > batch.now_ms:
+        timer.due_ms = end_ms
+        profile.timers.append(timer)
+        return
+    if pending.sent_ms and not pending.answered:
+        _mature(batch, profile, pending, label=0)
+        profile.ignored_run += 1
+    _forget(batch, profile, pending.id)
+
+
+def _horizon_end_ms(batch: Batch, pending: Pending) -> int:
+    return (pending.sent_ms or pending.decided_ms) + batch.index.plan.label_horizon_ms
+
+
+def _forget(batch: Batch, profile: Profile, decision_id: str) -> None:
+    kept = []
+    for pending in profile.pending:
+        if pending.id != decision_id:
+            kept.append(pending)
+        elif not pending.answered:
+            batch.tally.append(("outcomes", "censored"))
+    profile.pending = kept
+
+
+def _mature(batch: Batch, profile: Profile, pending: Pending, *, label: int) -> None:
+    model = batch.index.plan.model
+    outcome = Outcome(
+        id=pending.id,
+        model=model,
+        label=label,
+        features=pending.features,
+        score=pending.score,
+        model_version=pending.model_version,
+        campaign=pending.campaign,
+        decided_ms=pending.decided_ms,
+        matured_ms=batch.now_ms,
+        variant=pending.variant,
+        propensity=pending.propensity,
+    )
+    batch.emit(profile, Output(OUTCOMES, model.encode(), encode_outcome(outcome)))
+    batch.tally.append(("outcomes", str(label)))
+    pending.answered = 1
+    pending.features = {}  # the outcome has them; the row keeps the id, so that a second open is not counted

@@ -1,0 +1,98 @@
+"""The arbiter: all candidates of a user at one instant compete, and one of them wins.
+
+Transactional messages (a receipt, a delivery note) do not compete: each that passes the gates is sent, and then no
+promotional one is. Every candidate that is not sent leaves a decision with its reason, except one that quiet hours
+defer: it will be decided when they end.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from app.core import decide, guardrails, timers
+from app.core.batch import Batch
+from app.core.plan import Campaign, Scorer
+from app.core.profile import Profile, Timer
+from app.core.triggers import Candidate, put
+from app.core.values import bounded
+
+RISK_PRIOR_SENDS: Final = 20.0
+RISK_PRIOR_RATE: Final = 0.02
+
+
+def opt_out_risk(profile: Profile) -> float:
+    """The share of notifications that the user dismisses, shrunk to a common rate: in (0, 1].
+
+    A dismissal stands for the opt-out that it warns of; opt-outs themselves are too rare to estimate for one user.
+    """
+    sent = max(profile.sent, profile.dismissed)
+    return (profile.dismissed + RISK_PRIOR_RATE * RISK_PRIOR_SENDS) / (sent + RISK_PRIOR_SENDS)
+
+
+def score(campaign: Campaign, open_probability: float, risk: float) -> float:
+    """What sending is worth: P(open) · value - (1 + risk) · cost, in the policy's unit of value."""
+    return open_probability * campaign.value - (1.0 + risk) * campaign.cost
+
+
+def arbitrate(
+    batch: Batch, profile: Profile, candidates: list[Candidate], scorer: Scorer, features_of: decide.FeaturesOf
+) -> None:
+    """Send to the user what may and should be sent now, and say why the rest is not.
+
+    Ties go to the campaign whose name sorts first.
+    """
+    passed = [candidate for candidate in candidates if _passes(batch, profile, candidate)]
+    if not passed:
+        return
+    risk = opt_out_risk(profile)
+    bids = []
+    for candidate in passed:
+        features, probability = decide.open_bid(batch, profile, candidate, scorer, features_of)
+        bids.append(decide.Bid(candidate, features, probability, score(candidate.campaign, probability, risk)))
+    bids.sort(key=_rank)
+    sent = False
+    for bid in bids:
+        reason = _loses(batch, profile, bid.candidate.campaign) if sent else ""
+        if reason:
+            decide.suppress(batch, profile, bid.candidate, reason, bid)
+        else:
+            decide.send(batch, profile, bid, scorer.version)
+            sent = True
+
+
+def _rank(bid: decide.Bid) -> tuple[bool, float, str, str]:
+    campaign = bid.candidate.campaign
+    return (not campaign.transactional, -bid.score, campaign.name, bid.candidate.key)
+
+
+def _loses(batch: Batch, profile: Profile, campaign: Campaign) -> str:
+    """Why a candidate is not sent after another one was, at the same instant."""
+    return guardrails.volume_refusal(batch, profile, campaign) if campaign.transactional else "outranked"
+
+
+def _passes(batch: Batch, profile: Profile, candidate: Candidate) -> bool:
+    """Ask the gates in the order of `SUPPRESS_REASONS`; a candidate outside its audience is none."""
+    campaign = candidate.campaign
+    if campaign.audience is not None and not campaign.audience(profile, batch.now_ms, batch.user):
+        return False
+    reason = guardrails.permission_refusal(batch, profile, candidate)
+    if not reason and (until_ms := guardrails.quiet_until(batch, profile, campaign)) is not None:
+        if campaign.quiet_hours == "defer":
+            _defer(batch, profile, candidate, until_ms)
+            return False
+        reason = "quiet_hours"
+    reason = reason or guardrails.volume_refusal(batch, profile, campaign)
+    if reason:
+        decide.suppress(batch, profile, candidate, reason)
+    return not reason
+
+
+def _defer(batch: Batch, profile: Profile, candidate: Candidate, until_ms: int) -> None:
+    """Look at it again when the quiet hours end; a newer candidate of the same campaign and key takes its place."""
+    campaign, key = candidate.campaign, candidate.key
+    waiting = timers.find(profile, timers.DEFERRED, campaign.id, key)
+    if waiting is not None:
+        profile.timers.remove(waiting)
+    data = bounded(candidate.properties)
+    put(batch, profile, Timer(until_ms, timers.DEFERRED, campaign.id, key, candidate.origin, candidate.set_ms, data))
+    batch.tally.append(("decisions", "defer", "quiet_hours"))

@@ -1,0 +1,162 @@
+"""Decisions: a candidate that won, or lost and why, as the record that leaves.
+
+Everything that made the decision is logged in it: features, probability, model and policy version, the variant's
+propensity. So it can be explained later, and learned from, without asking what the world looked like.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+
+from app.core import answers, guardrails
+from app.core.batch import Batch, trace_of
+from app.core.ids import BUCKETS, bucket
+from app.core.plan import Campaign, Plan, Scorer, Variant
+from app.core.profile import Output, Pending, Profile
+from app.core.triggers import Candidate
+from schemas.decisions import Content, Decision, decision_headers, decision_id, encode_decision
+from schemas.topics import DECISIONS
+
+FeaturesOf = Callable[[Profile, Campaign, int, Plan], dict[str, float]]
+
+
+class Bid(msgspec.Struct):
+    """A candidate that passed its gates, and what sending it is worth."""
+
+    candidate: Candidate
+    features: dict[str, float]
+    open_probability: float
+    score: float
+
+
+def pick_variant(user: str, campaign: Campaign) -> tuple[Variant, float]:
+    """The user's variant of a campaign, by stable hash, and its propensity.
+
+    Returns
+    -------
+    tuple
+        The variant and its share of the weights, in (0, 1].
+    """
+    total = sum(variant.weight for variant in campaign.variants)
+    point = bucket(user, f"variant\x1f{campaign.name}") / BUCKETS * total
+    for variant in campaign.variants:
+        point -= variant.weight
+        if point < 0:
+            return variant, variant.weight / total
+    last = campaign.variants[-1]
+    return last, last.weight / total
+
+
+def open_bid(
+    batch: Batch, profile: Profile, candidate: Candidate, scorer: Scorer, features_of: FeaturesOf
+) -> tuple[dict[str, float], float]:
+    """Features of the candidate and P(open); 0 when the model gives no number."""
+    features = features_of(profile, candidate.campaign, batch.now_ms, batch.index.plan)
+    probability = scorer.open_probability(features)
+    if not 0.0 <= probability <= 1.0 or math.isnan(probability):
+        batch.tally.append(("invalid_scores",))
+        probability = 0.0
+    return features, probability
+
+
+def render_context(profile: Profile, candidate: Candidate) -> dict[str, Any]:
+    """What a template may speak of. Amounts are in units, not thousandths."""
+    campaign = candidate.campaign
+    return {
+        "user": profile.traits,
+        "event": candidate.properties,
+        "profile": {
+            "orders": profile.orders,
+            "revenue": profile.revenue_milli / 1000,
+            "sent": profile.sent,
+            "opened": profile.opened,
+            "device": profile.device,
+            "timezone": profile.timezone,
+            "favourite": max(profile.affinity, key=lambda name: profile.affinity[name][0], default=""),
+        },
+        "campaign": {"name": campaign.name, "category": campaign.category},
+    }
+
+
+def send(batch: Batch, profile: Profile, bid: Bid, model_version: int) -> None:
+    """Decide to send: the decision leaves, and the row remembers it for caps and for its label."""
+    candidate = bid.candidate
+    campaign = candidate.campaign
+    variant, propensity = pick_variant(batch.user, campaign)
+    rendered = variant.render(render_context(profile, candidate))
+    made = _decision(
+        batch,
+        candidate,
+        action="send",
+        variant=variant.name,
+        propensity=propensity,
+        transactional=campaign.transactional,
+        content=Content(title=rendered.title, body=rendered.body, deep_link=rendered.deep_link),
+        expires_ms=batch.now_ms + campaign.expires_ms,
+        open_probability=bid.open_probability,
+        value=bid.score,
+        model_version=model_version,
+        features=bid.features,
+        token=profile.token,
+    )
+    _emit(batch, profile, made)
+    batch.tally.append(("decisions", "send", ""))
+    if batch.source is not None:
+        batch.latencies_ms.append(batch.source.timestamp)
+    guardrails.remember_send(batch, profile, campaign)
+    pending = Pending(
+        id=made.id,
+        campaign=campaign.name,
+        variant=variant.name,
+        decided_ms=batch.now_ms,
+        sent_ms=0,
+        score=bid.open_probability,
+        model_version=model_version,
+        propensity=propensity,
+        features=bid.features,
+    )
+    answers.remember(batch, profile, pending, campaign.id)
+
+
+def suppress(batch: Batch, profile: Profile, candidate: Candidate, reason: str, bid: Bid | None = None) -> None:
+    """Decide not to send. Always counted; the record is emitted for the policy's share of them."""
+    batch.tally.append(("decisions", "suppress", reason))
+    share = batch.index.plan.suppressed_share
+    if share <= 0.0:
+        return
+    made = _decision(
+        batch,
+        candidate,
+        action="suppress",
+        reason=reason,
+        open_probability=bid.open_probability if bid else 0.0,
+        value=bid.score if bid else 0.0,
+    )
+    if share >= 1.0 or bucket(made.id, "suppressed") < share * BUCKETS:
+        _emit(batch, profile, made)
+
+
+def _decision(batch: Batch, candidate: Candidate, **fields: Any) -> Decision:
+    campaign = candidate.campaign
+    return Decision(
+        id=decision_id(batch.user, campaign.name, candidate.key, candidate.origin),
+        user=batch.user,
+        campaign=campaign.name,
+        category=campaign.category,
+        decided_ms=batch.now_ms,
+        trigger=campaign.trigger.kind,
+        trigger_key=candidate.key,
+        policy_version=batch.index.plan.version,
+        source_ms=candidate.set_ms,
+        source_offset=batch.source.offset if batch.source is not None else -1,
+        **fields,
+    )
+
+
+def _emit(batch: Batch, profile: Profile, decision: Decision) -> None:
+    headers = decision_headers(decision, trace_of(batch.source))
+    batch.emit(profile, Output(DECISIONS, batch.key, encode_decision(decision), headers))

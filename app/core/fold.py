@@ -1,0 +1,120 @@
+"""Folding one event into a row: totals, recency, windows, interests.
+
+Everything here commutes within the grace: whatever the order of arrival, the row's windows and totals end the same.
+Answers to notifications are in `app.core.answers`, traits and consent in `app.core.identity`.
+"""
+
+from __future__ import annotations
+
+from math import log2
+from typing import Any, Final
+
+from app.core import panes
+from app.core.batch import Batch
+from app.core.index import EventOps, FeatureOp
+from app.core.profile import Profile
+from app.core.values import NAME_CHARS_MAX, milli, property_at
+from schemas.events import Event
+
+LAST_MAX: Final = 64
+"""Event names whose newest time a row keeps."""
+AFFINITIES_MAX: Final = 8
+AFFINITY_HALF_LIFE_MS: Final = 14 * 86_400_000
+ORDER_MILLI_MAX: Final = 1_000_000_000
+"""The largest order that counts towards lifetime revenue, in thousandths: one million units."""
+
+
+def fold_track(batch: Batch, profile: Profile, ops: EventOps, event: Event, at_ms: int) -> None:
+    """Apply a track event that is neither a replay nor a duplicate. `at_ms` is at most the batch's time."""
+    last = profile.last
+    event_id = ops.event_id
+    newest = last.get(event_id)
+    if newest is None:
+        if len(last) >= LAST_MAX:
+            _forget_one(last, batch.index.known_ids)
+        last[event_id] = at_ms
+    elif at_ms > newest:
+        last[event_id] = at_ms
+    if ops.features:
+        _fold_features(batch, profile.features, ops.features, event.properties, at_ms)
+    if ops.handler is not None:
+        ops.handler(batch, profile, event, at_ms)
+    if ops.interest:
+        category = event.properties.get("category")
+        if category.__class__ is str and 0 < len(category) <= NAME_CHARS_MAX:
+            _fold_affinity(profile.affinity, category, at_ms)
+
+
+def _forget_one(last: dict[int, int], known: frozenset[int]) -> None:
+    """The oldest name that the policy does not mention, or else the oldest: segments may ask for the others."""
+    del last[min(last, key=lambda event_id: (event_id in known, last[event_id]))]
+
+
+def fold_activity(profile: Profile, at_ms: int, *, own: bool) -> None:
+    """Count an event of any type. `own` is False for what the sender wrote, which is not the user's doing."""
+    profile.events += 1
+    if not own:
+        return
+    if at_ms > profile.seen_ms:
+        profile.seen_ms = at_ms
+    if at_ms < profile.first_ms or not profile.first_ms:
+        profile.first_ms = at_ms
+
+
+def _fold_features(
+    batch: Batch,
+    states: dict[int, panes.Panes],
+    features: tuple[FeatureOp, ...],
+    properties: dict[str, Any],
+    at_ms: int,
+) -> None:
+    now_ms = batch.now_ms
+    for feature_id, pane_ms, size, path, where in features:
+        if where is not None and not where(properties):
+            continue
+        value = 1 if path is None else milli(property_at(properties, path))
+        if value is None:
+            batch.tally.append(("ignored_values",))
+            continue
+        pane = at_ms // pane_ms
+        current = now_ms // pane_ms
+        if value == 0 or pane <= current - size:
+            continue
+        state = states.get(feature_id)
+        if state is None:
+            states[feature_id] = [value, pane, value]
+        else:
+            panes.add(state, pane, value, current=current, size=size)
+
+
+def _fold_affinity(affinity: dict[str, list[float]], category: str, at_ms: int) -> None:
+    """Exponentially decayed interest: each event adds 1, which is worth a half after `AFFINITY_HALF_LIFE_MS`."""
+    state = affinity.get(category)
+    if state is None:
+        if len(affinity) >= AFFINITIES_MAX:
+            del affinity[min(affinity, key=lambda name: _log2_worth(affinity[name]))]
+        affinity[category] = [1.0, at_ms]
+        return
+    age = (at_ms - state[1]) / AFFINITY_HALF_LIFE_MS
+    if age >= 0:
+        state[0] = state[0] * 0.5**age + 1.0
+        state[1] = at_ms
+    else:
+        state[0] += 0.5 ** min(-age, 1000.0)
+
+
+def _log2_worth(state: list[float]) -> float:
+    """Orders interests by their worth at any one instant: score * 2**(time / half-life), without the overflow."""
+    return log2(max(state[0], 1e-9)) + state[1] / AFFINITY_HALF_LIFE_MS
+
+
+def fold_order(batch: Batch, profile: Profile, event: Event, at_ms: int) -> None:
+    """Recency, frequency and monetary value; an amount that is none, or absurd, counts as an order of 0."""
+    profile.orders += 1
+    profile.order_ms = max(profile.order_ms, at_ms)
+    amount = event.properties.get("revenue", event.properties.get("total"))
+    value = milli(amount)
+    if value is not None and value <= ORDER_MILLI_MAX:
+        profile.revenue_milli += value
+    elif amount is not None:
+        batch.tally.append(("ignored_values",))

@@ -1,0 +1,90 @@
+"""Why a candidate may not speak: the gates, asked in the order of `SUPPRESS_REASONS`."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from app.core import local_time
+from app.core.batch import Batch
+from app.core.ids import BUCKETS, bucket
+from app.core.plan import Campaign
+from app.core.profile import Profile, SendMemory
+from app.core.triggers import Candidate
+
+SENDS_MAX: Final = 256
+"""Sends that a row remembers. When full, nothing promotional is sent: no cap is exceeded for want of memory."""
+
+UNCAPPED: Final = 0
+"""The category under which a transactional send is remembered: caps do not count it, its cool-down does."""
+
+
+def permission_refusal(batch: Batch, profile: Profile, candidate: Candidate) -> str:
+    """The gates that nothing but the user, or time, can open: the reason, or empty."""
+    campaign = candidate.campaign
+    if batch.now_ms - candidate.at_ms > campaign.expires_ms:
+        return "expired"
+    if profile.consent != 1 and (profile.consent == 0 or batch.index.plan.consent_required):
+        return "consent"
+    if campaign.category in profile.opted_out:
+        return "category_opt_out"
+    return ""
+
+
+def quiet_until(batch: Batch, profile: Profile, campaign: Campaign) -> int | None:
+    """The end of the quiet hours that bind this campaign now, or None."""
+    plan = batch.index.plan
+    if plan.quiet_hours is None or campaign.quiet_hours == "ignore":
+        return None
+    return local_time.quiet_until(profile.timezone, plan.default_timezone, batch.now_ms, plan.quiet_hours)
+
+
+def volume_refusal(batch: Batch, profile: Profile, campaign: Campaign) -> str:
+    """The gates on whom and how much we send: the reason, or empty."""
+    plan = batch.index.plan
+    now_ms = _memory_now_ms(batch, profile)
+    if not campaign.transactional:
+        if plan.holdout_share > 0 and bucket(batch.user, plan.holdout_salt) < plan.holdout_share * BUCKETS:
+            return "holdout"
+        if _cap_reached(batch, profile, campaign, now_ms):
+            return "frequency_cap"
+    if campaign.cool_down_ms:
+        oldest_ms = now_ms - campaign.cool_down_ms
+        if any(send.campaign == campaign.id and send.at_ms > oldest_ms for send in profile.sends):
+            return "cool_down"
+    return ""
+
+
+def _memory_now_ms(batch: Batch, profile: Profile) -> int:
+    """A worker's clock may be behind the one that decided last; what was forgotten then must not be missed now."""
+    return max(batch.now_ms, profile.sends[-1].at_ms) if profile.sends else batch.now_ms
+
+
+def _cap_reached(batch: Batch, profile: Profile, campaign: Campaign, now_ms: int) -> bool:
+    sends = profile.sends
+    if len(sends) >= SENDS_MAX and sends[0].at_ms > now_ms - batch.index.memory_ms:
+        return True
+    for limit, window_ms, category in batch.index.caps:
+        if category and category != campaign.category_id:
+            continue
+        oldest_ms = now_ms - window_ms
+        counted = 0
+        for send in reversed(sends):
+            if send.at_ms <= oldest_ms:
+                break
+            counted += send.category == category if category else send.category != UNCAPPED
+        if counted >= limit:
+            return True
+    return False
+
+
+def remember_send(batch: Batch, profile: Profile, campaign: Campaign) -> None:
+    """Keep a decision to send for as long as a cap or a cool-down may ask for it."""
+    now_ms = _memory_now_ms(batch, profile)
+    oldest_ms = now_ms - batch.index.memory_ms
+    sends = [send for send in profile.sends if send.at_ms > oldest_ms]
+    category = UNCAPPED if campaign.transactional else campaign.category_id
+    if category == UNCAPPED and (not campaign.cool_down_ms or len(sends) >= SENDS_MAX):
+        profile.sends = sends
+        return
+    sends.append(SendMemory(now_ms, campaign.id, category))
+    profile.sends = sends

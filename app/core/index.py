@@ -1,0 +1,166 @@
+"""A plan arranged for the hot path: one look-up by event name gives everything that the event touches.
+
+Built once a policy version. Attribute reads of the plan's objects and the questions "is it a receipt?", "does the
+policy know it?" are answered here and not once an event.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final, NamedTuple
+
+from app.core.ids import stable_id
+from app.core.plan import Campaign, EventPlan, Feature, Plan, Segment, Where, event_id
+from app.core.profile import Profile
+from schemas.events import (
+    NOTIFICATION_CLICKED,
+    NOTIFICATION_DISMISSED,
+    NOTIFICATION_FAILED,
+    NOTIFICATION_OPENED,
+    NOTIFICATION_SENT,
+    NOTIFICATIONS_DISABLED,
+    NOTIFICATIONS_ENABLED,
+)
+
+NAMES_MAX: Final = 2048
+WEEK_MS: Final = 7 * 86_400_000
+
+RECEIPTS: Final = frozenset({NOTIFICATION_SENT, NOTIFICATION_FAILED})
+"""Not the user's own activity: the sender writes them."""
+_NOT_INTEREST = RECEIPTS | {
+    NOTIFICATION_OPENED,
+    NOTIFICATION_CLICKED,
+    NOTIFICATION_DISMISSED,
+    NOTIFICATIONS_ENABLED,
+    NOTIFICATIONS_DISABLED,
+}
+"""Their `category` is a notification's, not a product's."""
+
+
+class FeatureOp(NamedTuple):
+    """A feature to fold. `path` is None for a count."""
+
+    id: int
+    pane_ms: int
+    size: int
+    path: tuple[str, ...] | None
+    where: Where | None
+
+
+class SegmentOp(NamedTuple):
+    """A segment to evaluate. `next_change` is None when the clock cannot change it."""
+
+    id: int
+    evaluate: Callable[[Profile, int, str], bool]
+    next_change: Callable[[Profile, int, str], int] | None
+    segment: Segment
+
+
+class EventOps:
+    """What one event name touches."""
+
+    __slots__ = (
+        "absences",
+        "cancels",
+        "dormancies",
+        "event_id",
+        "features",
+        "handler",
+        "interest",
+        "on_event",
+        "own",
+        "segments",
+        "triggers",
+    )
+
+    def __init__(self, name: str, plan: EventPlan, every_dormancy: tuple[Campaign, ...]) -> None:
+        self.event_id = event_id(name) if name else 0
+        self.features = tuple(_feature_op(feature) for feature in plan.features)
+        self.segments = tuple(segment_op(segment) for segment in plan.segments)
+        self.on_event = _of_kind(plan, "event")
+        self.absences = _of_kind(plan, "absence")
+        self.cancels = plan.cancels
+        self.own = name not in RECEIPTS
+        self.dormancies = self._dormancies(plan, every_dormancy)
+        self.interest = bool(name) and name not in _NOT_INTEREST
+        self.handler: Callable[..., None] | None = None
+        self.triggers = bool(self.on_event or self.absences or self.cancels or self.dormancies)
+
+    def _dormancies(self, plan: EventPlan, every: tuple[Campaign, ...]) -> tuple[Campaign, ...]:
+        if not self.own:
+            return ()
+        named = tuple(campaign for campaign in _of_kind(plan, "dormancy") if campaign.trigger.event)
+        return named + every
+
+
+def _of_kind(plan: EventPlan, kind: str) -> tuple[Campaign, ...]:
+    return tuple(campaign for campaign in plan.triggers if campaign.trigger.kind == kind)
+
+
+def _feature_op(feature: Feature) -> FeatureOp:
+    path = tuple(feature.property_path.split(".")) if feature.kind == "sum" else None
+    return FeatureOp(feature.id, feature.pane_ms, feature.size, path, feature.where)
+
+
+def segment_op(segment: Segment) -> SegmentOp:
+    """The segment as the hot path reads it."""
+    return SegmentOp(segment.id, segment.evaluate, segment.next_change if segment.reads_clock else None, segment)
+
+
+class PlanIndex:
+    """A plan and what is derived from it.
+
+    Parameters
+    ----------
+    handlers
+        What the engine itself does with an event, by name: answers, consent, orders.
+    """
+
+    def __init__(self, plan: Plan, handlers: dict[str, Callable[..., None]]) -> None:
+        self.plan = plan
+        self.policy_id = stable_id(plan.version)
+        self._handlers = handlers
+        self._every_dormancy = tuple(
+            campaign
+            for campaign in plan.campaigns
+            if campaign.trigger.kind == "dormancy" and not campaign.trigger.event
+        )
+        self.campaigns = {campaign.id: campaign for campaign in plan.campaigns}
+        self.segments = tuple(segment_op(segment) for segment in plan.segments)
+        self.clock_segments = tuple(op for op in self.segments if op.next_change is not None)
+        self.segment_id = {segment.name: segment.id for segment in plan.segments}
+        self.segment_ids = frozenset(op.id for op in self.segments)
+        self.known_ids = frozenset(event_id(name) for name in (*plan.events, *handlers))
+        self.feature_ids = frozenset(feature.id for feature in plan.features)
+        self.cancel_ids = {
+            campaign.id: tuple(event_id(name) for name in sorted(campaign.trigger.cancel))
+            for campaign in plan.campaigns
+        }
+        self.memory_ms = max(
+            (WEEK_MS, *(cap.window_ms for cap in plan.caps), *(campaign.cool_down_ms for campaign in plan.campaigns))
+        )
+        self.caps = tuple(
+            (cap.limit, cap.window_ms, stable_id(cap.category) if cap.category else 0) for cap in plan.caps
+        )
+        self.on_traits = EventOps("", plan.on_traits, self._every_dormancy)
+        self._by_name: dict[str, EventOps] = {name: self._make(name) for name in plan.events}
+
+    def of_event(self, name: str) -> EventOps:
+        """What the event of this name touches."""
+        return self._by_name.get(name) or self._learn(name)
+
+    def _learn(self, name: str) -> EventOps:
+        ops = self._make(name)
+        if len(self._by_name) < NAMES_MAX:  # names are the producers' choice: the cache must not grow with them
+            self._by_name[name] = ops
+        return ops
+
+    def _make(self, name: str) -> EventOps:
+        ops = EventOps(name, self.plan.events.get(name, self.plan.other), self._every_dormancy)
+        ops.handler = self._handlers.get(name)
+        return ops
+
+    def entered(self, segment: Segment, change: str) -> tuple[Campaign, ...]:
+        """The campaigns that start when a user makes this `change` ("enter" or "leave") to the segment."""
+        campaigns: tuple[Campaign, ...] = self.plan.on_segment.get(segment.name, ())
+        return tuple(campaign for campaign in campaigns if campaign.trigger.kind == change)

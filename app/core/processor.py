@@ -1,0 +1,105 @@
+"""The processor: records and due timers in, effects out. The one door to the decision logic.
+
+A record has exactly one fate, counted under ``("events", fate)``: applied, late (applied, but it triggers nothing),
+replayed, duplicate or rejected (dead-lettered).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Final
+
+from app.core import answers, fold, identity
+from app.core.batch import Batch
+from app.core.decide import FeaturesOf
+from app.core.effects import Effects, Record
+from app.core.index import PlanIndex
+from app.core.plan import Plan, Scorer
+from app.core.profile import Profile
+from app.core.run import Reload, Run
+from app.core.turn import Turn
+from schemas import events
+from schemas.events import Event
+
+HANDLERS: Final[dict[str, Callable[[Batch, Profile, Event, int], None]]] = {
+    events.NOTIFICATION_SENT: answers.fold_sent,
+    events.NOTIFICATION_FAILED: answers.fold_failed,
+    events.NOTIFICATION_OPENED: answers.fold_opened,
+    events.NOTIFICATION_CLICKED: answers.fold_clicked,
+    events.NOTIFICATION_DISMISSED: answers.fold_dismissed,
+    events.NOTIFICATIONS_ENABLED: identity.fold_enabled,
+    events.NOTIFICATIONS_DISABLED: identity.fold_disabled,
+    events.ORDER_COMPLETED: fold.fold_order,
+}
+
+
+class Processor:
+    """Folds events into rows, re-evaluates segments, triggers campaigns and arbitrates between them.
+
+    Parameters
+    ----------
+    plan, scorer
+        The compiled policy and the serving model. Both may be set anew between batches.
+    features_of
+        What the model is told: ``features_of(profile, campaign, now_ms, plan)``.
+    """
+
+    def __init__(self, plan: Plan, scorer: Scorer, features_of: FeaturesOf) -> None:
+        self._index = PlanIndex(plan, HANDLERS)
+        self.scorer = scorer
+        self._features_of = features_of
+
+    @property
+    def plan(self) -> Plan:
+        """The policy in force."""
+        return self._index.plan
+
+    @plan.setter
+    def plan(self, plan: Plan) -> None:
+        self._index = PlanIndex(plan, HANDLERS)
+
+    def process(
+        self,
+        records: Sequence[Record],
+        topic: str,
+        partition: int,
+        rows: dict[bytes, Profile],
+        *,
+        now_ms: int,
+        acked_offset: int,
+        reload: Reload | None = None,
+    ) -> Effects:
+        """Apply the records of one partition, in the order of their offsets.
+
+        Parameters
+        ----------
+        rows
+            Every existing row of the records' keys; missing ones are created in it. Changed in place.
+        now_ms
+            Event-time now; an event without a time happened now, and one slightly in the future did, too.
+        acked_offset
+            Outputs caused by source offsets below this have been acknowledged: rows stop owing them.
+        reload
+            Gives a row as it was before this call, should an event raise half-way. Without it each row is encoded
+            when first touched, which costs a few microseconds a row.
+        """
+        run = Run(self._turn(now_ms), rows, acked_offset, topic, partition, reload)
+        run.records(records)
+        return run.effects()
+
+    def fire(
+        self, keys: Iterable[bytes], rows: dict[bytes, Profile], *, now_ms: int, mark: int, acked_offset: int
+    ) -> Effects:
+        """Run everything that is due in these rows at `now_ms`.
+
+        Parameters
+        ----------
+        mark
+            The partition's next source offset: what the rows owe for these timers is acknowledged when that is.
+        """
+        run = Run(self._turn(now_ms), rows, acked_offset, "", 0, None)
+        run.timers(keys, mark)
+        return run.effects()
+
+    def _turn(self, now_ms: int) -> Turn:
+        return Turn(Batch(self._index, now_ms), self.scorer, self._features_of)

@@ -1,0 +1,268 @@
+"""One call of the processor: whose turn it is, which rows were touched, and what to do when an event raises.
+
+An exception must not lose a neighbour's event nor leave a row half-changed, and the ordinary event must not pay for
+that. So nothing is copied beforehand: a row whose event raised is built again, from what it was before the call and
+from its earlier records of the same call.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Final
+
+from app.core.batch import Batch
+from app.core.effects import Effects, Record
+from app.core.ids import message_hash
+from app.core.panes import NEVER_MS
+from app.core.profile import Output, Profile, decode_profile, due_ms, encode_profile
+from app.core.turn import Turn
+from schemas.dead_letters import DeadLetter, dead_letter_headers
+from schemas.events import Event, Rejected, decode_event, epoch_ms
+from schemas.topics import DEAD_LETTERS
+
+RECENT_MAX: Final = 32
+"""Message ids that a row remembers: the de-duplication window."""
+RETRY_MS: Final = 60_000
+"""When a row whose timers raised is tried again."""
+
+Reload = Callable[[bytes], Profile | None]
+
+
+class Run:
+    """Applies records, or due timers, to rows; `effects` then says what is left to be done.
+
+    Parameters are those of `Processor.process`.
+    """
+
+    def __init__(
+        self,
+        turn: Turn,
+        rows: dict[bytes, Profile],
+        acked_offset: int,
+        topic: str,
+        partition: int,
+        reload: Reload | None,
+    ) -> None:
+        self.turn = turn
+        self.batch = turn.batch
+        self.rows = rows
+        self.acked_offset = acked_offset
+        self.topic = topic
+        self.partition = partition
+        self.changed: dict[bytes, Profile] = {}
+        self.waiting: dict[bytes, Profile] = {}
+        self.due_before: dict[bytes, int] = {}
+        self.fates = {"applied": 0, "late": 0, "replayed": 0, "duplicate": 0, "rejected": 0}
+        self.failed: dict[int, Rejected] = {}
+        self.snapshots: dict[bytes, bytes] | None = {} if reload is None else None
+        self.reload = reload or self._from_snapshot
+
+    # -- records
+
+    def records(self, records: Sequence[Record]) -> None:
+        """Apply records; those that raise are dead-lettered and leave no trace but that."""
+        batch, rows, fates = self.batch, self.rows, self.fates
+        for record in records:
+            event = decode_event(record.value, record.key)
+            if isinstance(event, Rejected):
+                fates["rejected"] += 1
+                batch.outputs.append(self._dead_letter(record, event))
+                continue
+            key: bytes = record.key  # type: ignore[assignment]  # decode_event has checked it
+            profile = rows.get(key)
+            if profile is None:
+                profile = rows[key] = Profile()
+            elif record.offset <= profile.offset:
+                fates["replayed"] += 1
+                continue
+            before = batch.save()
+            try:
+                fates[self._take(profile, event, record)] += 1
+            except Exception as exc:
+                batch.cut(before)
+                self.failed[record.offset] = Rejected("processing_failed", _where(exc))
+                self._put_back(records, record)
+
+    def _take(self, profile: Profile, event: Event, record: Record) -> str:
+        """Apply one event to its row; returns its fate."""
+        batch = self.batch
+        offset = record.offset
+        now_ms = batch.now_ms
+        stamp = event.timestamp
+        at_ms = now_ms
+        if stamp is not None:
+            at_ms = epoch_ms(stamp)
+            if at_ms > now_ms or at_ms < now_ms - batch.index.plan.age_max_ms:
+                refusal = self._refuse_time(at_ms)
+                if refusal is not None:
+                    self._reject(profile, record, refusal)
+                    return "rejected"
+                at_ms = now_ms
+        recent = profile.recent
+        message_id = event.message_id
+        digest = message_hash(message_id) if message_id else 0
+        if digest and digest in recent:
+            profile.offset = offset
+            return "duplicate"
+        key: bytes = record.key  # type: ignore[assignment]  # decode_event has checked it
+        batch.mark, batch.key, batch.source = offset, key, record
+        batch.user = event.user_id or event.anonymous_id or ""
+        if key not in self.changed:
+            self._touch(key, profile)
+        if profile.policy != batch.index.policy_id:
+            self.turn.adopt(profile)
+        profile.offset = offset
+        if digest:
+            recent.append(digest)
+            if len(recent) > RECENT_MAX:
+                del recent[0]
+        return "applied" if self.turn.event(profile, event, at_ms, offset) else "late"
+
+    def _refuse_time(self, at_ms: int) -> Rejected | None:
+        """Out of range either way; a little in the future is a clock that is fast, and means now."""
+        plan = self.batch.index.plan
+        ahead_ms = at_ms - self.batch.now_ms
+        if ahead_ms > plan.future_skew_ms:
+            return Rejected("timestamp_in_future", f"{ahead_ms} ms ahead; at most {plan.future_skew_ms}")
+        if ahead_ms < -plan.age_max_ms:
+            return Rejected("timestamp_too_old", f"{-ahead_ms} ms old; at most {plan.age_max_ms}")
+        return None
+
+    def _touch(self, key: bytes, profile: Profile) -> None:
+        """Before a row's first change in this call."""
+        if self.snapshots is not None and profile.offset >= 0:
+            self.snapshots[key] = encode_profile(profile)
+        self.due_before[key] = due_ms(profile)
+        self.changed[key] = profile
+        if profile.outbox:
+            self._trim(profile)
+
+    def _trim(self, profile: Profile) -> None:
+        acked = self.acked_offset
+        profile.outbox = [entry for entry in profile.outbox if entry.mark >= acked]
+
+    # -- dead letters
+
+    def _dead_letter(self, record: Record, refusal: Rejected) -> Output:
+        self.batch.tally.append(("dead_letters", refusal.reason))
+        letter = DeadLetter(
+            topic=self.topic,
+            partition=self.partition,
+            offset=record.offset,
+            reason=refusal.reason,
+            detail=refusal.detail,
+            at_ms=self.batch.now_ms,
+        )
+        return Output(DEAD_LETTERS, record.key, record.value, dead_letter_headers(letter))
+
+    def _reject(self, profile: Profile, record: Record, refusal: Rejected) -> None:
+        """Dead-letter a record that is refused by the clock or by an exception.
+
+        The row owes the dead letter: a replay might judge the record differently, or pass it by because a later event
+        has moved the row's offset on.
+        """
+        key = record.key
+        assert key is not None, "decode_event has checked the key"
+        if key not in self.changed:
+            self._touch(key, profile)
+        self.batch.mark = profile.offset = record.offset
+        self.batch.emit(profile, self._dead_letter(record, refusal))
+
+    def _put_back(self, records: Sequence[Record], broken: Record) -> None:
+        """Restore the row that `broken` left half-changed: as before this call, and then its earlier records."""
+        key = broken.key
+        assert key is not None, "decode_event has checked the key"
+        whole = self.reload(key) or Profile()
+        turn = Turn(Batch(self.batch.index, self.batch.now_ms), self.turn.scorer, self.turn.features_of)
+        again = Run(turn, {key: whole}, self.acked_offset, self.topic, self.partition, None)
+        for record in records:
+            if record.offset >= broken.offset:
+                break
+            if record.key == key and record.offset > whole.offset:
+                again._repeat(whole, record, self.failed.get(record.offset))
+        self.rows[key] = whole
+        if key in self.changed:
+            self.changed[key] = whole
+        self._reject(whole, broken, self.failed[broken.offset])
+
+    def _repeat(self, profile: Profile, record: Record, refusal: Rejected | None) -> None:
+        event = decode_event(record.value, record.key)
+        if isinstance(event, Rejected):
+            return
+        if refusal is not None:
+            self._reject(profile, record, refusal)
+        else:
+            self._take(profile, event, record)
+
+    def _from_snapshot(self, key: bytes) -> Profile | None:
+        assert self.snapshots is not None
+        raw = self.snapshots.get(key)
+        return None if raw is None else decode_profile(raw)
+
+    # -- timers
+
+    def timers(self, keys: Iterable[bytes], mark: int) -> None:
+        """Run what is due in each row; a row whose timers raise is put back and tried again later."""
+        batch = self.batch
+        batch.mark, batch.source = mark, None
+        for key in keys:
+            profile = self.rows.get(key)
+            if profile is None:
+                continue
+            if due_ms(profile) <= batch.now_ms:
+                profile = self._fire(key, profile)
+                self.changed[key] = profile
+            self.due_before[key] = NEVER_MS  # the index gave its entry away: it needs the next one in any case
+            self.waiting[key] = profile
+
+    def _fire(self, key: bytes, profile: Profile) -> Profile:
+        batch = self.batch
+        batch.key, batch.user = key, key.decode()
+        snapshot = encode_profile(profile)
+        before = batch.save()
+        try:
+            self._trim(profile)
+            if profile.policy != batch.index.policy_id:
+                self.turn.adopt(profile)
+            self.turn.clock(profile)
+        except Exception:
+            batch.cut(before)
+            batch.tally.append(("timers", "failed"))
+            profile = self.rows[key] = decode_profile(snapshot)
+            _postpone(profile, batch.now_ms)
+        else:
+            batch.tally.append(("timers", "fired"))
+        return profile
+
+    # -- the end
+
+    def effects(self) -> Effects:
+        """What the call leaves to be done."""
+        effects = Effects(changed=self.changed)
+        self.batch.pour(effects)
+        for fate, number in self.fates.items():
+            if number:
+                effects.counts["events", fate] = number
+        for key, profile in (self.changed | self.waiting).items():
+            due = due_ms(profile)
+            if due < self.due_before[key]:
+                effects.due.append((due, key))
+        return effects
+
+
+def _postpone(profile: Profile, now_ms: int) -> None:
+    later_ms = now_ms + RETRY_MS
+    for timer in profile.timers:
+        timer.due_ms = max(timer.due_ms, later_ms)
+    profile.segments_due_ms = max(profile.segments_due_ms, later_ms)
+
+
+def _where(exc: Exception) -> str:
+    """Type and place of an exception, without its text, which may hold personal data."""
+    trace = exc.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    if trace is None:
+        return type(exc).__name__
+    file = trace.tb_frame.f_code.co_filename.rpartition("/")[2]
+    return f"{type(exc).__name__} at {file}:{trace.tb_lineno}"

@@ -1,0 +1,77 @@
+"""Timers of a row: what must be looked at again when nothing happens.
+
+They live in the row, so that they are as durable as it is; the shell only keeps an index of the earliest one. Each
+kind has a limit of its own, so that a user with a thousand carts cannot push out the labels.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from app.core.profile import Profile, Timer
+
+ABSENCE: Final = 1
+"""The wait of an `absence` campaign (`ref`) for `key`."""
+DORMANCY: Final = 2
+"""The wait of a `dormancy` campaign (`ref`); re-armed by the newest activity when it comes due."""
+HORIZON: Final = 3
+"""The end of a decision's label horizon; `key` is the decision id."""
+DEFERRED: Final = 4
+"""A candidate that waits for the end of quiet hours; `origin` is its own."""
+
+LIMITS: Final = {ABSENCE: 32, DORMANCY: 32, HORIZON: 32, DEFERRED: 16}
+
+
+def find(profile: Profile, kind: int, ref: int, key: str) -> Timer | None:
+    """The row's timer of that kind, campaign and key."""
+    for timer in profile.timers:
+        if timer.ref == ref and timer.kind == kind and timer.key == key:
+            return timer
+    return None
+
+
+def put(profile: Profile, timer: Timer) -> Timer | None:
+    """Add a timer. Returns the one of its kind that was dropped to keep the limit: the first that would be due."""
+    same = [other for other in profile.timers if other.kind == timer.kind]
+    dropped = None
+    if len(same) >= LIMITS[timer.kind]:
+        dropped = min(same, key=lambda other: other.due_ms)
+        profile.timers.remove(dropped)
+    profile.timers.append(timer)
+    return dropped
+
+
+def cancel(profile: Profile, ref: int, key: str | None, *, before_ms: int) -> int:
+    """Cancel what waits for a campaign: absences and candidates deferred by quiet hours.
+
+    Parameters
+    ----------
+    key
+        The trigger key to cancel whatever its time; None cancels every key that was set at or before `before_ms`
+        (a back-dated event does not cancel a wait that began after it).
+
+    Returns
+    -------
+    int
+        How many were cancelled.
+    """
+    kept = [
+        timer
+        for timer in profile.timers
+        if timer.ref != ref
+        or timer.kind not in (ABSENCE, DEFERRED)
+        or (timer.set_ms > before_ms if key is None else timer.key != key)
+    ]
+    cancelled = len(profile.timers) - len(kept)
+    if cancelled:
+        profile.timers = kept
+    return cancelled
+
+
+def pop_due(profile: Profile, now_ms: int) -> list[Timer]:
+    """Remove and return the timers due at or before `now_ms`, earliest first."""
+    due = [timer for timer in profile.timers if timer.due_ms <= now_ms]
+    if due:
+        profile.timers = [timer for timer in profile.timers if timer.due_ms > now_ms]
+        due.sort(key=lambda timer: (timer.due_ms, timer.kind, timer.ref, timer.key))
+    return due

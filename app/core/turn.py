@@ -1,0 +1,80 @@
+"""One user's turn: an event, or the timers that have come due, applied to one row.
+
+The order matters and is always this: fold, then segments (they read what was folded), then triggers, then the arbiter
+(it sees every candidate of the instant at once).
+"""
+
+from __future__ import annotations
+
+from app.core import answers, arbiter, fold, identity, membership, timers, triggers
+from app.core.batch import Batch
+from app.core.decide import FeaturesOf
+from app.core.plan import Scorer
+from app.core.profile import Profile
+from schemas.events import Event
+
+
+class Turn:
+    """Applies events and timers to rows, accumulating in a batch.
+
+    The caller sets the batch's `mark`, `key`, `user` and `source` first. Whatever raises here leaves the row
+    half-changed: the caller has to put it back.
+    """
+
+    __slots__ = ("batch", "features_of", "scorer")
+
+    def __init__(self, batch: Batch, scorer: Scorer, features_of: FeaturesOf) -> None:
+        self.batch = batch
+        self.scorer = scorer
+        self.features_of = features_of
+
+    def adopt(self, profile: Profile) -> None:
+        """Bring a row that another policy version wrote to this one. A new row has nothing to bring."""
+        if profile.events:
+            membership.on_policy(self.batch, profile)
+
+    def event(self, profile: Profile, event: Event, at_ms: int, offset: int) -> bool:
+        """Apply an event. Returns False when it was too late to trigger anything (it counts all the same)."""
+        batch = self.batch
+        index = batch.index
+        if event.context:
+            identity.fold_context(profile, event.context, at_ms)
+        if event.type == "track":
+            reason = event.event
+            ops = index.of_event(reason)
+            fold.fold_activity(profile, at_ms, own=ops.own)
+            fold.fold_track(batch, profile, ops, event, at_ms)
+        else:
+            reason, ops = event.type, index.on_traits
+            fold.fold_activity(profile, at_ms, own=True)
+            if reason == "identify":
+                identity.fold_identify(profile, event, at_ms)
+            else:
+                identity.fold_alias(profile, event)
+        segments = ops.segments
+        if profile.policy != index.policy_id:  # a new row: every segment is asked once
+            segments, profile.policy = index.segments, index.policy_id
+        changes = membership.on_event(batch, profile, segments, offset, reason) if segments else None
+        candidates = triggers.on_event(batch, profile, ops, event, at_ms, offset) if ops.triggers else []
+        in_time = at_ms >= batch.now_ms - index.plan.grace_ms
+        if changes and in_time:
+            candidates += triggers.on_changes(batch, changes, event.properties, offset)
+        if candidates:
+            arbiter.arbitrate(batch, profile, candidates, self.scorer, self.features_of)
+        return in_time
+
+    def clock(self, profile: Profile) -> None:
+        """Run what is due in the row."""
+        batch = self.batch
+        now_ms = batch.now_ms
+        candidates = []
+        for timer in timers.pop_due(profile, now_ms):
+            if timer.kind == timers.HORIZON:
+                answers.horizon_passed(batch, profile, timer)
+            elif (candidate := triggers.on_timer(batch, profile, timer)) is not None:
+                candidates.append(candidate)
+        if (due_ms := profile.segments_due_ms) <= now_ms:
+            changes = membership.on_clock(batch, profile)
+            candidates += triggers.on_changes(batch, changes, {}, due_ms)
+        if candidates:
+            arbiter.arbitrate(batch, profile, candidates, self.scorer, self.features_of)

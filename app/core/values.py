@@ -1,0 +1,85 @@
+"""Bounds for what people put into messages before it may enter a row.
+
+A row lives in memory, in RocksDB and in the changelog, so nothing in it may grow without a limit, and nothing in it
+may be a value that MessagePack cannot hold (an integer of more than 64 bits, say).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+NAME_CHARS_MAX: Final = 64
+TEXT_CHARS_MAX: Final = 500
+KEY_CHARS_MAX: Final = 128
+ITEMS_MAX: Final = 24
+AMOUNT_MAX: Final = 1e9
+_INT_MAX = 2**63 - 1
+
+
+def milli(value: object) -> int | None:
+    """An amount in thousandths, or None when it is not a number in [0, `AMOUNT_MAX`].
+
+    Amounts below zero are refused: a window's total would then be able to rise by the clock alone.
+
+    Examples
+    --------
+    >>> milli(12.5), milli("12.5"), milli(float("nan")), milli(-1), milli(True)
+    (12500, None, None, None, None)
+    """
+    kind = type(value)
+    if (kind is float or kind is int) and 0 <= value <= AMOUNT_MAX:  # type: ignore[operator]
+        return round(value * 1000)  # type: ignore[operator]
+    return None
+
+
+def property_at(properties: Mapping[str, Any], path: tuple[str, ...]) -> object:
+    """The value at a path of nested objects, None where there is none."""
+    value: Any = properties
+    for name in path:
+        if not isinstance(value, dict):
+            return None
+        value = value.get(name)
+    return value
+
+
+def name_of(value: object) -> str:
+    """A short text such as a category; empty when it is none or too long."""
+    return value if type(value) is str and len(value) <= NAME_CHARS_MAX else ""
+
+
+def key_of(value: object) -> str:
+    """A trigger key, such as a cart id: text or a number, bounded; empty when it is neither."""
+    if type(value) is str:
+        return value[:KEY_CHARS_MAX]
+    if type(value) is int:
+        return str(value) if abs(value) <= _INT_MAX else ""
+    return ""
+
+
+def scalar(value: object) -> object | None:
+    """The value when a row may hold it (text up to `TEXT_CHARS_MAX`, number, truth value), else None."""
+    kind = type(value)
+    if kind is str:
+        return value if len(value) <= TEXT_CHARS_MAX else None  # type: ignore[arg-type]
+    if kind is int:
+        return value if -_INT_MAX <= value <= _INT_MAX else None  # type: ignore[operator]
+    return value if kind is float or kind is bool else None
+
+
+def plain(value: object) -> object | None:
+    """As `scalar`, and lists of up to `ITEMS_MAX` scalars."""
+    if type(value) is list:
+        return [item for item in value[:ITEMS_MAX] if scalar(item) is not None]
+    return scalar(value)
+
+
+def bounded(properties: Mapping[str, Any]) -> dict[str, Any]:
+    """A copy that a timer may keep: the first `ITEMS_MAX` plain values; nested objects are left out."""
+    kept: dict[str, Any] = {}
+    for name, value in properties.items():
+        if len(kept) >= ITEMS_MAX:
+            break
+        if len(name) <= NAME_CHARS_MAX and (copy := plain(value)) is not None:
+            kept[name] = copy
+    return kept
