@@ -13,10 +13,12 @@ import ast
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-from app.core import expression_runtime, local_clock, rfm
+from app.core import expression_runtime, rfm
 from app.core.expression_ir import Atom, Negated, Truth, is_clocked, quote, truth_code
 from app.core.ids import bucket
+from app.core.local_time import hour_of_week
 from app.core.panes import NEVER_MS
+from app.core.schedule import schedule_change
 
 Evaluate = Callable[..., bool]
 NextChange = Callable[..., int]
@@ -39,7 +41,8 @@ _FUNCTIONS: Final[dict[str, Any]] = {
             "plus", "minus", "times", "divide",
         )
     },
-    **{name: getattr(local_clock, name) for name in ("hour_of_week", "schedule_change")},
+    "hour_of_week": hour_of_week,
+    "schedule_change": schedule_change,
     **{
         name: getattr(rfm, name)
         for name in ("recency_score", "recency_change", "recency_step", "upward_score", "stage", "stage_change")

@@ -16,9 +16,10 @@ from app.core.expression_context import ANY_EVENT, TRAITS_EVENT, ExpressionConte
 from app.core.expression_errors import ExpressionError
 from app.core.expression_ir import Atom, Scalar, Truth, Value, quote
 from app.core.ids import stable_id
-from app.core.local_clock import HOURS_PER_WEEK, WEEKDAYS, waits
 from app.core.plan import Feature, Where
+from app.core.profile import HOURS_PER_WEEK
 from app.core.rfm import SCORES, STAGES, days_to_ms
+from app.core.schedule import WEEKDAYS, waits
 from schemas import events as names
 
 PANES: Final = (
@@ -27,6 +28,9 @@ PANES: Final = (
     (90 * UNITS_MS["d"], UNITS_MS["d"]),
 )
 _PANE_LOCALS: Final = {UNITS_MS["m"]: "minute", UNITS_MS["h"]: "hour", UNITS_MS["d"]: "day"}
+
+# A failure takes a send back, and an open stands for the receipt that has not come yet.
+_SENDS: Final = (names.NOTIFICATION_SENT, names.NOTIFICATION_FAILED, names.NOTIFICATION_OPENED)
 
 
 class Call(Protocol):
@@ -189,7 +193,7 @@ def _did(call: Call) -> Truth:
 def _since(call: Call) -> Value:
     if call.optional_text(0, "an event's name") is None:
         call.reads(ANY_EVENT)
-        return Value(kind="duration", code=quote("now_ms - p.seen_ms"), slope=1)
+        return Value(kind="duration", code=quote("now_ms - p.seen_ms if p.seen_ms else INFINITE"), slope=1)
     event = call.event(0)
     call.reads(event)
     code = quote("now_ms - last(ID, BOTTOM)", ID=stable_id(event), BOTTOM=float("-inf"))
@@ -198,7 +202,7 @@ def _since(call: Call) -> Value:
 
 def _tenure(call: Call) -> Value:
     call.reads(ANY_EVENT)
-    return Value(kind="duration", code=quote("now_ms - p.first_ms"), slope=1)
+    return Value(kind="duration", code=quote("now_ms - p.first_ms if p.first_ms else -INFINITE"), slope=1)
 
 
 def _trait(call: Call) -> Value:
@@ -235,14 +239,14 @@ def _local(call: Call, kind: str) -> Value:
     def truth_of(accepted: frozenset[Scalar]) -> Truth:
         table = tuple(value in accepted for value in by_hour)
         return Atom(
-            quote("TABLE[hour_of_week(p.timezone, now_ms, ZONE)]", TABLE=table, ZONE=zone),
-            quote("schedule_change(p.timezone, now_ms, ZONE, WAITS)", WAITS=waits(table), ZONE=zone),
+            quote("TABLE[hour_of_week(p.timezone, ZONE, now_ms)]", TABLE=table, ZONE=zone),
+            quote("schedule_change(p.timezone, ZONE, now_ms, WAITS)", WAITS=waits(table), ZONE=zone),
         )
 
     return Value(
         kind="number" if hourly else "text",
-        code=quote("TABLE[hour_of_week(p.timezone, now_ms, ZONE)]", TABLE=by_hour, ZONE=zone),
-        step=quote("schedule_change(p.timezone, now_ms, ZONE, WAITS)", WAITS=waits(by_hour), ZONE=zone),
+        code=quote("TABLE[hour_of_week(p.timezone, ZONE, now_ms)]", TABLE=by_hour, ZONE=zone),
+        step=quote("schedule_change(p.timezone, ZONE, now_ms, WAITS)", WAITS=waits(by_hour), ZONE=zone),
         compare=over_domain(domain, truth_of, ordered=hourly),
     )
 
@@ -349,7 +353,7 @@ OF_PROFILE: Final[dict[str, tuple[int, int, bool, Builder]]] = {
     "stage": (0, 0, False, _stage),
     "orders": (0, 0, False, _counter("p.orders", names.ORDER_COMPLETED)),
     "revenue": (0, 0, False, _counter("p.revenue_milli / 1000", names.ORDER_COMPLETED)),
-    "sent": (0, 0, False, _counter("p.sent", names.NOTIFICATION_SENT)),
+    "sent": (0, 0, False, _counter("p.sent", *_SENDS)),
     "opened": (0, 0, False, _counter("p.opened", names.NOTIFICATION_OPENED)),
     "clicked": (0, 0, False, _counter("p.clicked", names.NOTIFICATION_CLICKED)),
     "dismissed": (0, 0, False, _counter("p.dismissed", names.NOTIFICATION_DISMISSED)),
@@ -357,7 +361,7 @@ OF_PROFILE: Final[dict[str, tuple[int, int, bool, Builder]]] = {
         0,
         0,
         False,
-        _counter("p.opened / p.sent if p.sent else 0.0", names.NOTIFICATION_SENT, names.NOTIFICATION_OPENED),
+        _counter("p.opened / p.sent if p.sent else 0.0", *_SENDS),
     ),
     "in_segment": (1, 1, False, _in_segment),
     "random_bucket": (1, 1, False, _random_bucket),

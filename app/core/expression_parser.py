@@ -190,7 +190,7 @@ class Parser:
             items.append(value.literal)
         if not items:
             raise self.fail(node, "the list is empty")
-        return Value(kind="list", code=ast.Constant(tuple(items)), literal=tuple(items))
+        return Value(kind="list", code=quote("ITEMS", ITEMS=tuple(items)), literal=tuple(items))
 
     def _name(self, node: ast.Name) -> Value:
         name = node.id
