@@ -48,7 +48,7 @@ TICK_S = 0.05
 
 
 def faust_settings(settings: Settings, group: str) -> dict[str, Any]:
-    """What every app of ours tells Faust. The development profile rebalances fast and must not be used in production."""
+    """What every app of ours tells Faust. The development profile rebalances fast: not for production."""
     dev = settings.profile == "dev"
     directory = settings.data_dir / group
     directory.mkdir(parents=True, exist_ok=True)

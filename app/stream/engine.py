@@ -237,7 +237,7 @@ class Engine:
             if start + CHUNK_RECORDS < len(records):
                 await asyncio.sleep(0)
         assert last is not None
-        last.add_done_callback(lambda task: batch.complete() if not task.cancelled() else None)
+        last.add_done_callback(lambda task: None if task.cancelled() or task.exception() else batch.complete())
 
     async def tick(self) -> int:
         """Fire the timers that are due; returns how many rows were looked at."""

@@ -1,0 +1,211 @@
+"""An engine without Kafka: a log, a changelog and outputs in memory, acknowledgements under the test's control."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+from app.core.effects import Effects
+from app.core.profile import Output, OutboxEntry, Profile, Timer
+from app.stream.barrier import Barrier
+from app.stream.batch import RecordBatch
+from app.stream.engine import Engine
+from app.stream.store import StoreFactory
+from app.stream.table import RowTable
+
+
+@dataclass
+class FakeRecord:
+    key: bytes | None
+    value: bytes | None
+    offset: int
+    timestamp: int = 0
+    headers: Sequence[tuple[str, bytes]] = ()
+
+
+class Died(BaseException):
+    """The process ended."""
+
+
+@dataclass
+class FakeProducer:
+    """Keeps what it is given; `hold` keeps the acknowledgements back."""
+
+    changelog: list[tuple[int, bytes, bytes | None]] = field(default_factory=list)
+    outputs: list[Output] = field(default_factory=list)
+    held: list[tuple[str, asyncio.Future[Any], Any]] = field(default_factory=list)
+    hold: set[str] = field(default_factory=set)
+    fail: set[str] = field(default_factory=set)
+
+    def _future(self, kind: str, metadata: Any) -> asyncio.Future[Any]:
+        future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        if kind in self.fail:
+            future.set_exception(ConnectionError(f"{kind} refused"))
+        elif kind in self.hold:
+            self.held.append((kind, future, metadata))
+        else:
+            future.set_result(metadata)
+        return future
+
+    async def enqueue_rows(
+        self, topic: str, partition: int, rows: Sequence[tuple[bytes, bytes | None]], timestamp_ms: int
+    ) -> list[tuple[asyncio.Future[Any], int]]:
+        base = sum(1 for p, _, _ in self.changelog if p == partition)
+        self.changelog += [(partition, key, value) for key, value in rows]
+        return [(self._future("changelog", SimpleNamespace(offset=base)), len(rows))]
+
+    async def enqueue(
+        self, topic: str, key: bytes | None, value: bytes | None, headers: Any = (), partition: int | None = None
+    ) -> asyncio.Future[Any]:
+        self.outputs.append(Output(topic, key, value, list(headers)))
+        return self._future("outputs", None)
+
+    def release(self, kind: str) -> None:
+        """Acknowledge what was held back of `kind`, oldest first."""
+        self.hold.discard(kind)
+        for _, future, metadata in [entry for entry in self.held if entry[0] == kind]:
+            future.set_result(metadata)
+        self.held = [entry for entry in self.held if entry[0] != kind]
+
+
+class FakeApp:
+    """What the engine uses of the app."""
+
+    def __init__(self) -> None:
+        self.durable_producer = FakeProducer()
+        self.batches = SimpleNamespace(barrier=Barrier(), flow_active=True, highwater=lambda tp: None)
+        self.died: list[str] = []
+
+    def fatal(self, what: str, exc: BaseException | None = None) -> None:
+        self.died.append(what)
+        raise Died(what) from exc
+
+
+class CountingProcessor:
+    """Counts events of each row; a value of ``out`` makes an output, ``timer`` sets one that is due at 1000."""
+
+    def process(
+        self,
+        records: Sequence[Any],
+        topic: str,
+        partition: int,
+        rows: dict[bytes, Profile],
+        *,
+        now_ms: int,
+        acked_offset: int,
+    ) -> Effects:
+        effects = Effects()
+        for record in records:
+            row = rows.setdefault(record.key, Profile())
+            if record.offset <= row.offset:
+                continue
+            row.outbox = [entry for entry in row.outbox if entry.mark >= acked_offset]
+            row.offset, row.events = record.offset, row.events + 1
+            if record.value == b"out":
+                output = Output("decisions", record.key, b"%d" % record.offset)
+                row.outbox.append(OutboxEntry(record.offset, output))
+                effects.outputs.append(output)
+            if record.value == b"timer":
+                row.timers.append(Timer(1000, 1))
+                effects.due.append((1000, record.key))
+            effects.changed[record.key] = row
+        return effects
+
+    def fire(
+        self, keys: Iterable[bytes], rows: dict[bytes, Profile], *, now_ms: int, mark: int, acked_offset: int
+    ) -> Effects:
+        effects = Effects()
+        for key in keys:
+            row = rows[key]
+            due = [timer for timer in row.timers if timer.due_ms <= now_ms]
+            for timer in due:
+                row.timers.remove(timer)
+                output = Output("decisions", key, b"timer")
+                row.outbox.append(OutboxEntry(mark, output))
+                effects.outputs.append(output)
+                effects.changed[key] = row
+        return effects
+
+
+class NoObserver:
+    def effects(self, effects: Effects, partition: int) -> None: ...
+
+    def batch(self, records: int, seconds: float) -> None: ...
+
+    def durable(self, effects: Effects) -> None: ...
+
+    def members(self, partition: int, counts: Mapping[int, int] | None) -> None: ...
+
+
+class BareTable(RowTable):
+    """A row table that Faust knows nothing of."""
+
+    def __init__(self, app: Any, factory: StoreFactory) -> None:
+        self.app = app
+        self.name = "profiles"
+        self.changelog = "changelog"
+        self.factory = factory
+        self.stores = {}
+        self._unwritten = {}
+        self._newest = {}
+
+
+@dataclass
+class Rig:
+    """An engine on partition 0, and what it talks to."""
+
+    app: FakeApp
+    engine: Engine
+    table: BareTable
+    now_ms: int = 0
+    completed: list[int] = field(default_factory=list)
+
+    def batch(self, *values: tuple[str, str], start: int) -> RecordBatch:
+        """A batch of (user, value) records at offsets from `start`."""
+        records = [FakeRecord(u.encode(), v.encode(), start + i) for i, (u, v) in enumerate(values)]
+        barrier = self.app.batches.barrier
+
+        def begin(batch: RecordBatch) -> bool:
+            barrier.begin(("events", 0), batch.next_offset, 1)
+            return True
+
+        def complete(batch: RecordBatch) -> None:
+            barrier.complete(("events", 0), batch.next_offset, 1)
+            self.completed.append(batch.next_offset)
+
+        return RecordBatch("events", 0, records, 1, begin, complete)
+
+    async def settled(self) -> None:
+        """Wait until nothing is in flight."""
+        assert await self.app.batches.barrier.drained(5.0)
+
+    async def turn(self) -> None:
+        """Let the tasks run as far as they can."""
+        for _ in range(20):
+            await asyncio.sleep(0)
+
+
+async def make_rig(path: Path, *, committed: int = 0, cache_rows: int = 1000, processor: Any = None) -> Rig:
+    """Open (again) what is at `path`, as a worker does that was assigned partition 0."""
+    app = FakeApp()
+    table = BareTable(app, StoreFactory(path))
+    rig = Rig(app, None, table)  # type: ignore[arg-type]
+    rig.engine = Engine(
+        app,  # type: ignore[arg-type]
+        table,
+        "events",
+        processor or CountingProcessor(),
+        NoObserver(),
+        lambda: rig.now_ms,
+        cache_rows=cache_rows,
+    )
+    table.stores[0] = table.factory.open("profiles", 0)
+    rig.engine.begin_scan(0)
+    table.stores[0].scan(lambda key, value: rig.engine.visit(0, key, value))
+    rig.engine.assigned({0})
+    await rig.engine.before_resume({0: committed})
+    return rig

@@ -1,0 +1,125 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from app.core.profile import decode_profile
+from tests.support.engine import Died, Rig, make_rig
+
+
+def events_of(rig: Rig, user: str) -> int:
+    (value,) = rig.table.get_many(0, [user.encode()])
+    return decode_profile(value).events if value else 0
+
+
+async def test_a_batch_is_complete_only_after_rows_and_outputs_are_acknowledged(tmp_path: Path) -> None:
+    rig = await make_rig(tmp_path)
+    producer = rig.app.durable_producer
+    producer.hold = {"changelog", "outputs"}
+    await rig.engine.submit(rig.batch(("ann", "out"), start=0))
+    await rig.turn()
+    assert (len(producer.changelog), producer.outputs, rig.completed) == (1, [], [])
+    producer.release("changelog")
+    await rig.turn()
+    assert len(producer.outputs) == 1
+    assert rig.completed == []
+    producer.release("outputs")
+    await rig.settled()
+    await rig.turn()
+    assert rig.completed == [1]
+
+
+async def test_rows_reach_the_store_after_the_changelog_and_are_seen_before(tmp_path: Path) -> None:
+    rig = await make_rig(tmp_path)
+    rig.app.durable_producer.hold = {"changelog"}
+    await rig.engine.submit(rig.batch(("ann", "view"), start=0))
+    assert rig.table.stores[0].get_many([b"ann"]) == [None]
+    assert events_of(rig, "ann") == 1
+    rig.app.durable_producer.release("changelog")
+    await rig.settled()
+    assert decode_profile(rig.table.stores[0].get_many([b"ann"])[0] or b"").events == 1
+
+
+async def test_the_next_batch_is_processed_while_one_waits_and_they_complete_in_order(tmp_path: Path) -> None:
+    rig = await make_rig(tmp_path)
+    rig.app.durable_producer.hold = {"outputs"}
+    await rig.engine.submit(rig.batch(("ann", "out"), start=0))
+    await rig.engine.submit(rig.batch(("ann", "view"), start=1))
+    await rig.turn()
+    assert events_of(rig, "ann") == 2
+    assert rig.completed == []
+    rig.app.durable_producer.release("outputs")
+    await rig.settled()
+    await rig.turn()
+    assert rig.completed == [1, 2]
+
+
+@pytest.mark.parametrize("kind", ["changelog", "outputs"])
+async def test_a_refused_effect_ends_the_process_before_the_offset_moves(tmp_path: Path, kind: str) -> None:
+    rig = await make_rig(tmp_path)
+    rig.app.durable_producer.fail = {kind}
+    await rig.engine.submit(rig.batch(("ann", "out"), start=0))
+    (task,) = rig.engine._tasks
+    with pytest.raises(Died, match="not committed"):
+        await task
+    assert rig.app.batches.barrier.committable(("events", 0)) is None
+
+
+async def test_an_evicted_row_is_read_back_with_everything_applied(tmp_path: Path) -> None:
+    rig = await make_rig(tmp_path, cache_rows=1)
+    users = [f"u{n}" for n in range(3000)]
+    rig.app.durable_producer.hold = {"changelog"}
+    await rig.engine.submit(rig.batch(*((u, "view") for u in users), start=0))
+    assert len(rig.engine._partitions[0].cache.rows) <= 1000
+    await rig.engine.submit(rig.batch(("u0", "view"), start=3000))
+    assert events_of(rig, "u0") == 2
+    rig.app.durable_producer.release("changelog")
+    await rig.settled()
+    assert len(rig.table.stores[0]) == 3000
+
+
+async def test_replayed_records_change_nothing_and_emit_nothing(tmp_path: Path) -> None:
+    rig = await make_rig(tmp_path)
+    await rig.engine.submit(rig.batch(("ann", "out"), ("ann", "view"), start=0))
+    await rig.settled()
+    rig.table.close_partition(0)
+    again = await make_rig(tmp_path, committed=2)
+    await again.engine.submit(again.batch(("ann", "out"), ("ann", "view"), ("ann", "view"), start=0))
+    await again.settled()
+    assert events_of(again, "ann") == 3
+    assert again.app.durable_producer.outputs == []
+
+
+async def test_outputs_not_covered_by_the_committed_offset_are_published_again(tmp_path: Path) -> None:
+    rig = await make_rig(tmp_path)
+    rig.app.durable_producer.hold = {"outputs"}
+    await rig.engine.submit(rig.batch(("ann", "out"), ("bob", "out"), start=0))
+    await rig.turn()
+    rig.table.close_partition(0)  # killed between the row store and the acknowledgement of the outputs
+    again = await make_rig(tmp_path, committed=1)
+    assert [(o.key, o.value) for o in again.app.durable_producer.outputs] == [(b"bob", b"1")]
+
+
+async def test_timers_fire_once_when_due_and_survive_a_restart(tmp_path: Path) -> None:
+    rig = await make_rig(tmp_path)
+    await rig.engine.submit(rig.batch(("ann", "timer"), start=0))
+    await rig.settled()
+    rig.table.close_partition(0)
+    again = await make_rig(tmp_path, committed=1)
+    again.now_ms = 1000
+    assert await again.engine.tick() == 0
+    again.now_ms = 2000
+    assert await again.engine.tick() == 1
+    assert await again.engine.tick() == 0
+    await again.settled()
+    assert [o.value for o in again.app.durable_producer.outputs] == [b"timer"]
+
+
+async def test_no_timer_fires_while_partitions_are_being_given_up(tmp_path: Path) -> None:
+    rig = await make_rig(tmp_path)
+    await rig.engine.submit(rig.batch(("ann", "timer"), start=0))
+    await rig.settled()
+    rig.app.batches.flow_active = False
+    rig.now_ms = 10_000
+    assert await rig.engine.tick() == 0
