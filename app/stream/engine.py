@@ -49,8 +49,9 @@ class BatchProcessor(Protocol):
         *,
         now_ms: int,
         acked_offset: int,
+        reload: Callable[[bytes], Profile | None],
     ) -> Effects:
-        """Apply records to rows."""
+        """Apply records to rows; `reload` gives a row as it was before this call."""
         ...
 
     def fire(
@@ -230,6 +231,7 @@ class Engine:
                 rows,
                 now_ms=self._clock_ms(),
                 acked_offset=self._acked(batch.partition),
+                reload=lambda key: self._reload(batch.partition, key),
             )
             state.position = chunk[-1].offset + 1
             last = await self._settle(batch.partition, state, effects, absent, keys)
@@ -295,6 +297,10 @@ class Engine:
                 else:
                     rows[key] = decode_profile(value)
         return rows, absent
+
+    def _reload(self, partition: int, key: bytes) -> Profile | None:
+        (value,) = self.table.get_many(partition, [key])
+        return None if value is None else decode_profile(value)
 
     async def _settle(
         self, partition: int, state: _Partition, effects: Effects, absent: set[bytes], keys: list[bytes]

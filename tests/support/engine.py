@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 from app.core.effects import Effects
-from app.core.profile import Output, OutboxEntry, Profile, Timer
+from app.core.profile import OutboxEntry, Output, Profile, Timer
 from app.stream.barrier import Barrier
 from app.stream.batch import RecordBatch
 from app.stream.engine import Engine
@@ -97,6 +97,7 @@ class CountingProcessor:
         *,
         now_ms: int,
         acked_offset: int,
+        reload: Callable[[bytes], Profile | None],
     ) -> Effects:
         effects = Effects()
         for record in records:
