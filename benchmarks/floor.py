@@ -1,0 +1,148 @@
+"""The floor: the least that any Python engine on Kafka must do, with no framework.
+
+Bare aiokafka, JSON decoded into the contract's struct, a hopping-window count a user in a dict, every changed row to a
+changelog in whole batches, acknowledged one fetch behind. It stores nothing on disk, decides nothing and survives no
+crash: what an engine costs above this is what its features cost.
+
+    python -m benchmarks.floor --json
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import time
+import uuid
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+import uvloop
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+
+from app.topics import create_topics
+from benchmarks.common import Result, parser, print_results, run_contender, write_report
+from benchmarks.workload import BATCH_BYTES, broker_at, describe, events, preload
+from schemas.events import Event, decode_event, epoch_ms
+from schemas.topics import Topic
+
+PANE_MS: Final = 20_000
+PANES: Final = 3  # a window of 60 s that moves by 20 s
+_FETCH_RECORDS: Final = 5_000
+
+Row = dict[int, int]
+_encode_row = msgspec.msgpack.Encoder().encode
+
+
+def measure(bootstrap: str, topic: str, partitions: int, count: int, users: int, *, timeout_s: float = 120.0) -> Result:
+    """Process the `count` events that `topic` holds already; see `benchmarks.workload.preload`."""
+    arguments = ["--broker", bootstrap, "--topic", topic, "--partitions", str(partitions), "--events", str(count)]
+    return run_contender(
+        "floor (bare aiokafka)", __spec__.name, arguments, events=count, users=users, timeout_s=timeout_s
+    )
+
+
+def fold(rows: dict[bytes, Row], event: Event, key: bytes) -> None:
+    """Count the event in its pane and forget the panes that left the window."""
+    assert event.timestamp is not None
+    pane = epoch_ms(event.timestamp) // PANE_MS
+    row = rows.get(key)
+    if row is None:
+        rows[key] = {pane: 1}
+        return
+    row[pane] = row.get(pane, 0) + 1
+    if len(row) > PANES:
+        for old in [at for at in row if at <= pane - PANES]:
+            del row[old]
+
+
+async def consume(bootstrap: str, topic: str, partitions: int, count: int) -> tuple[float, int]:
+    """Process `count` events; seconds from the first fetch to the last acknowledgement, and the number of rows."""
+    changelog = f"floor-{uuid.uuid4().hex[:8]}-changelog"
+    contract = Topic(
+        name=changelog, key="user", value="row", partitions="events", cleanup="compact", retention_ms=-1,
+        purpose="benchmark",
+    )  # fmt: skip
+    await create_topics(bootstrap, partitions, topics=[contract])
+    consumer = AIOKafkaConsumer(bootstrap_servers=bootstrap, auto_offset_reset="earliest", enable_auto_commit=False)
+    producer = AIOKafkaProducer(bootstrap_servers=bootstrap, acks="all", max_batch_size=BATCH_BYTES)
+    await consumer.start()
+    await producer.start()
+    try:
+        consumer.assign([TopicPartition(topic, partition) for partition in range(partitions)])
+        return await _run(consumer, producer, changelog, count)
+    finally:
+        await producer.stop()
+        await consumer.stop()
+
+
+async def _run(consumer: AIOKafkaConsumer, producer: AIOKafkaProducer, changelog: str, count: int) -> tuple[float, int]:
+    rows: dict[bytes, Row] = {}
+    seen = 0
+    started = 0.0
+    unacknowledged: list[asyncio.Future[Any]] = []
+    while seen < count:
+        fetched = await consumer.getmany(timeout_ms=1_000, max_records=_FETCH_RECORDS)
+        started = started or (time.monotonic() if fetched else 0.0)
+        acknowledged = unacknowledged
+        unacknowledged = []
+        for partition, records in fetched.items():
+            changed = set()
+            for record in records:
+                event = decode_event(record.value, record.key)
+                assert isinstance(event, Event), event
+                fold(rows, event, record.key)
+                changed.add(record.key)
+            seen += len(records)
+            unacknowledged += await _send_rows(producer, changelog, partition.partition, rows, changed)
+        await asyncio.gather(*acknowledged)
+    await asyncio.gather(*unacknowledged)
+    return time.monotonic() - started, len(rows)
+
+
+async def _send_rows(
+    producer: AIOKafkaProducer, changelog: str, partition: int, rows: dict[bytes, Row], changed: set[bytes]
+) -> list[asyncio.Future[Any]]:
+    futures = []
+    batch = producer.create_batch()
+    for key in changed:
+        value = _encode_row(rows[key])
+        if batch.append(key=key, value=value, timestamp=None) is None:
+            futures.append(await producer.send_batch(batch, changelog, partition=partition))
+            batch = producer.create_batch()
+            batch.append(key=key, value=value, timestamp=None)
+    futures.append(await producer.send_batch(batch, changelog, partition=partition))
+    return futures
+
+
+def _contend(options: argparse.Namespace) -> None:
+    """The measured process."""
+    seconds, rows = uvloop.run(consume(options.broker, options.topic, options.partitions, options.events))
+    write_report(options.report, seconds, {"rows": rows, "loop": uvloop.__name__})
+
+
+async def _preloaded(options: argparse.Namespace) -> None:
+    async with broker_at(options.broker) as bootstrap:
+        topic = f"bench-{uuid.uuid4().hex[:8]}"
+        now_ms = time.time_ns() // 1_000_000
+        records = events(options.events, options.users, options.seed, start_ms=now_ms - 600_000)
+        count = await preload(bootstrap, topic, options.partitions, records, timestamp_ms=now_ms)
+        result = await asyncio.to_thread(measure, bootstrap, topic, options.partitions, count, options.users)
+    sizes = {"events": options.events, "users": options.users, "partitions": options.partitions}
+    print_results([result], describe(options.seed, **sizes), {}, as_json=options.json)
+
+
+def main() -> None:
+    """Measure, or (with --report) be the measured process."""
+    arguments = parser(__doc__)
+    arguments.add_argument("--topic", default="", help=argparse.SUPPRESS)
+    arguments.add_argument("--report", type=Path, help=argparse.SUPPRESS)
+    options = arguments.parse_args()
+    if options.report:
+        _contend(options)
+    else:
+        asyncio.run(_preloaded(options))
+
+
+if __name__ == "__main__":
+    main()
