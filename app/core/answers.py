@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from app.core import local_time, timers
 from app.core.batch import Batch
+from app.core.label_history import push_label
 from app.core.profile import Output, Pending, Profile, Timer
 from schemas.events import Event
 from schemas.outcomes import Outcome, encode_outcome
@@ -130,5 +131,6 @@ def _mature(batch: Batch, profile: Profile, pending: Pending, *, label: int) -> 
     )
     batch.emit(profile, Output(OUTCOMES, model.encode(), encode_outcome(outcome)))
     batch.tally.append(("outcomes", str(label)))
+    profile.labels = push_label(profile.labels, label)
     pending.answered = 1
     pending.features = {}  # the outcome has them; the row keeps the id, so that a second open is not counted

@@ -11,19 +11,18 @@ other is a number, which the model scales. Left out: features of the template's 
 from __future__ import annotations
 
 import math
-from datetime import UTC, datetime
-from functools import lru_cache
 from typing import Final
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
+from app.core.fold import AFFINITY_HALF_LIFE_MS
+from app.core.label_history import FAST, MIDDLE, RATE_PRIOR_MEAN, SLOW, open_run
+from app.core.local_time import hour_of_week
 from app.core.plan import Campaign, Plan, event_id
 from app.core.profile import HOURS_PER_WEEK, Profile
 from schemas.events import APPLICATION_OPENED, NOTIFICATION_OPENED
 
 FEATURES_MAX: Final = 32
-SEGMENTS_MAX: Final = 6
+SEGMENTS_MAX: Final = 5
 
-RATE_PRIOR_MEAN: Final = 0.15
 RATE_PRIOR_SENDS: Final = 3.0
 """Prior of a user's open rate: Beta(0.45, 2.55), worth three sends. Its mean is the usual open rate of broadcasts;
 its weight is small because rates differ widely between users (most open nearly never, a few nearly always)."""
@@ -31,13 +30,9 @@ its weight is small because rates differ widely between users (most open nearly 
 HOUR_PRIOR_OPENS: Final = 4.0
 NEVER_HOURS: Final = 24.0 * 180
 """A recency of "never", and the longest that any recency can be."""
-AFFINITY_HALF_LIFE_MS: Final = 14 * 86_400_000
 
 _HOUR_MS = 3_600_000
 _DAY_MS = 86_400_000
-_WEEK_MS = 7 * _DAY_MS
-_SLOT_MS = 900_000
-_MONDAY_HOURS = 72  # 1970-01-01 was a Thursday
 _BAND_SHARE = 3 / 24
 
 _OPENED = event_id(NOTIFICATION_OPENED)
@@ -50,26 +45,6 @@ _BANDS = tuple(
 _RATE_PRIOR_OPENS = RATE_PRIOR_MEAN * RATE_PRIOR_SENDS
 _log = math.log
 _log1p = math.log1p
-
-
-@lru_cache(maxsize=8192)
-def _offset_ms(timezone: str, slot: int) -> int | None:
-    """UTC offset in a quarter of an hour, within which no zone changes it. None for an unknown zone."""
-    try:
-        offset = datetime.fromtimestamp(slot * _SLOT_MS / 1000, UTC).astimezone(ZoneInfo(timezone)).utcoffset()
-    except (ZoneInfoNotFoundError, ValueError, OSError):
-        return None
-    assert offset is not None
-    return int(offset.total_seconds()) * 1000
-
-
-def local_hour_of_week(timezone: str, default: str, now_ms: int) -> int:
-    """The hour of the week (0 = Monday 00:00) where the user is; UTC when neither zone is known."""
-    slot = now_ms // _SLOT_MS
-    offset = _offset_ms(timezone, slot) if timezone else None
-    if offset is None:
-        offset = _offset_ms(default, slot) or 0
-    return ((now_ms + offset) // _HOUR_MS + _MONDAY_HOURS) % HOURS_PER_WEEK
 
 
 def smoothed_open_rate(opened: int, matured: int) -> float:
@@ -91,7 +66,7 @@ def smoothed_open_rate(opened: int, matured: int) -> float:
     return (min(opened, matured) + _RATE_PRIOR_OPENS) / (max(matured, 0) + RATE_PRIOR_SENDS)
 
 
-def hour_response(hours: dict[int, int], opened: int, hour_of_week: int) -> float:
+def hour_response(hours: dict[int, int], opened: int, week_hour: int) -> float:
     """Log ratio of the user's opens around this hour of the day to even opens over the day.
 
     The band is the hour and its two neighbours on every day; `HOUR_PRIOR_OPENS` even opens are added, so a user
@@ -101,7 +76,7 @@ def hour_response(hours: dict[int, int], opened: int, hour_of_week: int) -> floa
         return 0.0
     get = hours.get
     band = 0
-    for hour in _BANDS[hour_of_week % 24]:
+    for hour in _BANDS[week_hour % 24]:
         band += get(hour, 0)
     total = max(opened, band)
     return _log((band + HOUR_PRIOR_OPENS * _BAND_SHARE) / ((total + HOUR_PRIOR_OPENS) * _BAND_SHARE))
@@ -120,17 +95,15 @@ def _age_log(at_ms: int, now_ms: int) -> float:
 _NEVER_LOG = _log1p(NEVER_HOURS)
 
 
-def _send_load(profile: Profile, now_ms: int) -> tuple[int, int, int]:
-    """Decisions to send in the last day and week, and the time of the newest."""
-    day = week = newest = 0
-    for send in reversed(profile.sends):
-        age = now_ms - send.at_ms
-        if age >= _WEEK_MS:
+def _send_load(profile: Profile, now_ms: int) -> tuple[int, int]:
+    """Decisions to send in the last day, and the time of the newest (0 = none that the row remembers)."""
+    sends = profile.sends
+    day = 0
+    for send in reversed(sends):
+        if now_ms - send.at_ms >= _DAY_MS:
             break
-        week += 1
-        day += age < _DAY_MS
-        newest = newest or send.at_ms
-    return day, week, newest
+        day += 1
+    return day, sends[-1].at_ms if sends else 0
 
 
 def _unlabelled(profile: Profile) -> int:
@@ -163,21 +136,29 @@ def open_features(profile: Profile, campaign: Campaign, now_ms: int, plan: Plan)
     dict
         At most `FEATURES_MAX` names. Numbers are logarithms, rates or small counts, so all are of order 1 to 10.
     """
-    hour = local_hour_of_week(profile.timezone, plan.default_timezone, now_ms)
-    day, week, newest = _send_load(profile, now_ms)
+    hour = hour_of_week(profile.timezone, plan.default_timezone, now_ms)
+    day, newest = _send_load(profile, now_ms)
     waiting = _unlabelled(profile)
     matured = max(profile.sent - waiting, profile.opened)
     rate = smoothed_open_rate(profile.opened, matured)
     last = profile.last
+    labels = profile.labels
+    open_logit = _log(rate / (1.0 - rate))
+    slow, middle, fast = SLOW.logit(labels), MIDDLE.logit(labels), FAST.logit(labels)
     features = {
-        "open_logit": _log(rate / (1.0 - rate)),
+        "open_logit": open_logit,
+        # Differences, not levels: four rates of one user are nearly one number, and gradient steps on such
+        # features go astray (measured: log loss .294 with levels, .291 with differences).
+        "open_trend_slow": slow - open_logit,
+        "open_trend_middle": middle - slow,
+        "open_trend_fast": fast - middle,
+        "open_run_log": _log1p(open_run(labels)),
         "matured_log": _log1p(matured),
         "ignored_log": _log1p(profile.ignored_run),
         "clicked_log": _log1p(profile.clicked),
         "dismissed_log": _log1p(profile.dismissed),
         "waiting": float(waiting),
         "sends_day": float(day),
-        "sends_week_log": _log1p(week),
         "since_send_log_h": _age_log(newest, now_ms),
         "since_open_log_h": _age_log(last.get(_OPENED, 0), now_ms),
         "since_app_log_h": _age_log(last.get(_APP_OPENED, 0), now_ms),
@@ -187,7 +168,6 @@ def open_features(profile: Profile, campaign: Campaign, now_ms: int, plan: Plan)
         "orders_log": _log1p(max(profile.orders, 0)),
         "revenue_log": _log1p(max(profile.revenue_milli, 0) / 1000),
         "affinity_log": _affinity(profile, campaign.category, now_ms),
-        "opted_out": float(len(profile.opted_out)),
         "hour_response": hour_response(profile.hours, profile.opened, hour),
         "hour_sin": _SIN[hour % 24],
         "hour_cos": _COS[hour % 24],

@@ -106,6 +106,8 @@ class Profile(msgspec.Struct, array_like=True):
         Category to the time of the newest event that opted out of it or back in, bounded.
     policy
         Stable id of the policy version that all segments were last evaluated with.
+    labels
+        The newest matured labels as bits behind a sentinel, see `app.core.label_history`.
     """
 
     offset: int = -1
@@ -142,6 +144,7 @@ class Profile(msgspec.Struct, array_like=True):
     segments_due_ms: int = NEVER_MS
     category_consent: dict[str, int] = {}
     policy: int = 0
+    labels: int = 1
 
 
 _encode_into = msgspec.msgpack.Encoder().encode

@@ -9,12 +9,11 @@ import pytest
 
 from app.core.features import (
     FEATURES_MAX,
-    RATE_PRIOR_MEAN,
     hour_response,
-    local_hour_of_week,
     open_features,
     smoothed_open_rate,
 )
+from app.core.label_history import EMPTY, LABELS_MAX, RATE_PRIOR_MEAN, DecayedRate, label_count, open_run, push_label
 from app.core.plan import Campaign, Plan, Segment, Trigger, event_id
 from app.core.profile import Pending, Profile, SendMemory
 from schemas.events import NOTIFICATION_OPENED
@@ -48,6 +47,7 @@ def _busy() -> Profile:
         affinity={"offers": [2.0, now - 20 * HOUR]},
         sent=40,
         opened=10,
+        labels=(1 << LABELS_MAX) | 0xF0F0F0F0F0F,
         sends=[SendMemory(now - h * HOUR, 1, 1) for h in (300, 100, 20, 2)],
         pending=[Pending(str(n), "cart", "", now, now, 0.1, 0, 1.0, {}) for n in range(5)],
     )
@@ -111,19 +111,6 @@ def test_the_hour_a_user_opens_in_scores_above_the_hour_in_which_they_never_do()
     assert hour_response({}, 0, 9) == 0.0
 
 
-def test_local_hour_follows_daylight_saving() -> None:
-    # New York 2020: UTC-4 until 2020-11-01T06:00Z, then UTC-5.
-    before, after = 1_604_210_340_000, 1_604_210_460_000
-    assert local_hour_of_week("America/New_York", "UTC", before) % 24 == 1
-    assert local_hour_of_week("America/New_York", "UTC", after) % 24 == 1
-    assert local_hour_of_week("America/New_York", "UTC", after + HOUR) % 24 == 2
-
-
-@pytest.mark.parametrize("zone", ["", "Mars/Olympus", "../etc/passwd", "\x00"])
-def test_an_unknown_zone_takes_the_default(zone: str) -> None:
-    assert local_hour_of_week(zone, "Asia/Tokyo", MONDAY_NOON_UTC) == 21
-
-
 def test_a_decision_asks_for_features_at_little_cost() -> None:
     profile = _busy()
     best = math.inf
@@ -134,3 +121,38 @@ def test_a_decision_asks_for_features_at_little_cost() -> None:
         best = min(best, (time.perf_counter() - start) / 500)
     assert best < 60e-6  # the budget is 10 us on a free core; six times that is a regression, not noise
     print(f"open_features: {best * 1e6:.1f} us")
+
+
+def _history(labels: list[int]) -> int:
+    history = EMPTY
+    for label in labels:
+        history = push_label(history, label)
+    return history
+
+
+@pytest.mark.parametrize("count", [0, 1, 7, 8, 9, 31, 59, 60, 61, 200])
+def test_a_decayed_rate_equals_brute_force_over_the_newest_labels(count: int) -> None:
+    labels = [int(n % 3 == 0 or n % 7 == 2) for n in range(count)]
+    held = labels[::-1][:LABELS_MAX]
+    for decay, reach in ((0.95, 64), (0.85, 32), (0.5, 8)):
+        weights = [decay**i for i in range(len(held))][:reach]
+        opens = sum(w * label for w, label in zip(weights, held, strict=False)) + 1.5 * RATE_PRIOR_MEAN
+        rate = opens / (sum(weights) + 1.5)
+        got = DecayedRate(decay, reach).logit(_history(labels))
+        assert got == pytest.approx(math.log(rate / (1 - rate)))
+
+
+def test_a_history_holds_the_newest_labels_in_a_63_bit_integer() -> None:
+    history = _history([0] * 100 + [1] * LABELS_MAX)
+    assert label_count(history) == LABELS_MAX
+    assert open_run(history) == LABELS_MAX
+    assert history < 2**63
+    assert open_run(push_label(history, 0)) == 0
+
+
+def test_a_user_who_lately_opens_shows_a_rising_trend() -> None:
+    def trend(labels: list[int]) -> float:
+        profile = Profile(sent=len(labels), opened=sum(labels), labels=_history(labels))
+        return open_features(profile, CART, MONDAY_NOON_UTC, PLAN)["open_trend_fast"]
+
+    assert trend([0] * 6 + [1] * 3) > trend([1] * 3 + [0] * 6) + 1.0
