@@ -27,7 +27,7 @@ from app.stream.broadcast import BroadcastReader
 from app.stream.store import StoreFactory, StoreOptions
 from app.stream.table import RowTable
 from schemas.events import Rejected, decode_event
-from schemas.topics import DECISIONS, EVENTS, LEDGER_CHANGELOG
+from schemas.topics import DEAD_LETTERS, DECISIONS, EVENTS, LEDGER_CHANGELOG
 from tables.ledger import RETENTION_MS, sweep
 
 log = structlog.get_logger(__name__)
@@ -114,10 +114,19 @@ class SuppressionFeed:
 
     def check(self, user: str, category: str) -> bool | None:
         """Whether the user has opted out; None when that cannot be told."""
+        return self.suppressions.check(user, category, self._look())
+
+    def fresh(self) -> bool:
+        """Whether the feed can tell at all."""
+        return self.suppressions.fresh(self._look())
+
+    def _look(self) -> int:
+        """Pass on how far the reader is; returns the wall-clock time (ms)."""
         wall_ms = _wall_ms()
-        behind_ms = int((time.monotonic() - self.reader.as_of) * 1000)
-        self.suppressions.caught_up(wall_ms - behind_ms)
-        return self.suppressions.check(user, category, wall_ms)
+        if self.reader.as_of:  # 0: it has not been at the end yet
+            behind_ms = int((time.monotonic() - self.reader.as_of) * 1000)
+            self.suppressions.caught_up(wall_ms - behind_ms)
+        return wall_ms
 
 
 def _wall_ms() -> int:
@@ -166,7 +175,7 @@ class Sender:
             recorder=SenderRecorder(self.metrics),
         )
         deliveries.attach(self.app, self.deliverer.deliver)
-        self.preflight = Preflight(settings, (EVENTS, DECISIONS, LEDGER_CHANGELOG))
+        self.preflight = Preflight(settings, (EVENTS, DECISIONS, DEAD_LETTERS, LEDGER_CHANGELOG))
         self.app.preflight = self._before_start
         self.health = HealthServer(settings.http_host, settings.http_port, self.metrics.registry, self.problems)
         self.app.on_before_shutdown.connect(self._on_shutdown, weak=False)
@@ -196,6 +205,6 @@ class Sender:
             return {"broker": self.preflight.problem}
         if not self.app.tables.recovery.completed.is_set():
             return {"ledger": "partitions are not assigned and restored yet"}
-        if not self.feed.suppressions.fresh(_wall_ms()):
+        if not self.feed.fresh():
             return {"suppressions": "the opt-out feed is stale: promotional messages are held back"}
         return {}
