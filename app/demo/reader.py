@@ -1,0 +1,71 @@
+"""Reading whole topics, outside of any consumer group, to their real end.
+
+The end of a partition is taken from the high watermark of a fetch, never from ListOffsets, which the embedded broker
+answers wrongly.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from types import TracebackType
+from typing import Any, Self
+
+from aiokafka import AIOKafkaConsumer, TopicPartition
+
+
+class TopicReader:
+    """All records of some topics from the first offset on.
+
+    Parameters
+    ----------
+    topics
+        Existing topics; their partitions are those at `start`.
+    security
+        Passed to aiokafka: `security_protocol`, `ssl_context`, `sasl_*`.
+    """
+
+    def __init__(self, bootstrap: str, topics: Sequence[str], **security: Any) -> None:
+        self._topics = topics
+        self._consumer = AIOKafkaConsumer(
+            bootstrap_servers=bootstrap,
+            group_id=None,
+            enable_auto_commit=False,
+            auto_offset_reset="earliest",
+            fetch_max_wait_ms=100,
+            fetch_max_bytes=4 << 20,
+            max_partition_fetch_bytes=1 << 20,
+            **security,
+        )
+        self._partitions: list[TopicPartition] = []
+
+    async def __aenter__(self) -> Self:
+        await self._consumer.start()
+        for topic in self._topics:
+            await self._consumer._client._wait_on_metadata(topic)
+            numbers = self._consumer.partitions_for_topic(topic) or set()
+            self._partitions += [TopicPartition(topic, number) for number in sorted(numbers)]
+        self._consumer.assign(self._partitions)
+        for partition in self._partitions:
+            self._consumer.seek(partition, 0)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._consumer.stop()
+
+    async def read(self, wait_ms: int = 50, records_max: int = 2000) -> list[Any]:
+        """Records that have arrived, in order within a partition; empty when none came in `wait_ms`."""
+        fetched = await self._consumer.getmany(timeout_ms=wait_ms, max_records=records_max)
+        return [record for records in fetched.values() for record in records]
+
+    async def at_end(self) -> bool:
+        """Whether every partition has been read to the high watermark of its newest fetch.
+
+        True says nothing about records that come later.
+        """
+        for partition in self._partitions:
+            end = self._consumer.highwater(partition)
+            if end is not None and await self._consumer.position(partition) < end:
+                return False
+        return True

@@ -1,0 +1,210 @@
+"""The demo's result: as JSON for programs, as tables for people."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Final
+
+import msgspec
+from rich.console import Group, RenderableType
+from rich.panel import Panel
+from rich.table import Table
+from rich.text import Text
+
+from app.demo.count import Tally, Verdict
+from app.demo.quality import percentile, quality_of
+from schemas.events import (
+    NOTIFICATION_CLICKED,
+    NOTIFICATION_DISMISSED,
+    NOTIFICATION_OPENED,
+    NOTIFICATIONS_DISABLED,
+)
+
+WHAT_IS_REAL: Final = (
+    "Real: purchases and demographics (Complete Journey study, 2017). "
+    "Simulated: browsing, carts left behind, and people's answers to notifications."
+)
+
+
+class Model(msgspec.Struct, frozen=True):
+    """Quality of the probabilities logged with decisions, over all matured examples from a cold start.
+
+    `auc_possible` is that of the audience's hidden probabilities on the same examples: no model can expect more.
+    """
+
+    auc: float | None
+    log_loss: float | None
+    log_loss_constant: float | None
+    calibration_ratio: float | None
+    examples: int
+    auc_possible: float | None = None
+    auc_last_half: float | None = None
+
+
+class Latency(msgspec.Struct, frozen=True):
+    """Milliseconds of real time."""
+
+    p50: float | None
+    p99: float | None
+    decisions: int = 0
+
+
+class Summary(msgspec.Struct, frozen=True, kw_only=True):
+    """Everything counted from the topics; see `app.demo.count` for `lost` and `duplicates`."""
+
+    events_in: int
+    events_per_second: float
+    users: int
+    decisions_sent: int
+    decisions_suppressed: dict[str, int]
+    sends: int
+    opens: int
+    clicks: int
+    dismissals: int
+    opt_outs: int
+    dead_letters: dict[str, int]
+    segment_sizes: dict[str, int]
+    model: Model
+    event_to_decision_ms: Latency
+    lost: int
+    duplicates: int
+    verdict: Verdict
+    repeated_decisions: int
+    drained: bool
+    replay_seconds: float
+    event_time_days: float
+    seed: int
+    worker_rss_bytes: int | None = None
+
+
+def summarise(
+    tally: Tally,
+    verdict: Verdict,
+    truth: dict[str, float],
+    *,
+    replay_s: float,
+    event_time_days: float,
+    drained: bool,
+    seed: int,
+    worker_rss_bytes: int | None,
+) -> Summary:
+    """Put the figures together.
+
+    Parameters
+    ----------
+    truth
+        By decision id, the hidden probability of an open (see `app.demo.audience`).
+    drained
+        Whether the workers caught up with everything in time; when not, `lost` counts what they had still to do.
+    """
+    latencies = sorted(tally.latencies())
+    return Summary(
+        events_in=tally.events,
+        events_per_second=round(tally.events / replay_s, 1) if replay_s else 0.0,
+        users=tally.users,
+        decisions_sent=tally.decisions_sent,
+        decisions_suppressed=dict(tally.suppressed.most_common()),
+        sends=tally.sends,
+        opens=tally.event_names[NOTIFICATION_OPENED],
+        clicks=tally.event_names[NOTIFICATION_CLICKED],
+        dismissals=tally.event_names[NOTIFICATION_DISMISSED],
+        opt_outs=tally.event_names[NOTIFICATIONS_DISABLED],
+        dead_letters=dict(tally.dead_letters.most_common()),
+        segment_sizes=tally.segment_sizes(),
+        model=model_quality(tally, truth),
+        event_to_decision_ms=Latency(percentile(latencies, 0.5), percentile(latencies, 0.99), len(latencies)),
+        lost=verdict.lost,
+        duplicates=verdict.duplicates,
+        verdict=verdict,
+        repeated_decisions=tally.repeated_decisions,
+        drained=drained,
+        replay_seconds=round(replay_s, 1),
+        event_time_days=round(event_time_days, 2),
+        seed=seed,
+        worker_rss_bytes=worker_rss_bytes,
+    )
+
+
+def model_quality(tally: Tally, truth: dict[str, float]) -> Model:
+    """Judge the scores in the outcomes, and what was possible at best."""
+    examples = sorted(tally.examples.items(), key=lambda item: item[1][2])
+    scored = [(score, label) for _, (score, label, _) in examples]
+    overall = quality_of(scored)
+    possible = quality_of([(truth[name], label) for name, (_, label, _) in examples if name in truth])
+    return Model(
+        auc=overall.auc,
+        log_loss=overall.log_loss,
+        log_loss_constant=overall.log_loss_constant,
+        calibration_ratio=overall.calibration_ratio,
+        examples=overall.examples,
+        auc_possible=possible.auc,
+        auc_last_half=quality_of(scored[len(scored) // 2 :]).auc,
+    )
+
+
+def write_summary(summary: Summary, path: Path) -> None:
+    """Write the summary as JSON."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(msgspec.json.format(msgspec.json.encode(summary), indent=2) + b"\n")
+
+
+def tables(summary: Summary) -> RenderableType:
+    """The summary for people."""
+    flow = pairs(
+        "what happened",
+        [
+            ("events", f"{summary.events_in:,} ({summary.events_per_second:,.0f} a second)"),
+            ("event time", f"{summary.event_time_days:.1f} days in {summary.replay_seconds:.0f} s"),
+            ("users", f"{summary.users:,}"),
+            ("decisions to send", f"{summary.decisions_sent:,}"),
+            ("sent", f"{summary.sends:,}"),
+            ("opened / clicked", f"{summary.opens:,} / {summary.clicks:,}"),
+            ("dismissed / switched off", f"{summary.dismissals:,} / {summary.opt_outs:,}"),
+        ],
+    )
+    model, latency = summary.model, summary.event_to_decision_ms
+    quality = pairs(
+        "how well",
+        [
+            ("event → decision p50 / p99", f"{_number(latency.p50, 0)} / {_number(latency.p99, 0)} ms"),
+            ("model AUC (at best possible)", f"{_number(model.auc)} ({_number(model.auc_possible)})"),
+            ("  in the last half", _number(model.auc_last_half)),
+            ("log loss (best constant)", f"{_number(model.log_loss)} ({_number(model.log_loss_constant)})"),
+            ("calibration (predicted / opened)", _number(model.calibration_ratio, 2)),
+            ("examples learned", f"{model.examples:,}"),
+            ("events lost", _verdict_text(summary.lost)),
+            ("done twice", _verdict_text(summary.duplicates)),
+        ],
+    )
+    suppressed = pairs("not sent, because", _counts(summary.decisions_suppressed))
+    segments = pairs("users in segments", _counts(summary.segment_sizes))
+    letters = pairs("dead letters (all put in on purpose)", _counts(summary.dead_letters))
+    grid = Table.grid(padding=(0, 3))
+    grid.add_row(flow, quality)
+    lower = Table.grid(padding=(0, 3))
+    lower.add_row(segments, suppressed, letters)
+    return Group(Panel(Group(grid, Text(), lower), title="nudge demo"), Text(WHAT_IS_REAL, style="italic"))
+
+
+def pairs(title: str, rows: list[tuple[str, str]]) -> Table:
+    """A small table of names and values."""
+    table = Table(
+        title=title, title_justify="left", title_style="bold", show_header=False, box=None, padding=(0, 2, 0, 0)
+    )
+    table.add_column(no_wrap=True)
+    table.add_column(justify="right", no_wrap=True)
+    for name, value in rows or [("none", "")]:
+        table.add_row(name, value)
+    return table
+
+
+def _counts(counts: dict[str, int]) -> list[tuple[str, str]]:
+    return [(name, f"{number:,}") for name, number in counts.items()]
+
+
+def _number(value: float | None, digits: int = 3) -> str:
+    return "–" if value is None else f"{value:.{digits}f}"
+
+
+def _verdict_text(number: int) -> str:
+    return "[green]0[/]" if number == 0 else f"[bold red]{number:,}[/]"
