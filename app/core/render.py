@@ -1,0 +1,203 @@
+"""Templates: Liquid, parsed and checked when a policy is loaded, so that nothing about them can fail when one is sent.
+
+Checked at load: syntax, tags, filters, and that every variable starts at a known root. At send a missing value is
+what the `default` filter says, or empty; a template that fails all the same (a filter given a list for a number)
+gives the text that it has when every value is missing. Loops and output are bounded. There is no `date` filter and no
+`include`: both would read something other than the arguments.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from liquid import BoundTemplate, Environment
+from liquid.exceptions import LiquidError
+
+from app.core.expression_errors import nearest
+
+SOURCE_CHARS_MAX: Final = 4_000
+TITLE_CHARS_MAX: Final = 120
+BODY_CHARS_MAX: Final = 600
+DEEP_LINK_CHARS_MAX: Final = 2_000
+
+# Root to the names under it, or None where any name may be (traits and properties are the producers' choice).
+ROOTS: Final[dict[str, frozenset[str] | None]] = {
+    "user": None,
+    "event": None,
+    "profile": frozenset({"orders", "revenue", "sent", "opened", "device", "timezone", "favourite"}),
+    "campaign": frozenset({"name", "category"}),
+}
+
+_TAGS: Final = frozenset(
+    {"if", "unless", "case", "for", "assign", "capture", "comment", "echo", "#", "break", "continue"}
+)
+_IMPURE_FILTERS: Final = frozenset({"date"})  # `"now" | date` is the clock
+_LINK = re.compile(r"[a-zA-Z][a-zA-Z0-9+.-]*:/|/")
+
+
+class _Environment(Environment):
+    loop_iteration_limit = 1_000
+    output_stream_limit = 8_000
+    local_namespace_limit = 8_000
+    context_depth_limit = 8
+    block_nesting_limit = 8
+
+
+def _make_environment() -> _Environment:
+    environment = _Environment()
+    for name in _IMPURE_FILTERS:
+        del environment.filters[name]
+    for name in set(environment.tags) - _TAGS - {"content", "output", "illegal"}:
+        del environment.tags[name]
+    return environment
+
+
+_ENVIRONMENT = _make_environment()
+
+
+class TemplateError(ValueError):
+    """What is wrong with a template; `offset` is the character of its text at which it stands."""
+
+    def __init__(self, message: str, offset: int = 0, suggestion: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.offset = offset
+        self.suggestion = suggestion
+
+
+@dataclass(slots=True)
+class Rendered:
+    """What the person would read."""
+
+    title: str
+    body: str
+    deep_link: str
+
+
+def _cut(text: str, chars_max: int) -> str:
+    text = " ".join(text.split())
+    return text if len(text) <= chars_max else text[: chars_max - 1].rstrip() + "…"
+
+
+class Template:
+    """One text with placeholders. Raises `TemplateError` when it is not sound."""
+
+    __slots__ = ("_bound", "_without_values")
+
+    def __init__(self, source: str) -> None:
+        if len(source) > SOURCE_CHARS_MAX:
+            raise TemplateError(f"{len(source)} characters; a template has at most {SOURCE_CHARS_MAX}")
+        self._bound: BoundTemplate | None = None
+        self._without_values = source
+        if "{{" in source or "{%" in source:
+            self._bound, self._without_values = _parse(source)
+
+    def render(self, context: Mapping[str, Any]) -> str:
+        """The text; never raises, whatever the values are."""
+        if self._bound is None:
+            return self._without_values
+        try:
+            text = self._bound.render(**context)
+        except Exception:  # any filter may meet any type; the message must go out all the same
+            return self._without_values
+        return text if text.strip() else self._without_values
+
+
+def _parse(source: str) -> tuple[BoundTemplate, str]:
+    try:
+        bound = _ENVIRONMENT.from_string(source)
+        _check_names(bound)
+        return bound, bound.render(**{root: {} for root in ROOTS})
+    except LiquidError as exc:
+        raise _located(exc, source) from None
+    except RecursionError:
+        raise TemplateError("too deeply nested") from None
+
+
+def _check_names(bound: BoundTemplate) -> None:
+    analysis = bound.analyze()
+    for name, spans in analysis.filters.items():
+        if name not in _ENVIRONMENT.filters:
+            offset = spans[0].index
+            raise TemplateError(f"unknown filter {name!r}", offset, nearest(name, _ENVIRONMENT.filters))
+    for variables in analysis.globals.values():
+        for variable in variables:
+            _check_variable(variable.segments, variable.span.index)
+
+
+def _located(exc: LiquidError, source: str) -> TemplateError:
+    offset = max(0, min(getattr(exc.token, "start_index", 0), len(source) - 1))
+    message = str(exc.args[0]) if exc.args else type(exc).__name__
+    return TemplateError(f"not a template: {message}", offset)
+
+
+def _check_variable(segments: list[Any], offset: int) -> None:
+    root = str(segments[0])
+    if root not in ROOTS:
+        known = ", ".join(ROOTS)
+        raise TemplateError(f"unknown variable {root!r}; the roots are {known}", offset, nearest(root, ROOTS))
+    names = ROOTS[root]
+    if names is None or len(segments) < 2 or not isinstance(segments[1], str):
+        return
+    if segments[1] not in names:
+        known = ", ".join(sorted(names))
+        message = f"unknown variable '{root}.{segments[1]}'; there are {known}"
+        raise TemplateError(message, offset, nearest(segments[1], names))
+
+
+class FieldError(TemplateError):
+    """A template error and the field, ``title``, ``body`` or ``deep_link``, that has it."""
+
+    def __init__(self, field: str, error: TemplateError) -> None:
+        super().__init__(error.message, error.offset, error.suggestion)
+        self.field = field
+
+
+class MessageTemplate:
+    """The three texts of a notification.
+
+    Raises
+    ------
+    FieldError
+        When a text is not sound, the title or body can be empty, or the link's start is not fixed (so that no
+        event's property decides where a tap leads).
+
+    Examples
+    --------
+    >>> template = MessageTemplate("Hi {{ user.name | default: 'there' }}", "Your basket waits.", "shop://cart")
+    >>> template.render({"user": {}}).title
+    'Hi there'
+    """
+
+    __slots__ = ("_body", "_deep_link", "_title")
+
+    def __init__(self, title: str, body: str, deep_link: str = "") -> None:
+        self._title = _checked("title", title)
+        self._body = _checked("body", body)
+        self._deep_link = _checked("deep_link", deep_link)
+        if deep_link and not _LINK.match(deep_link):
+            message = "a link starts with a fixed scheme or path, such as 'shop://' or '/'"
+            raise FieldError("deep_link", TemplateError(message))
+
+    def render(self, context: Mapping[str, Any]) -> Rendered:
+        """The texts, cut to what a phone shows; a link that is too long is left out, as half of it leads nowhere."""
+        deep_link = self._deep_link.render(context).strip()
+        return Rendered(
+            title=_cut(self._title.render(context), TITLE_CHARS_MAX),
+            body=_cut(self._body.render(context), BODY_CHARS_MAX),
+            deep_link=deep_link if len(deep_link) <= DEEP_LINK_CHARS_MAX else "",
+        )
+
+
+def _checked(field: str, source: str) -> Template:
+    try:
+        template = Template(source)
+    except TemplateError as exc:
+        raise FieldError(field, exc) from None
+    if field != "deep_link" and not template.render({}).strip():
+        message = "the text is empty when its values are missing: add words or a default"
+        raise FieldError(field, TemplateError(message))
+    return template

@@ -1,0 +1,89 @@
+"""Which event touches what: the last step from compiled parts to a plan."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+
+from app.core.expression_context import ANY_EVENT, TRAITS_EVENT, Expression
+from app.core.plan import Campaign, EventPlan, Feature, Plan, Segment, event_id
+
+
+@dataclass(frozen=True, slots=True)
+class Compiled:
+    """The parts of a policy: segments in the order of evaluation, campaigns, and what their conditions read."""
+
+    segments: tuple[Segment, ...]
+    campaigns: tuple[Campaign, ...]
+    conditions: tuple[Expression, ...]
+    audiences: tuple[Expression, ...]
+
+    def features(self) -> tuple[Feature, ...]:
+        """Every feature once, in the order in which conditions first name them."""
+        by_text: dict[str, Feature] = {}
+        for expression in (*self.conditions, *self.audiences):
+            for feature in expression.features:
+                by_text.setdefault(feature.text, feature)
+        return tuple(by_text.values())
+
+    def event_names(self) -> frozenset[str]:
+        """Every event that the policy mentions."""
+        names: set[str] = set()
+        for expression in (*self.conditions, *self.audiences):
+            names |= expression.events
+        for campaign in self.campaigns:
+            names |= {campaign.trigger.event} | campaign.trigger.cancel
+        return frozenset(names - {"", ANY_EVENT, TRAITS_EVENT})
+
+    def collisions(self) -> Iterable[str]:
+        """Names that fall on one 32-bit id: rare beyond hope, but it would mix two users' facts."""
+        yield from _collisions("features", [(feature.id, feature.text) for feature in self.features()])
+        yield from _collisions("segments", [(segment.id, segment.name) for segment in self.segments])
+        yield from _collisions("campaigns", [(campaign.id, campaign.name) for campaign in self.campaigns])
+        yield from _collisions("categories", [(campaign.category_id, campaign.category) for campaign in self.campaigns])
+        yield from _collisions("events", [(event_id(name), name) for name in sorted(self.event_names())])
+
+
+def _collisions(kind: str, named: list[tuple[int, str]]) -> Iterable[str]:
+    first: dict[int, str] = {}
+    for number, name in named:
+        if first.setdefault(number, name) != name:
+            yield f"{kind} {first[number]!r} and {name!r} have the same id: rename one"
+
+
+def assemble(compiled: Compiled, plan: Plan) -> Plan:
+    """`plan` with the compiled parts, and what each event touches."""
+    on_segment: dict[str, tuple[Campaign, ...]] = {}
+    for campaign in compiled.campaigns:
+        if name := campaign.trigger.segment:
+            on_segment[name] = (*on_segment.get(name, ()), campaign)
+    return replace(
+        plan,
+        segments=compiled.segments,
+        features=compiled.features(),
+        campaigns=compiled.campaigns,
+        events={name: _event_plan(compiled, name) for name in sorted(compiled.event_names())},
+        other=_event_plan(compiled, ANY_EVENT),
+        on_traits=replace(_event_plan(compiled, TRAITS_EVENT), features=()),
+        segment_by_id={segment.id: segment for segment in compiled.segments},
+        campaign_by_id={campaign.id: campaign for campaign in compiled.campaigns},
+        on_segment=on_segment,
+    )
+
+
+def _event_plan(compiled: Compiled, name: str) -> EventPlan:
+    touched = {name, ANY_EVENT}
+    triggers = tuple(campaign for campaign in compiled.campaigns if _triggers_on(campaign, name))
+    return EventPlan(
+        features=tuple(feature for feature in compiled.features() if feature.event in touched),
+        segments=tuple(segment for segment in compiled.segments if segment.events & touched),
+        triggers=triggers,
+        cancels=tuple(campaign for campaign in compiled.campaigns if name in campaign.trigger.cancel),
+    )
+
+
+def _triggers_on(campaign: Campaign, name: str) -> bool:
+    trigger = campaign.trigger
+    if trigger.kind == "dormancy" and not trigger.event:
+        return True
+    return trigger.kind in ("event", "absence", "dormancy") and trigger.event == name

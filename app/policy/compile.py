@@ -1,0 +1,258 @@
+"""From a validated policy to the plan that the core reads, or to every mistake in it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from graphlib import CycleError, TopologicalSorter
+from typing import Final, TypeVar, cast
+from zoneinfo import available_timezones
+
+from app.core.expression_context import Expression, ExpressionContext
+from app.core.expression_errors import ExpressionErrors, nearest
+from app.core.expressions import compile_expression, compile_where, referenced_segments
+from app.core.panes import NEVER_MS
+from app.core.plan import Campaign, Cap, Plan, QuietHours, RfmGrid, Segment, Trigger, Variant, Where
+from app.core.profile import Profile
+from app.core.render import FieldError, MessageTemplate
+from app.core.rfm import Cuts, Lifecycle
+from app.policy.assemble import Compiled, assemble
+from app.policy.errors import Path, PolicyErrors
+from app.policy.model import CampaignModel, PolicyModel, TemplateModel, TriggerModel
+from app.policy.source import Document
+from schemas import events
+
+Made = TypeVar("Made")
+
+STANDARD_EVENTS: Final = frozenset(
+    {
+        events.NOTIFICATION_SENT,
+        "Notification Delivered",
+        events.NOTIFICATION_OPENED,
+        events.NOTIFICATION_CLICKED,
+        events.NOTIFICATION_DISMISSED,
+        events.NOTIFICATION_FAILED,
+        events.NOTIFICATIONS_ENABLED,
+        events.NOTIFICATIONS_DISABLED,
+        events.APPLICATION_OPENED,
+        events.PRODUCT_VIEWED,
+        events.PRODUCT_ADDED,
+        events.ORDER_COMPLETED,
+    }
+)
+
+
+def _nobody(profile: Profile, now_ms: int, user: str) -> bool:
+    return False
+
+
+def _never(profile: Profile, now_ms: int, user: str) -> int:
+    return NEVER_MS
+
+
+# Stands for a segment that has a mistake of its own, so that those that name it are not blamed for it.
+_BROKEN: Final = Expression("", _nobody, _never, (), frozenset(), clocked=False)
+
+
+class Compiler:
+    """Compiles one policy file; `errors` collects what is wrong."""
+
+    def __init__(self, document: Document, policy: PolicyModel) -> None:
+        self.document = document
+        self.policy = policy
+        self.errors = list(document.errors)
+        self._expressions: dict[str, Expression] = {}
+        self._names = frozenset(segment.name for segment in policy.segments)
+        self._context = self._make_context()
+
+    def compile(self, version: str) -> Plan:
+        """The plan. Raises `PolicyErrors`."""
+        self._check_names()
+        self._check_defaults()
+        segments = tuple(self._segments())
+        campaigns = []
+        audiences = []
+        for at, model in enumerate(self.policy.campaigns):
+            campaign, audience = self._campaign(("campaigns", at), model)
+            campaigns.append(campaign)
+            if audience is not None:
+                audiences.append(audience)
+        compiled = Compiled(segments, tuple(campaigns), tuple(self._expressions.values()), tuple(audiences))
+        if not self.errors:
+            self.errors += [self.document.error((), message) for message in compiled.collisions()]
+        if self.errors:
+            raise PolicyErrors(self.errors)
+        return assemble(compiled, self._plan(version))
+
+    def _make_context(self) -> ExpressionContext:
+        policy, defaults = self.policy, self.policy.defaults
+        lifecycle = defaults.lifecycle
+        return ExpressionContext(
+            default_timezone=defaults.timezone if defaults.timezone in available_timezones() else "UTC",
+            rfm=self._rfm(),
+            lifecycle=Lifecycle(
+                lifecycle.new_for, lifecycle.at_risk_after, lifecycle.dormant_after, lifecycle.lost_after
+            ),
+            traits={name: trait.default for name, trait in policy.traits.items()},
+            segments=self._expressions,
+            segment_names=self._names,
+            event_names=None if policy.events is None else STANDARD_EVENTS.union(policy.events),
+        )
+
+    def _rfm(self) -> RfmGrid:
+        cuts = self.policy.defaults.rfm
+        return RfmGrid(
+            recency_days=cast("Cuts", tuple(cuts.recency_days)),
+            frequency=cast("Cuts", tuple(cuts.frequency)),
+            monetary=cast("Cuts", tuple(cuts.monetary)),
+        )
+
+    def _plan(self, version: str) -> Plan:
+        defaults = self.policy.defaults
+        quiet = defaults.quiet_hours
+        return Plan(
+            version=version,
+            caps=tuple(Cap(cap.limit, cap.window, cap.category) for cap in defaults.caps),
+            quiet_hours=QuietHours(quiet.start, quiet.end) if quiet else None,
+            default_timezone=defaults.timezone,
+            consent_required=defaults.consent == "required",
+            holdout_share=defaults.holdout.share,
+            holdout_salt=defaults.holdout.salt,
+            rfm=self._context.rfm,
+            model=defaults.model,
+            label_horizon_ms=defaults.label_horizon,
+            suppressed_share=defaults.suppressed_share,
+            grace_ms=defaults.grace,
+            future_skew_ms=defaults.future_skew,
+            age_max_ms=defaults.age_max,
+        )
+
+    def _refuse(self, path: Path, message: str, suggestion: str = "") -> None:
+        self.errors.append(self.document.error(path, message, suggestion))
+
+    def _check_names(self) -> None:
+        for collection, models in (("segments", self.policy.segments), ("campaigns", self.policy.campaigns)):
+            self._check_unique(collection, [model.name for model in models])
+
+    def _check_unique(self, collection: str, names: Iterable[str], under: Path = ()) -> None:
+        first: dict[str, int] = {}
+        for at, name in enumerate(names):
+            if name in first:
+                self._refuse((*under, collection, at, "name"), f"{name!r} is {collection}[{first[name]}] already")
+            first.setdefault(name, at)
+
+    def _check_defaults(self) -> None:
+        timezone = self.policy.defaults.timezone
+        if timezone not in available_timezones():
+            message = f"unknown time zone {timezone!r}; write an IANA name such as America/New_York"
+            self._refuse(("defaults", "timezone"), message, nearest(timezone, available_timezones()))
+        categories = {campaign.category for campaign in self.policy.campaigns}
+        for at, cap in enumerate(self.policy.defaults.caps):
+            if cap.category and cap.category not in categories:
+                path = ("defaults", "caps", at, "category")
+                self._refuse(path, f"no campaign has category {cap.category!r}", nearest(cap.category, categories))
+
+    def _expression(self, path: Path, text: str) -> Expression:
+        return self._guarded(path, lambda: compile_expression(text, self._context, ".".join(map(str, path)))) or _BROKEN
+
+    def _where(self, path: Path, text: str | None) -> Where | None:
+        return None if text is None else self._guarded(path, lambda: compile_where(text, self._context))
+
+    def _guarded(self, path: Path, make: Callable[[], Made]) -> Made | None:
+        try:
+            return make()
+        except ExpressionErrors as exc:
+            for error in exc.errors:
+                place = self.document.error_in_text(path, error.offset, error.message, error.suggestion)
+                self.errors.append(place)
+            return None
+
+    def _segments(self) -> Iterable[Segment]:
+        """Those that others name come first."""
+        by_name = {segment.name: (at, segment) for at, segment in enumerate(self.policy.segments)}
+        for name in self._order():
+            at, model = by_name[name]
+            expression = self._expressions[name] = self._expression(("segments", at, "when"), model.when)
+            yield Segment(
+                name=name,
+                expression=model.when,
+                evaluate=expression.evaluate,
+                next_change=expression.next_change,
+                events=expression.events,
+                description=model.description,
+                reads_clock=expression.clocked,
+            )
+
+    def _order(self) -> list[str]:
+        graph: dict[str, list[str]] = {}
+        for segment in self.policy.segments:
+            try:
+                named = referenced_segments(segment.when)
+            except ExpressionErrors:
+                named = frozenset()  # reported when it is compiled
+            graph[segment.name] = sorted(named & self._names)
+        while True:
+            try:
+                return list(TopologicalSorter(graph).static_order())
+            except CycleError as exc:
+                cycle: list[str] = list(reversed(exc.args[1]))
+                at = next(i for i, segment in enumerate(self.policy.segments) if segment.name == cycle[0])
+                self._refuse(("segments", at, "when"), f"segments name each other in a circle: {' → '.join(cycle)}")
+                self._expressions.setdefault(cycle[0], _BROKEN)
+                graph[cycle[0]] = []
+
+    def _campaign(self, path: Path, model: CampaignModel) -> tuple[Campaign, Expression | None]:
+        audience = None if model.audience is None else self._expression((*path, "audience"), model.audience)
+        campaign = Campaign(
+            name=model.name,
+            category=model.category,
+            trigger=self._trigger((*path, "trigger"), model.trigger),
+            variants=tuple(self._variants(path, model)),
+            audience=None if audience is None else audience.evaluate,
+            value=model.value,
+            cost=model.cost,
+            transactional=model.transactional,
+            expires_ms=model.expires,
+            cool_down_ms=model.cool_down or 0,
+            quiet_hours=model.quiet_hours,
+        )
+        return campaign, audience
+
+    def _trigger(self, path: Path, model: TriggerModel) -> Trigger:
+        where = self._where((*path, "where"), model.where)
+        if model.absence is not None:
+            absence = model.absence
+            self._check_event((*path, "absence", "after"), absence.after)
+            for at, name in enumerate(absence.without):
+                self._check_event((*path, "absence", "without", at), name)
+            return Trigger("absence", absence.after, where, absence.for_, frozenset(absence.without), absence.key)
+        if model.dormancy is not None:
+            if model.dormancy.event:
+                self._check_event((*path, "dormancy", "event"), model.dormancy.event)
+            return Trigger("dormancy", model.dormancy.event, wait_ms=model.dormancy.for_)
+        if model.event is not None:
+            self._check_event((*path, "event"), model.event)
+            return Trigger("event", model.event, where)
+        kind, segment = ("enter", model.enter) if model.enter is not None else ("leave", model.leave)
+        assert segment is not None, "the model allows exactly one kind"
+        if segment not in self._names:
+            self._refuse((*path, kind), f"unknown segment {segment!r}", nearest(segment, self._names))
+        return Trigger("enter" if kind == "enter" else "leave", segment=segment)
+
+    def _check_event(self, path: Path, name: str) -> None:
+        known = self._context.event_names
+        if known is not None and name not in known:
+            self._refuse(path, f"unknown event {name!r} (the policy lists its events)", nearest(name, known))
+
+    def _variants(self, path: Path, model: CampaignModel) -> Iterable[Variant]:
+        self._check_unique("variants", [variant.name for variant in model.variants], path)
+        if model.template is not None:
+            yield from self._variant((*path, "template"), "default", 1.0, model.template)
+        for at, variant in enumerate(model.variants):
+            yield from self._variant((*path, "variants", at), variant.name, variant.weight, variant)
+
+    def _variant(self, path: Path, name: str, weight: float, model: TemplateModel) -> Iterable[Variant]:
+        try:
+            yield Variant(name, weight, MessageTemplate(model.title, model.body, model.deep_link).render)
+        except FieldError as exc:
+            place = self.document.error_in_text((*path, exc.field), exc.offset, exc.message, exc.suggestion)
+            self.errors.append(place)

@@ -1,0 +1,264 @@
+"""The shape of a policy file, validated by pydantic; what the words mean is in docs/policy.md.
+
+Only shapes and single values are checked here. What needs the whole file (names that refer to names, expressions,
+templates) is checked in `app.policy.compile`.
+"""
+
+from __future__ import annotations
+
+import itertools
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, model_validator
+from pydantic_core import PydanticCustomError
+
+from app.core.durations import parse_duration_ms
+
+
+def _wrong(message: str) -> PydanticCustomError:
+    return PydanticCustomError("policy", "{message}", {"message": message})
+
+
+def _duration(value: Any) -> int:
+    if not isinstance(value, str):
+        raise _wrong("write a duration with its unit, such as '15m', '48h' or '7d'")
+    try:
+        return parse_duration_ms(value)
+    except ValueError as exc:
+        raise _wrong(str(exc)) from None
+
+
+def _share(value: Any) -> float:
+    share: float | None = None
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        share = float(value)
+    elif isinstance(value, str) and value.endswith("%"):
+        try:
+            share = float(value[:-1]) / 100
+        except ValueError:
+            share = None
+    if share is None or not 0 <= share <= 1:
+        raise _wrong("write a share from 0 to 1, or a percentage such as 5%")
+    return share
+
+
+def _minute(value: Any) -> int:
+    hours, colon, minutes = value.partition(":") if isinstance(value, str) else ("", "", "")
+    if not (colon and hours.isdecimal() and minutes.isdecimal() and len(minutes) == 2):
+        raise _wrong("write a time of day such as 22:00")
+    if int(hours) > 23 or int(minutes) > 59:
+        raise _wrong(f"{value} is not a time of day (00:00 to 23:59)")
+    return int(hours) * 60 + int(minutes)
+
+
+def _names(value: Any) -> Any:
+    return [value] if isinstance(value, str) else value
+
+
+def _text(value: Any) -> Any:
+    return str(value) if isinstance(value, int | float) and not isinstance(value, bool) else value
+
+
+_DURATION_SCHEMA = {"type": "string", "pattern": "^([0-9]+\\s*(ms|s|m|h|d|w)\\s*)+$", "examples": ["15m", "48h", "7d"]}
+_SHARE_SCHEMA = {"anyOf": [{"type": "number", "minimum": 0, "maximum": 1}, {"type": "string", "pattern": "%$"}]}
+_MINUTE_SCHEMA = {"type": "string", "pattern": "^[0-9]{1,2}:[0-9]{2}$", "examples": ["22:00"]}
+
+DurationMs = Annotated[int, BeforeValidator(_duration), WithJsonSchema(_DURATION_SCHEMA)]
+Share = Annotated[float, BeforeValidator(_share), WithJsonSchema(_SHARE_SCHEMA)]
+Minute = Annotated[int, BeforeValidator(_minute), WithJsonSchema(_MINUTE_SCHEMA)]
+Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,63}$")]
+EventName = Annotated[str, Field(min_length=1, max_length=200)]
+EventNames = Annotated[list[EventName], BeforeValidator(_names), Field(min_length=1, max_length=32)]
+Text = Annotated[str, Field(min_length=1)]
+Amount = Annotated[float, Field(ge=0, le=1e9, allow_inf_nan=False)]
+Cut = Annotated[float, Field(gt=0, le=1e12, allow_inf_nan=False)]
+Cuts = Annotated[list[Cut], Field(min_length=4, max_length=4)]
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+class Holdout(_Model):
+    """Users who get nothing promotional, so that the effect of sending can be measured."""
+
+    share: Share
+    salt: Text = "holdout"
+
+
+class QuietHours(_Model):
+    """Local times between which nothing is sent; `start` may be later than `end` (over midnight)."""
+
+    start: Minute
+    end: Minute
+
+    @model_validator(mode="after")
+    def _not_empty(self) -> Self:
+        if self.start == self.end:
+            raise _wrong("start and end are the same time: leave quiet_hours out for none")
+        return self
+
+
+class CapModel(_Model):
+    """At most `limit` sends in any `window`, of one category or of all."""
+
+    limit: Annotated[int, Field(ge=1, le=200)]
+    window: Annotated[DurationMs, Field(le=90 * 86_400_000)]
+    category: str = ""
+
+
+def _ascending(cuts: list[float]) -> list[float]:
+    if any(later <= earlier for earlier, later in itertools.pairwise(cuts)):
+        raise _wrong("cut points must ascend")
+    return cuts
+
+
+class Rfm(_Model):
+    """Cut points of the RFM scores 1 to 5."""
+
+    recency_days: Cuts = [7, 30, 90, 180]
+    frequency: Cuts = [2, 4, 8, 16]
+    monetary: Cuts = [50, 150, 500, 1500]
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        for cuts in (self.recency_days, self.frequency, self.monetary):
+            _ascending(cuts)
+        return self
+
+
+class LifecycleModel(_Model):
+    """Idle times that part the lifecycle stages."""
+
+    new_for: DurationMs = 14 * 86_400_000
+    at_risk_after: DurationMs = 14 * 86_400_000
+    dormant_after: DurationMs = 30 * 86_400_000
+    lost_after: DurationMs = 90 * 86_400_000
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if not self.at_risk_after < self.dormant_after < self.lost_after:
+            raise _wrong("at_risk_after, dormant_after and lost_after must ascend")
+        return self
+
+
+class Defaults(_Model):
+    """What holds for every segment and campaign."""
+
+    timezone: str = "UTC"
+    consent: Literal["required", "assumed"] = "required"
+    grace: DurationMs = 86_400_000
+    future_skew: DurationMs = 300_000
+    age_max: DurationMs = 400 * 86_400_000
+    label_horizon: DurationMs = 86_400_000
+    holdout: Holdout = Holdout(share=0.0)
+    quiet_hours: QuietHours | None = None
+    caps: Annotated[list[CapModel], Field(max_length=32)] = []
+    rfm: Rfm = Rfm()
+    lifecycle: LifecycleModel = LifecycleModel()
+    suppressed_share: Share = 1.0
+    model: Name = "open"
+
+
+class TraitModel(_Model):
+    """A trait that expressions may name without ``trait()``; a user without it has the default."""
+
+    default: str | int | float | bool | None = None
+    description: str = ""
+
+
+class SegmentModel(_Model):
+    """A named condition over a user."""
+
+    name: Name
+    when: Text
+    description: str = ""
+
+
+class AbsenceModel(_Model):
+    """`after` happened and none of `without` did for a while, for the same value of the property `key`."""
+
+    after: EventName
+    without: EventNames
+    for_: Annotated[DurationMs, Field(alias="for")]
+    key: str = ""
+
+
+class DormancyModel(_Model):
+    """Nothing, or no event of one name, for a while."""
+
+    for_: Annotated[DurationMs, Field(alias="for")]
+    event: str = ""
+
+
+class TriggerModel(_Model):
+    """What makes a campaign a candidate: exactly one of the first five."""
+
+    event: EventName | None = None
+    absence: AbsenceModel | None = None
+    dormancy: DormancyModel | None = None
+    enter: str | None = None
+    leave: str | None = None
+    where: Text | None = None
+
+    @model_validator(mode="after")
+    def _one_kind(self) -> Self:
+        kinds = [name for name in ("event", "absence", "dormancy", "enter", "leave") if getattr(self, name) is not None]
+        if len(kinds) != 1:
+            stated = " and ".join(kinds) or "none"
+            raise _wrong(f"a trigger is one of event, absence, dormancy, enter, leave; this has {stated}")
+        if self.where is not None and self.event is None and self.absence is None:
+            raise _wrong("where belongs to an event or an absence")
+        return self
+
+
+class TemplateModel(_Model):
+    """The texts of a notification, in Liquid."""
+
+    title: Text
+    body: Text
+    deep_link: str = ""
+
+
+class VariantModel(TemplateModel):
+    """One of several wordings, chosen by a stable hash of the user in proportion to the weights."""
+
+    name: Name
+    weight: Annotated[float, Field(gt=0, le=1e6, allow_inf_nan=False)] = 1.0
+
+
+class CampaignModel(_Model):
+    """Something that may be worth saying."""
+
+    name: Name
+    category: Name
+    description: str = ""
+    trigger: TriggerModel
+    audience: Text | None = None
+    value: Amount = 1.0
+    cost: Amount = 0.0
+    transactional: bool = False
+    expires: DurationMs = 3_600_000
+    cool_down: DurationMs | None = None
+    quiet_hours: Literal["defer", "drop", "ignore"] = "defer"
+    template: TemplateModel | None = None
+    variants: Annotated[list[VariantModel], Field(max_length=32)] = []
+
+    @model_validator(mode="after")
+    def _has_text(self) -> Self:
+        if (self.template is None) == (not self.variants):
+            raise _wrong("a campaign has either a template or variants")
+        return self
+
+
+class PolicyModel(_Model):
+    """A policy file."""
+
+    version: Annotated[Text, BeforeValidator(_text)]
+    name: Name
+    description: str = ""
+    events: Annotated[list[EventName], Field(max_length=1000)] | None = None
+    traits: dict[Name, TraitModel] = {}
+    defaults: Defaults = Defaults()
+    segments: Annotated[list[SegmentModel], Field(max_length=2000)] = []
+    campaigns: Annotated[list[CampaignModel], Field(max_length=500)] = []
