@@ -1,8 +1,9 @@
 """The peer: the same windowed count as Faust's own documentation would have it written.
 
 A `faust.Record`, an agent that takes one event at a time, a hopping-window table (60 s, moving by 20 s) keyed by user,
-in memory or in RocksDB; windows go by the record's timestamp, Faust's default. Its defaults stand, except where they would only slow its start, and it gets uvloop, as
-the engine does. It counts; it has no segments, and after a crash its counts are wrong.
+in memory or in RocksDB; windows go by the record's timestamp, which is Faust's default. Its other defaults stand too,
+except where they would only slow its start, and it gets uvloop, as the engine does. It counts; it has no segments,
+and after a crash its counts are wrong.
 
     python -m benchmarks.faust_idiomatic --store memory --store rocksdb --json
 """
