@@ -1,0 +1,110 @@
+"""The contender: the real worker, as `nudge worker` runs it, timed from the first event to the last durable one."""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+import time
+import uuid
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+from app.core.effects import Effects
+from app.embedded import free_port
+from app.factory import Worker, install_uvloop
+from app.logs import configure_logs
+from app.run import run_app
+from app.settings import load_settings
+from benchmarks.common import Result, run_contender, write_report
+
+POLICY: Final = Path(__file__).parent / "segments.yaml"
+
+
+def measure(
+    bootstrap: str,
+    partitions: int,
+    count: int,
+    users: int,
+    *,
+    policy: Path = POLICY,
+    idempotent: bool = False,
+    cache_rows: int = 50_000,
+    timeout_s: float = 300.0,
+) -> Result:
+    """Process the `count` events that the topic `events` holds already."""
+    arguments = ["--broker", bootstrap, "--partitions", str(partitions), "--events", str(count)]
+    arguments += ["--policy", str(policy), "--cache-rows", str(cache_rows)]
+    if idempotent:
+        arguments.append("--idempotent")
+    return run_contender("nudge worker", __spec__.name, arguments, events=count, users=users, timeout_s=timeout_s)
+
+
+class CountingObserver:
+    """Passes everything on, and reports when `count` events are durable."""
+
+    def __init__(self, inner: Any, count: int, report: Path, worker: Worker) -> None:
+        self._inner = inner
+        self._count = count
+        self._left = count
+        self._report = report
+        self._worker = worker
+        self._started = 0.0
+        self._processing_s = 0.0
+
+    def effects(self, effects: Effects, partition: int) -> None:
+        self._inner.effects(effects, partition)
+
+    def batch(self, records: int, seconds: float) -> None:
+        self._started = self._started or time.monotonic() - seconds
+        self._processing_s += seconds
+        self._inner.batch(records, seconds)
+
+    def durable(self, effects: Effects) -> None:
+        self._inner.durable(effects)
+        before = self._left
+        self._left -= sum(number for (name, *_), number in effects.counts.items() if name == "events")
+        if self._left <= 0 < before:
+            detail = {
+                "rows": sum(len(store) for store in self._worker.table.stores.values()),
+                "segments": len(self._worker.plan.segments),
+                "processing_us": round(1e6 * self._processing_s / self._count, 2),
+            }
+            write_report(self._report, time.monotonic() - self._started, detail)
+
+    def members(self, partition: int, counts: Mapping[int, int] | None) -> None:
+        self._inner.members(partition, counts)
+
+
+def main() -> None:
+    """Be the measured process; it runs until it is killed."""
+    arguments = argparse.ArgumentParser(description=__doc__)
+    arguments.add_argument("--broker", required=True)
+    arguments.add_argument("--partitions", type=int, required=True)
+    arguments.add_argument("--events", type=int, required=True)
+    arguments.add_argument("--policy", type=Path, required=True)
+    arguments.add_argument("--cache-rows", type=int, default=50_000)
+    arguments.add_argument("--idempotent", action="store_true")
+    arguments.add_argument("--report", type=Path, required=True)
+    options = arguments.parse_args()
+    install_uvloop()
+    configure_logs("json", "warning")
+    with tempfile.TemporaryDirectory(prefix="nudge-bench-") as data_dir:
+        settings = load_settings(
+            broker=options.broker,
+            profile="dev",
+            app_id=f"bench-{uuid.uuid4().hex[:8]}",
+            partitions=options.partitions,
+            policy=options.policy,
+            data_dir=Path(data_dir),
+            http_port=free_port(),
+            idempotent=options.idempotent,
+            cache_rows=options.cache_rows,
+        )
+        worker = Worker(settings)
+        worker.engine._observer = CountingObserver(worker.engine._observer, options.events, options.report, worker)
+        run_app(worker.app)
+
+
+if __name__ == "__main__":
+    main()
