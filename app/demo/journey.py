@@ -66,7 +66,9 @@ class Journey:
         return sorted({basket.household for basket in self.baskets})
 
 
-def load_journey(start: date = date(2017, 3, 1), days: float = 28, *, households_max: int | None = None) -> Journey:
+def load_journey(
+    start: date = date(2017, 3, 1), days: float = 21, *, households_max: int | None = None, skip_days: float = 0.0
+) -> Journey:
     """Read a period of the study.
 
     Parameters
@@ -74,6 +76,8 @@ def load_journey(start: date = date(2017, 3, 1), days: float = 28, *, households
     start
         First day, 2017-01-01 to 2017-12-31; the study's times are taken as UTC (its trade peaks at 17:00 in the
         eastern and central United States that way).
+    skip_days
+        Begin this much later.
     households_max
         Keep this many of the households (those with the smallest numbers), all when None.
 
@@ -84,7 +88,7 @@ def load_journey(start: date = date(2017, 3, 1), days: float = 28, *, households
     ValueError
         When the period holds no purchase.
     """
-    begin = datetime(start.year, start.month, start.day, tzinfo=UTC)
+    begin = datetime(start.year, start.month, start.day, tzinfo=UTC) + timedelta(days=skip_days)
     end = begin + timedelta(days=days)
     rows = _read_lines(begin, end)
     if households_max is not None:
