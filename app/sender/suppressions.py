@@ -33,7 +33,7 @@ class Suppressions:
     stale_ms
         How old the feed may be.
     entries_max
-        Bound on opt-outs held (about 110 bytes each). Beyond it the answer for everybody else is "I don't know".
+        Bound on opt-outs held (about 120 bytes each). Beyond it the answer for everybody else is "I don't know".
     """
 
     def __init__(
