@@ -34,6 +34,8 @@ class Player:
         self._feed = feed
         self._answers: list[tuple[int, int, bytes, bytes]] = []
         self._order = count()
+        self.answered = 0
+        """Answers given so far."""
 
     @property
     def remaining(self) -> int:
@@ -49,6 +51,10 @@ class Player:
             return
         for at_ms, answer in self._audience.receive(sent):
             heapq.heappush(self._answers, (at_ms, next(self._order), sent.user.encode(), encode_event(answer)))
+
+    def deliver_due(self) -> None:
+        """Hand what is due by now to the feed."""
+        self._deliver(self._clock.now_ms())
 
     async def play(self, end_ms: int) -> None:
         """Return when the clock has reached `end_ms`; answers due later are never given."""
@@ -68,3 +74,4 @@ class Player:
         while self._answers and self._answers[0][0] <= now_ms:
             _at_ms, _order, key, value = heapq.heappop(self._answers)
             self._feed.add(key, value)
+            self.answered += 1
