@@ -182,7 +182,7 @@ def over_domain(
         accepted = frozenset(value for value in domain if HOLDS[op](value, literal))
         if not accepted or len(accepted) == len(domain):
             always = "always" if accepted else "never"
-            raise Mismatch(f"this is {always} true: the values are {', '.join(map(str, domain))}")
+            raise Mismatch(f"this is {always} true: the values are {_listed(domain)}")
         return truth_of(accepted)
 
     return compare_with
@@ -190,7 +190,11 @@ def over_domain(
 
 def _check_domain(domain: tuple[Scalar, ...], op: str, literal: Scalar | Literals) -> None:
     if op in ORDERING:
-        raise Mismatch(f"compare this with ==, != or in; the values are {', '.join(map(str, domain))}")
+        raise Mismatch(f"compare this with ==, != or in; the values are {_listed(domain)}")
     for value in literal if isinstance(literal, tuple) else (literal,):
         if value not in domain:
-            raise Mismatch(f"{value!r} is not one of {', '.join(map(str, domain))}")
+            raise Mismatch(f"{value!r} is not one of {_listed(domain)}")
+
+
+def _listed(domain: tuple[Scalar, ...]) -> str:
+    return ", ".join(map(str, domain)) if isinstance(domain[0], str) else f"{domain[0]} to {domain[-1]}"

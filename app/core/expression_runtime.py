@@ -27,26 +27,26 @@ def total(state: Panes | None, current: int, size: int) -> int:
 
 
 def crossing_ms(state: Panes | None, threshold: int, current: int, size: int, pane_ms: int) -> int:
-    """The earliest instant at which the clock may flip ``total >= threshold``.
+    """The earliest instant at which the clock may flip ``total >= threshold``; values are not negative.
 
-    Exact unless a pane lies ahead of the clock (an event within the allowed skew): then at most that pane's start.
-    Negative values (refunds in a sum) are allowed, which is why `panes.pane_when_below` does not serve.
+    Exact unless a pane lies ahead of the clock: then at most that pane's start.
     """
     if not state:
         return NEVER_MS
     oldest = current - size
-    remaining = total(state, current, size)
-    belongs = remaining >= threshold
+    ahead_ms = NEVER_MS
+    if state[-2] > current:
+        ahead_ms = pane_ms * next(state[at] for at in range(1, len(state), 2) if state[at] > current)
+    surplus = total(state, current, size) - threshold
+    if surplus < 0 or threshold <= 0:
+        return ahead_ms
     for at in range(1, len(state), 2):
         pane = state[at]
-        if pane > current:
-            return pane * pane_ms
         if pane > oldest:
-            remaining -= state[at + 1]
-            if (remaining >= threshold) != belongs:
-                ahead = next((state[i] for i in range(at, len(state), 2) if state[i] > current), pane + size)
-                return min(ahead, pane + size) * pane_ms
-    return NEVER_MS
+            surplus -= state[at + 1]
+            if surplus < 0:
+                return min(ahead_ms, (pane + size) * pane_ms)
+    return ahead_ms
 
 
 def total_step_ms(state: Panes | None, current: int, size: int, pane_ms: int) -> int:

@@ -17,7 +17,8 @@ from app.core.render import FieldError, MessageTemplate
 from app.core.rfm import Cuts, Lifecycle
 from app.policy.assemble import Compiled, assemble
 from app.policy.errors import Path, PolicyErrors
-from app.policy.model import CampaignModel, PolicyModel, TemplateModel, TriggerModel
+from app.policy.model import CampaignModel, SegmentModel, TemplateModel, TriggerModel
+from app.policy.shape import Shaped
 from app.policy.source import Document
 from schemas import events
 
@@ -54,14 +55,15 @@ _BROKEN: Final = Expression("", _nobody, _never, (), frozenset(), clocked=False)
 
 
 class Compiler:
-    """Compiles one policy file; `errors` collects what is wrong."""
+    """Compiles one policy file; `errors` collects what is wrong, after what was wrong already."""
 
-    def __init__(self, document: Document, policy: PolicyModel) -> None:
+    def __init__(self, document: Document, shaped: Shaped) -> None:
         self.document = document
-        self.policy = policy
-        self.errors = list(document.errors)
-        self._expressions: dict[str, Expression] = {}
-        self._names = frozenset(segment.name for segment in policy.segments)
+        self.policy = shaped.head
+        self.shaped = shaped
+        self.errors = list(shaped.errors)
+        self._expressions = dict.fromkeys(shaped.broken_segments, _BROKEN)
+        self._names = shaped.broken_segments.union(segment.name for _, segment in shaped.segments)
         self._context = self._make_context()
 
     def compile(self, version: str) -> Plan:
@@ -71,7 +73,7 @@ class Compiler:
         segments = tuple(self._segments())
         campaigns = []
         audiences = []
-        for at, model in enumerate(self.policy.campaigns):
+        for at, model in self.shaped.campaigns:
             campaign, audience = self._campaign(("campaigns", at), model)
             campaigns.append(campaign)
             if audience is not None:
@@ -130,22 +132,21 @@ class Compiler:
         self.errors.append(self.document.error(path, message, suggestion))
 
     def _check_names(self) -> None:
-        for collection, models in (("segments", self.policy.segments), ("campaigns", self.policy.campaigns)):
-            self._check_unique(collection, [model.name for model in models])
+        self._check_unique(("segments",), [(at, segment.name) for at, segment in self.shaped.segments])
+        self._check_unique(("campaigns",), [(at, campaign.name) for at, campaign in self.shaped.campaigns])
 
-    def _check_unique(self, collection: str, names: Iterable[str], under: Path = ()) -> None:
+    def _check_unique(self, path: Path, named: Iterable[tuple[int, str]]) -> None:
         first: dict[str, int] = {}
-        for at, name in enumerate(names):
-            if name in first:
-                self._refuse((*under, collection, at, "name"), f"{name!r} is {collection}[{first[name]}] already")
-            first.setdefault(name, at)
+        for at, name in named:
+            if first.setdefault(name, at) != at:
+                self._refuse((*path, at, "name"), f"{name!r} is {path[-1]}[{first[name]}] already")
 
     def _check_defaults(self) -> None:
         timezone = self.policy.defaults.timezone
         if timezone not in available_timezones():
             message = f"unknown time zone {timezone!r}; write an IANA name such as America/New_York"
             self._refuse(("defaults", "timezone"), message, nearest(timezone, available_timezones()))
-        categories = {campaign.category for campaign in self.policy.campaigns}
+        categories = self.shaped.broken_categories.union(model.category for _, model in self.shaped.campaigns)
         for at, cap in enumerate(self.policy.defaults.caps):
             if cap.category and cap.category not in categories:
                 path = ("defaults", "caps", at, "category")
@@ -168,37 +169,45 @@ class Compiler:
 
     def _segments(self) -> Iterable[Segment]:
         """Those that others name come first."""
-        by_name = {segment.name: (at, segment) for at, segment in enumerate(self.policy.segments)}
+        by_name: dict[str, list[tuple[int, SegmentModel]]] = {}
+        for at, segment in self.shaped.segments:
+            by_name.setdefault(segment.name, []).append((at, segment))
         for name in self._order():
-            at, model = by_name[name]
-            expression = self._expressions[name] = self._expression(("segments", at, "when"), model.when)
-            yield Segment(
-                name=name,
-                expression=model.when,
-                evaluate=expression.evaluate,
-                next_change=expression.next_change,
-                events=expression.events,
-                description=model.description,
-                reads_clock=expression.clocked,
-            )
+            for at, model in by_name[name]:
+                yield self._segment(at, model)
+
+    def _segment(self, at: int, model: SegmentModel) -> Segment:
+        expression = self._expression(("segments", at, "when"), model.when)
+        self._expressions[model.name] = expression
+        return Segment(
+            name=model.name,
+            expression=model.when,
+            evaluate=expression.evaluate,
+            next_change=expression.next_change,
+            events=expression.events,
+            description=model.description,
+            reads_clock=expression.clocked,
+        )
 
     def _order(self) -> list[str]:
-        graph: dict[str, list[str]] = {}
-        for segment in self.policy.segments:
+        graph: dict[str, set[str]] = {segment.name: set() for _, segment in self.shaped.segments}
+        for _, segment in self.shaped.segments:
             try:
-                named = referenced_segments(segment.when)
+                graph[segment.name] |= referenced_segments(segment.when) & graph.keys()
             except ExpressionErrors:
-                named = frozenset()  # reported when it is compiled
-            graph[segment.name] = sorted(named & self._names)
+                continue  # reported when it is compiled
         while True:
             try:
                 return list(TopologicalSorter(graph).static_order())
             except CycleError as exc:
-                cycle: list[str] = list(reversed(exc.args[1]))
-                at = next(i for i, segment in enumerate(self.policy.segments) if segment.name == cycle[0])
-                self._refuse(("segments", at, "when"), f"segments name each other in a circle: {' → '.join(cycle)}")
-                self._expressions.setdefault(cycle[0], _BROKEN)
-                graph[cycle[0]] = []
+                self._cut(graph, list(reversed(exc.args[1])))
+
+    def _cut(self, graph: dict[str, set[str]], cycle: list[str]) -> None:
+        """Report a circle of segments and open it, so that the rest can be checked."""
+        at = next(at for at, segment in self.shaped.segments if segment.name == cycle[0])
+        self._refuse(("segments", at, "when"), f"segments name each other in a circle: {' → '.join(cycle)}")
+        self._expressions.update(dict.fromkeys(cycle, _BROKEN))
+        graph[cycle[0]] = set()
 
     def _campaign(self, path: Path, model: CampaignModel) -> tuple[Campaign, Expression | None]:
         audience = None if model.audience is None else self._expression((*path, "audience"), model.audience)
@@ -244,7 +253,7 @@ class Compiler:
             self._refuse(path, f"unknown event {name!r} (the policy lists its events)", nearest(name, known))
 
     def _variants(self, path: Path, model: CampaignModel) -> Iterable[Variant]:
-        self._check_unique("variants", [variant.name for variant in model.variants], path)
+        self._check_unique((*path, "variants"), [(at, variant.name) for at, variant in enumerate(model.variants)])
         if model.template is not None:
             yield from self._variant((*path, "template"), "default", 1.0, model.template)
         for at, variant in enumerate(model.variants):
