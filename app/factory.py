@@ -134,7 +134,8 @@ class LearnerMetrics:
             "examples": self._metrics.model_examples,
         }
         for name, gauge in gauges.items():
-            gauge.labels(learner.name).set(values[name])
+            if name in values:  # those still undefined (no example yet, or of one class only) are left out
+                gauge.labels(learner.name).set(values[name])
         before = self._drifts.get(learner.name, 0.0)
         self._drifts[learner.name] = values["drift_detections"]
         self._metrics.drift.labels(learner.name, "adwin").inc(max(0.0, values["drift_detections"] - before))
