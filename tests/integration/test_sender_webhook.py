@@ -12,7 +12,7 @@ import pytest
 from aiohttp import web
 
 from app.sender.backoff import Backoff
-from app.sender.providers import addresses
+from app.sender.providers import addresses, webhook
 from app.sender.providers.addresses import AddressRule
 from app.sender.providers.base import Accepted, Message, Rejected, Retry, Unknown
 from app.sender.providers.webhook import WebhookProvider, WebhookSettings, sign
@@ -146,7 +146,11 @@ async def test_an_answer_that_takes_too_long_leaves_the_outcome_unknown(endpoint
     await hook.close()
 
 
-async def test_a_body_that_never_ends_does_not_undo_the_status(endpoint: Endpoint, hook: WebhookProvider) -> None:
+async def test_a_body_that_never_ends_is_left_and_does_not_undo_the_status(
+    endpoint: Endpoint, hook: WebhookProvider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(webhook, "DRAIN_S", 60.0)  # so that only the bound on its size can end it
+
     async def endless(request: web.Request, body: bytes) -> web.StreamResponse:
         response = web.StreamResponse()
         await response.prepare(request)
@@ -158,7 +162,7 @@ async def test_a_body_that_never_ends_does_not_undo_the_status(endpoint: Endpoin
         return response
 
     endpoint.answer = endless
-    assert await hook.send(MESSAGE) == Accepted()
+    assert await asyncio.wait_for(hook.send(MESSAGE), 10) == Accepted()
 
 
 async def test_a_refused_connection_was_certainly_not_a_send(endpoint: Endpoint) -> None:

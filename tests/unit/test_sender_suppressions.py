@@ -46,6 +46,14 @@ def test_an_opt_in_that_comes_late_does_not_undo_a_newer_opt_out() -> None:
     assert feed.check("a", "", WALL) is True
 
 
+def test_an_older_opt_out_that_comes_late_does_not_make_the_newer_one_older() -> None:
+    feed = made()
+    tell(feed, "a", on=False, at_ms=10)
+    tell(feed, "a", on=False, at_ms=5)
+    tell(feed, "a", on=True, at_ms=7)
+    assert feed.check("a", "", WALL) is True
+
+
 def test_other_events_change_nothing() -> None:
     feed = made()
     feed.feed(Event(type="track", event="Order Completed", user_id="a"), received_ms=0, wall_ms=WALL)
