@@ -19,6 +19,7 @@ from app.core.expression_context import ANY_EVENT, TRAITS_EVENT, Expression, Exp
 from app.core.expression_errors import ExpressionError, ExpressionErrors, Mismatch, nearest
 from app.core.expression_functions import OF_PROFILE, OF_PROPERTIES, OF_VALUES, property_value, trait_value
 from app.core.expression_ir import FALSE, TRUE, Atom, Combined, Negated, Scalar, Truth, Value, earliest, quote
+from app.core.expression_runtime import NUMBER_MAX
 from app.core.ids import stable_id
 from app.core.plan import Feature, Where
 from schemas.events import NAME_CHARS_MAX
@@ -26,7 +27,6 @@ from schemas.events import NAME_CHARS_MAX
 CHARS_MAX: Final = 2_000
 NODES_MAX: Final = 400
 DEPTH_MAX: Final = 24
-NUMBER_MAX: Final = 1e15
 
 Scope = Literal["profile", "properties"]
 
@@ -55,7 +55,8 @@ def parse_tree(text: str) -> tuple[ast.expr, str]:
             warnings.simplefilter("ignore")  # about literals that the whitelist refuses below
             tree = ast.parse(stripped, mode="eval").body
     except SyntaxError as exc:
-        offset = indent + max((exc.offset or 1) - 1, 0)
+        # Offset 0 is what Python reports for an end that came too early.
+        offset = indent + (exc.offset - 1 if exc.offset else len(stripped.rstrip()))
         raise ExpressionErrors([ExpressionError(f"not an expression: {exc.msg}", offset)]) from None
     except (ValueError, RecursionError, MemoryError):
         raise ExpressionErrors([ExpressionError("not an expression: too deeply nested, or not text")]) from None

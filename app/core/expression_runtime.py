@@ -13,6 +13,7 @@ from typing import Any, Final
 from app.core.panes import NEVER_MS, Panes
 
 LIST_ITEMS_MAX: Final = 200
+NUMBER_MAX: Final = 1e15
 _NUMBER_CHARS_MAX: Final = 40
 
 
@@ -146,15 +147,15 @@ def lower(value: object) -> str | None:
 
 
 def number(value: object, default: float) -> float:
-    """`value` as a number: itself, or what a text such as "3" says; else `default`."""
+    """`value` as a number of at most `NUMBER_MAX`: itself, or what a text such as "3" says; else `default`."""
     if type(value) is int or type(value) is float:
-        return value if math.isfinite(value) else default
+        return value if -NUMBER_MAX <= value <= NUMBER_MAX else default
     if type(value) is str and len(value) <= _NUMBER_CHARS_MAX:
         try:
             read = float(value)
         except ValueError:
             return default
-        return read if math.isfinite(read) else default
+        return read if -NUMBER_MAX <= read <= NUMBER_MAX else default
     return default
 
 
