@@ -76,10 +76,11 @@ def _head(document: Document, data: dict[str, Any], errors: list[PolicyError]) -
     except ValidationError as exc:
         details = exc.errors(include_url=False, include_context=False)
         errors += [_error(document, error) for error in details]
-    wrong = {str(error["loc"][0]) for error in details if error["loc"]}
-    kept = {name: value for name, value in stated.items() if name not in wrong}
-    if "traits" in wrong and isinstance(data.get("traits"), dict):
-        kept["traits"] = {name: {} for name in data["traits"] if name.isidentifier() and name == name.lower()}
+    wrong = {error["loc"][:depth] for error in details for depth in (1, 2)}
+    kept = {name: value for name, value in stated.items() if (name,) not in wrong}
+    for name in ("defaults", "traits"):
+        if (name,) in wrong and isinstance(data.get(name), dict):
+            kept[name] = {key: value for key, value in data[name].items() if (name, key) not in wrong}
     try:
         return PolicyModel.model_validate({"version": "0", "name": "broken"} | kept)
     except ValidationError:
