@@ -150,9 +150,9 @@ def test_a_history_holds_the_newest_labels_in_a_63_bit_integer() -> None:
     assert open_run(push_label(history, 0)) == 0
 
 
-def test_a_user_who_lately_opens_shows_a_rising_trend() -> None:
-    def trend(labels: list[int]) -> float:
+def test_recent_rates_tell_apart_users_with_equal_totals() -> None:
+    def recent(labels: list[int]) -> float:
         profile = Profile(sent=len(labels), opened=sum(labels), labels=_history(labels))
-        return open_features(profile, CART, MONDAY_NOON_UTC, PLAN)["open_trend_fast"]
+        return open_features(profile, CART, MONDAY_NOON_UTC, PLAN)["open_fast_logit"]
 
-    assert trend([0] * 6 + [1] * 3) > trend([1] * 3 + [0] * 6) + 1.0
+    assert recent([0] * 6 + [1] * 3) > recent([1] * 3 + [0] * 6) + 1.0

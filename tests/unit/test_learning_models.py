@@ -157,6 +157,7 @@ def test_learning_beats_the_base_rate() -> None:
 
 def test_an_indicator_is_learned_although_it_is_always_1_when_present() -> None:
     model = taught("open-lr", examples(3_000))
+    assert set(json.loads(model.to_bytes())["scaler"]) == {"a", "noise"}
     cart, news = ({"a": 2.0, "noise": 2_500.0, f"c={name}": 1.0} for name in ("cart", "news"))
     assert model.predict_proba_one(cart) > model.predict_proba_one(news) + 0.15
 

@@ -1,0 +1,160 @@
+"""What learning and scoring cost: examples a second through the whole learner, and microseconds a score.
+
+    python -m benchmarks.learning --json
+
+The peer in the same run is bare River: the same logistic regression and optimiser on the same features, predicting
+and learning, without scaling, calibration, metrics, de-duplication or a snapshot. `ratio_vs_river` is the learner's
+speed over the peer's.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+import statistics
+import time
+from typing import Final
+
+from river import linear_model, optim
+
+from app.core.features import open_features
+from app.core.plan import Campaign, Plan, Trigger, event_id
+from app.core.profile import Profile, SendMemory
+from app.learning.learner import Learner, read_scorer
+from app.learning.model import Config
+from benchmarks.common import machine
+from schemas.events import APPLICATION_OPENED, NOTIFICATION_OPENED
+from schemas.outcomes import Outcome
+
+NOW_MS: Final = 1_772_442_000_000
+HOUR_MS: Final = 3_600_000
+CAMPAIGNS: Final = ("cart", "dormant", "price_drop", "welcome")
+
+
+def profiles(count: int, seed: int) -> list[Profile]:
+    """Users with some history each."""
+    rng = random.Random(seed)
+    rows = []
+    for _ in range(count):
+        sent = rng.randrange(60)
+        opened = sum(rng.random() < 0.2 for _ in range(sent))
+        rows.append(
+            Profile(
+                first_ms=NOW_MS - rng.randrange(1, 9_000) * HOUR_MS,
+                timezone=rng.choice(("America/New_York", "Europe/Paris", "Asia/Tokyo")),
+                device=rng.choice(("ios", "android")),
+                last={
+                    event_id(name): NOW_MS - rng.randrange(1, 900) * HOUR_MS
+                    for name in (NOTIFICATION_OPENED, APPLICATION_OPENED)
+                },
+                sent=sent,
+                opened=opened,
+                labels=(1 << min(sent, 60)) | rng.getrandbits(min(sent, 60)) if sent else 1,
+                orders=rng.randrange(20),
+                revenue_milli=rng.randrange(2_000_000),
+                hours={rng.randrange(168): 1 for _ in range(opened)},
+                sends=[SendMemory(NOW_MS - h * HOUR_MS, 1, 1) for h in (200, 90, 10)],
+            )
+        )
+    return rows
+
+
+def outcomes(rows: list[Profile], count: int, seed: int) -> list[Outcome]:
+    """Examples whose label follows the user's rate and the campaign."""
+    rng = random.Random(seed)
+    plan = Plan(version="benchmark")
+    campaigns = [Campaign(name=n, category="offers", trigger=Trigger("event"), variants=()) for n in CAMPAIGNS]
+    result = []
+    for number in range(count):
+        row, at = rng.choice(rows), rng.randrange(len(campaigns))
+        chance = 0.05 + 0.6 * row.opened / (row.sent + 5) + 0.05 * at
+        result.append(
+            Outcome(
+                id=f"decision-{number}",
+                model="open",
+                label=int(rng.random() < chance),
+                features=open_features(row, campaigns[at], NOW_MS, plan),
+                score=0.15,
+                model_version=0,
+                campaign=campaigns[at].name,
+                decided_ms=NOW_MS,
+                matured_ms=NOW_MS,
+            )
+        )
+    return result
+
+
+def _river_seconds(data: list[Outcome]) -> float:
+    model = linear_model.LogisticRegression(optim.AdaGrad(Config().rate))
+    start = time.perf_counter()
+    for outcome in data:
+        model.predict_proba_one(outcome.features)
+        model.learn_one(outcome.features, bool(outcome.label))
+    return time.perf_counter() - start
+
+
+def _learner_seconds(data: list[Outcome]) -> tuple[float, Learner]:
+    learner = Learner("open")
+    start = time.perf_counter()
+    for outcome in data:
+        learner.learn(outcome)
+    return time.perf_counter() - start, learner
+
+
+def _us_each(calls: int, seconds: float) -> float:
+    return round(seconds / calls * 1e6, 2)
+
+
+def measure(count: int, rounds: int, seed: int) -> dict[str, object]:
+    """Medians over `rounds`; learner and peer take turns, so that a busy machine slows both."""
+    rows = profiles(2_000, seed)
+    data = outcomes(rows, count, seed)
+    pairs, scores, features = [], [], []
+    campaign = Campaign(name="cart", category="offers", trigger=Trigger("event"), variants=())
+    plan = Plan(version="benchmark")
+    for _ in range(rounds):
+        peer = _river_seconds(data)
+        own, learner = _learner_seconds(data)
+        pairs.append((own, peer))
+        snapshot = learner.snapshot(count, NOW_MS, 0)
+        probability = read_scorer(snapshot).open_probability
+        start = time.perf_counter()
+        for outcome in data:
+            probability(outcome.features)
+        scores.append(time.perf_counter() - start)
+        start = time.perf_counter()
+        for row in rows:
+            open_features(row, campaign, NOW_MS, plan)
+        features.append(time.perf_counter() - start)
+    return {
+        "examples": count,
+        "features_per_example": round(statistics.fmean(len(outcome.features) for outcome in data), 1),
+        "examples_per_second": round(count / statistics.median(own for own, _ in pairs)),
+        "river_examples_per_second": round(count / statistics.median(peer for _, peer in pairs)),
+        "ratio_vs_river": round(statistics.median(peer / own for own, peer in pairs), 2),
+        "score_us": _us_each(count, statistics.median(scores)),
+        "features_us": _us_each(len(rows), statistics.median(features)),
+        "snapshot_bytes": len(snapshot.state),
+        "seed": seed,
+        "machine": machine(),
+    }
+
+
+def main() -> None:
+    """Print the figures; the last line is JSON with --json."""
+    arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    arguments.add_argument("--examples", type=int, default=20_000)
+    arguments.add_argument("--rounds", type=int, default=3)
+    arguments.add_argument("--seed", type=int, default=1)
+    arguments.add_argument("--json", action="store_true", help="one JSON object as the last line")
+    chosen = arguments.parse_args()
+    result = measure(chosen.examples, chosen.rounds, chosen.seed)
+    for name, value in result.items():
+        print(f"{name:32} {value}")
+    if chosen.json:
+        print(json.dumps(result))
+
+
+if __name__ == "__main__":
+    main()
