@@ -78,26 +78,22 @@ class Observer(Protocol):
 
 
 class RowCache:
-    """Decoded rows of one partition, newest use last, at most `limit` of them between batches.
+    """Decoded rows of one partition, at most `limit` of them between batches; the oldest in the cache go first.
 
-    Evicting is always safe: the table knows the bytes of rows that have not reached the store yet.
+    Evicting is always safe: the table knows the bytes of rows that have not reached the store yet. First in, first out
+    costs nothing for a row that is there; a busy user's row is decoded again once in each turn of the cache.
     """
 
     def __init__(self, limit: int) -> None:
         self.rows: dict[bytes, Profile] = {}
         self._limit = limit
 
-    def touch(self, keys: Iterable[bytes]) -> None:
-        """Move `keys` to the end and drop the oldest rows over the limit."""
-        rows = self.rows
-        for key in keys:
-            row = rows.pop(key, None)
-            if row is not None:
-                rows[key] = row
-        excess = len(rows) - self._limit
+    def trim(self) -> None:
+        """Drop the rows over the limit."""
+        excess = len(self.rows) - self._limit
         if excess > 0:
-            for key in list(itertools.islice(rows, excess)):
-                del rows[key]
+            for key in list(itertools.islice(self.rows, excess)):
+                del self.rows[key]
 
 
 class _Partition:
@@ -234,7 +230,7 @@ class Engine:
                 reload=lambda key: self._reload(batch.partition, key),
             )
             state.position = chunk[-1].offset + 1
-            last = await self._settle(batch.partition, state, effects, absent, keys)
+            last = await self._settle(batch.partition, state, effects, absent)
             self._observer.batch(len(chunk), time.perf_counter() - began)
             if start + CHUNK_RECORDS < len(records):
                 await asyncio.sleep(0)
@@ -262,7 +258,7 @@ class Engine:
                     keys, rows, now_ms=now_ms, mark=state.position, acked_offset=self._acked(partition)
                 )
                 self.app.batches.barrier.hold()
-                task = await self._settle(partition, state, effects, absent, keys)
+                task = await self._settle(partition, state, effects, absent)
                 task.add_done_callback(self._release)
         return looked
 
@@ -303,7 +299,7 @@ class Engine:
         return None if value is None else decode_profile(value)
 
     async def _settle(
-        self, partition: int, state: _Partition, effects: Effects, absent: set[bytes], keys: list[bytes]
+        self, partition: int, state: _Partition, effects: Effects, absent: set[bytes]
     ) -> asyncio.Task[None]:
         """Queue the rows for the changelog, in order, and leave the rest to a task."""
         self._observer.effects(effects, partition)
@@ -318,7 +314,7 @@ class Engine:
                 write = await self.table.begin_write(partition, rows, added=added)
         except Exception as exc:
             self.app.fatal("a changelog record could not be queued", exc)
-        state.cache.touch(keys)
+        state.cache.trim()
         previous, settling = state.newest, _Settling()
         state.newest = settling
         task = asyncio.create_task(self._make_durable(partition, effects, write, previous, settling))
@@ -353,14 +349,17 @@ class Engine:
         self._observer.durable(effects)
 
     async def _enqueue(self, partition: int, outputs: Sequence[Output]) -> list[asyncio.Future[Any]]:
+        """Queue outputs: whole batches to co-partitioned topics, single records to the others."""
         producer = self.app.durable_producer
-        return [
-            await producer.enqueue(
-                output.topic,
-                output.key,
-                output.value,
-                output.headers,
-                partition if output.topic in self._copartitioned else None,
-            )
-            for output in outputs
-        ]
+        futures: list[asyncio.Future[Any]] = []
+        together: dict[str, list[Output]] = {}
+        for output in outputs:
+            if output.topic in self._copartitioned:
+                together.setdefault(output.topic, []).append(output)
+            else:
+                futures.append(await producer.enqueue(output.topic, output.key, output.value, output.headers))
+        now_ms = time.time_ns() // 1_000_000
+        for topic, records in together.items():
+            batches = await producer.enqueue_batch(topic, partition, records, now_ms)
+            futures += [future for future, _ in batches]
+        return futures

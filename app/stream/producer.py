@@ -7,10 +7,12 @@ source offset is committed.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
 from aiokafka import AIOKafkaProducer
+
+from app.core.profile import Output
 
 CHANGELOG_BATCH_BYTES: Final = 512 * 1024
 
@@ -85,22 +87,40 @@ class DurableProducer:
     async def enqueue_rows(
         self, topic: str, partition: int, rows: Sequence[tuple[bytes, bytes | None]], timestamp_ms: int
     ) -> list[tuple[asyncio.Future[Any], int]]:
-        """Queue changelog records of one partition in order, in as few batches as their size allows.
+        """Queue changelog records of one partition; see `enqueue_batch`."""
+        return await self._enqueue_all(topic, partition, ((key, value, ()) for key, value in rows), timestamp_ms)
+
+    async def enqueue_batch(
+        self, topic: str, partition: int, records: Sequence[Output], timestamp_ms: int
+    ) -> list[tuple[asyncio.Future[Any], int]]:
+        """Queue records of one partition in order, in as few batches as their size allows.
+
+        A batch costs a microsecond a record, `enqueue` some twenty.
 
         Returns
         -------
         list of (future, number of records)
             One acknowledgement (`RecordMetadata` of the batch's first record) a batch.
         """
+        fields = ((record.key, record.value, record.headers) for record in records)
+        return await self._enqueue_all(topic, partition, fields, timestamp_ms)
+
+    async def _enqueue_all(
+        self,
+        topic: str,
+        partition: int,
+        records: Iterable[tuple[bytes | None, bytes | None, Sequence[tuple[str, bytes]]]],
+        timestamp_ms: int,
+    ) -> list[tuple[asyncio.Future[Any], int]]:
         futures: list[tuple[asyncio.Future[Any], int]] = []
         builder = self.client.create_batch()
-        for key, value in rows:
-            if builder.append(key=key, value=value, timestamp=timestamp_ms) is None:
-                assert builder.record_count(), f"a row of {len(value or b'')} bytes exceeds the batch size"
+        for key, value, headers in records:
+            if builder.append(key=key, value=value, timestamp=timestamp_ms, headers=headers) is None:
                 futures.append(await self._send_batch(builder, topic, partition))
                 builder = self.client.create_batch()
-                appended = builder.append(key=key, value=value, timestamp=timestamp_ms)
-                assert appended is not None, f"a row of {len(value or b'')} bytes exceeds the batch size"
+                # The first record of a batch always fits; whether the broker takes it is for the broker to say.
+                first = builder.append(key=key, value=value, timestamp=timestamp_ms, headers=headers)
+                assert first is not None, "an empty batch refused a record"
         if builder.record_count():
             futures.append(await self._send_batch(builder, topic, partition))
         return futures

@@ -64,6 +64,12 @@ class FakeProducer:
         self.outputs.append(Output(topic, key, value, list(headers)))
         return self._future("outputs", None)
 
+    async def enqueue_batch(
+        self, topic: str, partition: int, records: Sequence[Output], timestamp_ms: int
+    ) -> list[tuple[asyncio.Future[Any], int]]:
+        self.outputs += records
+        return [(self._future("outputs", None), len(records))]
+
     def release(self, kind: str) -> None:
         """Acknowledge what was held back of `kind`, oldest first."""
         self.hold.discard(kind)
@@ -203,6 +209,7 @@ async def make_rig(path: Path, *, committed: int = 0, cache_rows: int = 1000, pr
         NoObserver(),
         lambda: rig.now_ms,
         cache_rows=cache_rows,
+        copartitioned=frozenset({"decisions"}),
     )
     table.stores[0] = table.factory.open("profiles", 0)
     rig.engine.begin_scan(0)
