@@ -6,6 +6,8 @@ reported for the operator to mend, not mended.
 
 from __future__ import annotations
 
+import asyncio
+import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, Final
@@ -18,6 +20,8 @@ from aiokafka.errors import for_code
 from schemas.topics import TOPICS, Topic
 
 _TOPIC_EXISTS: Final = 36
+_LISTED_S_MAX: Final = 30.0
+_POLL_S: Final = 0.05
 
 
 class Problem(msgspec.Struct, frozen=True):
@@ -45,7 +49,7 @@ async def create_topics(
     topics: Sequence[Topic] = TOPICS,
     **security: Any,
 ) -> list[str]:
-    """Create the topics that are missing; a topic that exists is left as it is.
+    """Create the topics that are missing, and return when the broker lists them; one that exists is left as it is.
 
     Parameters
     ----------
@@ -62,7 +66,7 @@ async def create_topics(
     Raises
     ------
     TopicRefused
-        With the topic and the broker's reason.
+        With the topic and the broker's reason, or when a created topic is not listed in time.
     aiokafka.errors.KafkaConnectionError
         When no broker can be reached.
     """
@@ -75,7 +79,12 @@ async def create_topics(
         ]
         if not wanted:
             return []
-        response = await admin.create_topics(wanted)
+        created = _created(await admin.create_topics(wanted))
+        await _await_listed(admin, set(created))
+    return created
+
+
+def _created(response: Any) -> list[str]:
     created = []
     for name, code, *message in response.topic_errors:
         if code == 0:
@@ -83,6 +92,17 @@ async def create_topics(
         elif code != _TOPIC_EXISTS:  # another process may have created it meanwhile
             raise TopicRefused(f"topic {name!r}: {message[0] if message and message[0] else for_code(code).__name__}")
     return created
+
+
+async def _await_listed(admin: AIOKafkaAdminClient, names: set[str]) -> None:
+    """Kafka answers when the controller has the topics; a broker lists them when it has made their logs, up to
+    1.4 s later for the registry at 16 partitions. A worker that started in between would find its topics missing.
+    """
+    deadline = time.monotonic() + _LISTED_S_MAX
+    while unseen := names - {found["topic"] for found in await admin.describe_topics()}:
+        if time.monotonic() > deadline:
+            raise TopicRefused(f"created, but not listed after {_LISTED_S_MAX:.0f} s: {', '.join(sorted(unseen))}")
+        await asyncio.sleep(_POLL_S)
 
 
 async def check_topics(

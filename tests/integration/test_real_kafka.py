@@ -1,0 +1,95 @@
+"""What only Apache Kafka can show: the embedded broker has neither right end offsets, idempotence nor a memory."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import msgspec
+import pytest
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+
+from app.topics import check_topics, create_topics
+from schemas.topics import TOPICS, Topic
+from tests.support.broker import kafka, unique  # noqa: F401 - fixtures
+from tests.support.kafka import KafkaBroker, KafkaUnavailable
+
+pytestmark = pytest.mark.kafka
+
+
+@pytest.fixture
+def own_kafka() -> Iterator[KafkaBroker]:
+    """A broker that the test may stop."""
+    with KafkaBroker() as running:
+        yield running
+
+
+def registry(prefix: str) -> list[Topic]:
+    """The topics of the registry under names of this test's own."""
+    return [msgspec.structs.replace(topic, name=prefix + topic.name) for topic in TOPICS]
+
+
+async def produce(bootstrap: str, topic: str, count: int) -> None:
+    producer = AIOKafkaProducer(bootstrap_servers=bootstrap, enable_idempotence=True, acks="all")
+    await producer.start()
+    for number in range(count):
+        await producer.send(topic, b"%d" % number, partition=0)
+    await producer.stop()  # flushes
+
+
+async def read(bootstrap: str, topic: str) -> list[bytes]:
+    """All values of partition 0 up to the end offset that the broker reports."""
+    consumer = AIOKafkaConsumer(bootstrap_servers=bootstrap)
+    await consumer.start()
+    try:
+        partition = TopicPartition(topic, 0)
+        consumer.assign([partition])
+        await consumer.seek_to_beginning(partition)
+        end = (await consumer.end_offsets([partition]))[partition]
+        values: list[bytes] = []
+        while await consumer.position(partition) < end:
+            found = await consumer.getmany(partition, timeout_ms=5_000)
+            assert found, f"nothing came between {len(values)} and the end offset {end}"
+            values += [record.value for record in found[partition]]
+        return values
+    finally:
+        await consumer.stop()
+
+
+async def test_an_idempotent_producer_is_served_and_end_offsets_count_records(kafka, unique):  # noqa: F811
+    (topic, *_) = registry(unique)
+    await create_topics(kafka, 1, topics=[topic])
+    await produce(kafka, topic.name, 250)
+    assert await read(kafka, topic.name) == [b"%d" % number for number in range(250)]
+
+
+async def test_the_registry_is_accepted_and_then_found_well(kafka, unique):  # noqa: F811
+    topics = registry(unique)
+    assert set(await create_topics(kafka, 3, topics=topics)) == {topic.name for topic in topics}
+    assert await create_topics(kafka, 3, topics=topics) == []
+    assert await check_topics(kafka, 3, topics=topics) == []
+
+
+async def test_a_wrong_partition_count_and_a_wrong_cleanup_policy_are_found(kafka, unique):  # noqa: F811
+    topic = next(topic for topic in registry(unique) if topic.cleanup == "compact" and topic.partitions == "events")
+    await create_topics(kafka, 2, topics=[msgspec.structs.replace(topic, cleanup="delete", retention_ms=60_000)])
+    problems = [problem.problem for problem in await check_topics(kafka, 3, topics=[topic])]
+    assert problems == ["2 partitions; expected 3", "cleanup.policy is delete; expected compact"]
+
+
+@pytest.mark.slow
+async def test_a_broker_that_was_away_comes_back_where_it_was_with_what_it_held(own_kafka, unique):  # noqa: F811
+    (topic, *_) = registry(unique)
+    address = own_kafka.bootstrap
+    await create_topics(address, 1, topics=[topic])
+    await produce(address, topic.name, 50)
+    own_kafka.stop()
+    own_kafka.start()
+    assert own_kafka.bootstrap == address
+    assert await read(address, topic.name) == [b"%d" % number for number in range(50)]
+
+
+def test_a_missing_java_is_said_and_not_guessed(monkeypatch):
+    monkeypatch.setenv("PATH", "")
+    monkeypatch.delenv("JAVA_HOME", raising=False)
+    with pytest.raises(KafkaUnavailable, match=r"Java 17 or later is not installed"):
+        KafkaBroker().start()
