@@ -44,7 +44,7 @@ def fold_failed(batch: Batch, profile: Profile, event: Event, _at_ms: int) -> No
         profile.sent -= 1
     profile.pending.remove(pending)
     profile.timers = [timer for timer in profile.timers if timer.kind != timers.HORIZON or timer.key != pending.id]
-    batch.tally.append(("outcomes", "censored"))
+    batch.count("outcomes", "censored")
 
 
 def fold_opened(batch: Batch, profile: Profile, event: Event, at_ms: int) -> None:
@@ -80,7 +80,7 @@ def remember(batch: Batch, profile: Profile, pending: Pending, campaign_id: int)
     timer = Timer(due_ms, timers.HORIZON, campaign_id, pending.id, batch.mark, pending.decided_ms)
     dropped = timers.put(profile, timer)
     if dropped is not None:
-        batch.tally.append(("dropped_timers",))
+        batch.count("dropped_timers")
         _forget(batch, profile, dropped.key)
 
 
@@ -110,7 +110,7 @@ def _forget(batch: Batch, profile: Profile, decision_id: str) -> None:
         if pending.id != decision_id:
             kept.append(pending)
         elif not pending.answered:
-            batch.tally.append(("outcomes", "censored"))
+            batch.count("outcomes", "censored")
     profile.pending = kept
 
 
@@ -130,7 +130,7 @@ def _mature(batch: Batch, profile: Profile, pending: Pending, *, label: int) -> 
         propensity=pending.propensity,
     )
     batch.emit(profile, Output(OUTCOMES, model.encode(), encode_outcome(outcome)))
-    batch.tally.append(("outcomes", str(label)))
+    batch.count("outcomes", str(label))
     profile.labels = push_label(profile.labels, label)
     pending.answered = 1
     pending.features = {}  # the outcome has them; the row keeps the id, so that a second open is not counted

@@ -1,16 +1,21 @@
 """What one call of the processor accumulates, and the only place where a row's outbox is written.
 
-Lists and not counters, because a list can be cut back to where it was when an event turns out to raise.
+Lists and not counters, because a list can be cut back to where it was when an event turns out to raise. Whoever
+starts an event sets `untouched`; the first thing that the event leaves notes how long the lists were.
 """
 
 from __future__ import annotations
+
+from typing import Final
 
 from app.core.effects import Effects, Record
 from app.core.index import PlanIndex
 from app.core.profile import OutboxEntry, Output, Profile
 
-Savepoint = tuple[int, int, int, int]
-"""How long a batch's lists were."""
+OWED_BYTES_MAX: Final = 256 * 1024
+"""What a row may owe. Kafka refuses a changelog record of more than a megabyte, and one user must not stop a worker."""
+TRACE_BYTES_MAX: Final = 128
+_ENVELOPE_BYTES = 256  # headers and framing, roughly
 
 
 class Batch:
@@ -19,7 +24,20 @@ class Batch:
     `mark`, `key`, `user` and `source` are those of the event (or, with `source` None, the timers) being processed.
     """
 
-    __slots__ = ("index", "key", "latencies_ms", "mark", "moves", "now_ms", "outputs", "source", "tally", "user")
+    __slots__ = (
+        "_lengths",
+        "index",
+        "key",
+        "latencies_ms",
+        "mark",
+        "moves",
+        "now_ms",
+        "outputs",
+        "source",
+        "tally",
+        "untouched",
+        "user",
+    )
 
     def __init__(self, index: PlanIndex, now_ms: int) -> None:
         self.index = index
@@ -28,23 +46,52 @@ class Batch:
         self.key = b""
         self.user = ""
         self.source: Record | None = None
+        self.untouched = True
         self.outputs: list[Output] = []
         self.tally: list[tuple[str, ...]] = []
         self.moves: list[tuple[str, int]] = []
         self.latencies_ms: list[int] = []
+        self._lengths = (0, 0, 0, 0)
+
+    def count(self, *labels: str) -> None:
+        """Increment a metric."""
+        if self.untouched:
+            self._save()
+        self.tally.append(labels)
+
+    def move(self, segment: str, change: int) -> None:
+        """Change a segment's size."""
+        if self.untouched:
+            self._save()
+        self.moves.append((segment, change))
 
     def emit(self, profile: Profile, output: Output) -> None:
-        """Owe an output: from the row, so that it survives, and from this batch, so that it leaves now."""
-        profile.outbox.append(OutboxEntry(self.mark, output))
+        """Owe an output: from the row, so that it survives, and from this batch, so that it leaves now.
+
+        A row that owes more than `OWED_BYTES_MAX` owes no more: what it emits leaves all the same, but would be lost
+        if the worker died before it was acknowledged.
+        """
+        if self.untouched:
+            self._save()
+        owed = _size(output)
+        for entry in profile.outbox:
+            owed += _size(entry.output)
+        if owed <= OWED_BYTES_MAX:
+            profile.outbox.append(OutboxEntry(self.mark, output))
+        else:
+            self.count("unowed_outputs")
         self.outputs.append(output)
 
-    def save(self) -> Savepoint:
-        """Where the lists stand now."""
-        return (len(self.outputs), len(self.tally), len(self.moves), len(self.latencies_ms))
+    def _save(self) -> None:
+        """Before the first thing that an event leaves: most events leave nothing and do not come here."""
+        self._lengths = (len(self.outputs), len(self.tally), len(self.moves), len(self.latencies_ms))
+        self.untouched = False
 
-    def cut(self, to: Savepoint) -> None:
-        """Forget what was accumulated since."""
-        outputs, tally, moves, latencies = to
+    def cut(self) -> None:
+        """Forget what was accumulated since `untouched` was set."""
+        if self.untouched:
+            return
+        outputs, tally, moves, latencies = self._lengths
         del self.outputs[outputs:]
         del self.tally[tally:]
         del self.moves[moves:]
@@ -63,6 +110,10 @@ def trace_of(source: Record | None) -> bytes | None:
     """The W3C trace context that the source record carries."""
     if source is not None:
         for name, value in source.headers:
-            if name == "traceparent":
+            if name == "traceparent" and len(value) <= TRACE_BYTES_MAX:
                 return value
     return None
+
+
+def _size(output: Output) -> int:
+    return len(output.value or b"") + len(output.key or b"") + _ENVELOPE_BYTES

@@ -58,7 +58,7 @@ def open_bid(
     features = features_of(profile, candidate.campaign, batch.now_ms, batch.index.plan)
     probability = scorer.open_probability(features)
     if not 0.0 <= probability <= 1.0 or math.isnan(probability):
-        batch.tally.append(("invalid_scores",))
+        batch.count("invalid_scores")
         probability = 0.0
     return features, probability
 
@@ -104,7 +104,7 @@ def send(batch: Batch, profile: Profile, bid: Bid, model_version: int) -> None:
         token=profile.token,
     )
     _emit(batch, profile, made)
-    batch.tally.append(("decisions", "send", ""))
+    batch.count("decisions", "send", "")
     if batch.source is not None:
         batch.latencies_ms.append(batch.source.timestamp)
     guardrails.remember_send(batch, profile, campaign)
@@ -124,7 +124,7 @@ def send(batch: Batch, profile: Profile, bid: Bid, model_version: int) -> None:
 
 def suppress(batch: Batch, profile: Profile, candidate: Candidate, reason: str, bid: Bid | None = None) -> None:
     """Decide not to send. Always counted; the record is emitted for the policy's share of them."""
-    batch.tally.append(("decisions", "suppress", reason))
+    batch.count("decisions", "suppress", reason)
     share = batch.index.plan.suppressed_share
     if share <= 0.0:
         return

@@ -74,7 +74,7 @@ def _fold_features(
             continue
         value = 1 if path is None else milli(property_at(properties, path))
         if value is None:
-            batch.tally.append(("ignored_values",))
+            batch.count("ignored_values")
             continue
         pane = at_ms // pane_ms
         current = now_ms // pane_ms
@@ -83,6 +83,9 @@ def _fold_features(
         state = states.get(feature_id)
         if state is None:
             states[feature_id] = [value, pane, value]
+        elif state and state[-2] == pane and state[1] > current - size:  # nearly always; panes.add does the same
+            state[0] += value
+            state[-1] += value
         else:
             panes.add(state, pane, value, current=current, size=size)
 
@@ -117,4 +120,4 @@ def fold_order(batch: Batch, profile: Profile, event: Event, at_ms: int) -> None
     if value is not None and value <= ORDER_MILLI_MAX:
         profile.revenue_milli += value
     elif amount is not None:
-        batch.tally.append(("ignored_values",))
+        batch.count("ignored_values")

@@ -9,10 +9,11 @@ from typing import Any, Final
 
 from app.core.batch import Batch
 from app.core.profile import Profile
-from app.core.values import NAME_CHARS_MAX, plain
+from app.core.values import NAME_CHARS_MAX, plain, weight
 from schemas.events import Event
 
 TRAITS_MAX: Final = 64
+TRAITS_BYTES_MAX: Final = 32_000
 ALIASES_MAX: Final = 16
 CATEGORIES_MAX: Final = 64
 TOKEN_CHARS_MAX: Final = 4096
@@ -50,13 +51,16 @@ def fold_identify(profile: Profile, event: Event, at_ms: int) -> None:
     """Traits: those of the newest identify win; an older one only fills gaps. None removes a trait."""
     newest = at_ms >= profile.traits_ms
     kept = dict(profile.traits)
+    room = TRAITS_BYTES_MAX - sum(weight(name) + weight(value) for name, value in kept.items())
     for name, value in event.traits.items():
         if len(name) > NAME_CHARS_MAX or (name in kept and not newest):
             continue
         if value is None:
             kept.pop(name, None)
         elif (name in kept or len(kept) < TRAITS_MAX) and (copy := plain(value)) is not None:
-            kept[name] = copy
+            room -= weight(name) + weight(copy)
+            if room >= 0:
+                kept[name] = copy
     profile.traits = kept
     profile.traits_ms = max(profile.traits_ms, at_ms)
     if newest and "timezone" in event.traits:

@@ -48,11 +48,12 @@ class FeatureOp(NamedTuple):
 
 
 class SegmentOp(NamedTuple):
-    """A segment to evaluate. `next_change` is None when the clock cannot change it."""
+    """A segment to evaluate. `next_change` is None when the clock cannot change it; `postponed`: see `Segment`."""
 
     id: int
     evaluate: Callable[[Profile, int, str], bool]
     next_change: Callable[[Profile, int, str], int] | None
+    postponed: bool
     segment: Segment
 
 
@@ -76,7 +77,7 @@ class EventOps:
     def __init__(self, name: str, plan: EventPlan, every_dormancy: tuple[Campaign, ...]) -> None:
         self.event_id = event_id(name) if name else 0
         self.features = tuple(_feature_op(feature) for feature in plan.features)
-        self.segments = tuple(segment_op(segment) for segment in plan.segments)
+        self.segments = tuple(segment_op(segment, name) for segment in plan.segments)
         self.on_event = _of_kind(plan, "event")
         self.absences = _of_kind(plan, "absence")
         self.cancels = plan.cancels
@@ -102,9 +103,10 @@ def _feature_op(feature: Feature) -> FeatureOp:
     return FeatureOp(feature.id, feature.pane_ms, feature.size, path, feature.where)
 
 
-def segment_op(segment: Segment) -> SegmentOp:
-    """The segment as the hot path reads it."""
-    return SegmentOp(segment.id, segment.evaluate, segment.next_change if segment.reads_clock else None, segment)
+def segment_op(segment: Segment, event: str = "") -> SegmentOp:
+    """The segment as the hot path reads it after `event`."""
+    next_change = segment.next_change if segment.reads_clock else None
+    return SegmentOp(segment.id, segment.evaluate, next_change, event in segment.postponed_by, segment)
 
 
 class PlanIndex:

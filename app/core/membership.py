@@ -36,10 +36,12 @@ def on_event(batch: Batch, profile: Profile, segments: Iterable[SegmentOp], offs
     now_ms, user, held = batch.now_ms, batch.user, profile.segments
     due_ms = profile.segments_due_ms
     changes: Changes = []
-    for segment_id, evaluate, next_change, segment in segments:
+    for segment_id, evaluate, next_change, postponed, segment in segments:
         inside = evaluate(profile, now_ms, user)
         if inside is not (segment_id in held):
             changes.append(_move(batch, profile, segment, inside, offset, "event", reason))
+        elif postponed:
+            continue
         if next_change is not None:
             at_ms = next_change(profile, now_ms, user)
             if at_ms < due_ms:
@@ -75,7 +77,7 @@ def _evaluate_all(
 ) -> Changes:
     now_ms, user = batch.now_ms, batch.user
     changes: Changes = []
-    for segment_id, evaluate, next_change, segment in segments:
+    for segment_id, evaluate, next_change, _postponed, segment in segments:
         inside = evaluate(profile, now_ms, user)
         if inside is not (segment_id in profile.segments):
             changes.append(_move(batch, profile, segment, inside, origin, cause, cause))
@@ -106,6 +108,6 @@ def _move(
     trace = trace_of(batch.source)
     headers = [("traceparent", trace)] if trace else []
     batch.emit(profile, Output(SEGMENTS, batch.key, encode_membership(record), headers))
-    batch.moves.append((segment.name, 1 if inside else -1))
-    batch.tally.append(("segment_changes", change))
+    batch.move(segment.name, 1 if inside else -1)
+    batch.count("segment_changes", change)
     return segment, change

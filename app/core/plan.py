@@ -62,6 +62,10 @@ class Segment:
     id: int = 0
     reads_clock: bool = True
     """False when `next_change` is always `NEVER_MS`: it need not be asked then."""
+    postponed_by: frozenset[str] = frozenset()
+    """Events that, as long as they do not change the answer, can only postpone `next_change`: it need not be asked
+    after them. So an event that touches one windowed total or recency, compared by an inequality, and nothing else of
+    the condition, if nothing else of it reads the clock."""
 
     def __post_init__(self) -> None:
         _default_id(self, "id", self.name)

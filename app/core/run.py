@@ -75,11 +75,11 @@ class Run:
             elif record.offset <= profile.offset:
                 fates["replayed"] += 1
                 continue
-            before = batch.save()
+            batch.untouched = True
             try:
                 fates[self._take(profile, event, record)] += 1
             except Exception as exc:
-                batch.cut(before)
+                batch.cut()
                 self.failed[record.offset] = Rejected("processing_failed", _where(exc))
                 self._put_back(records, record)
 
@@ -144,7 +144,7 @@ class Run:
     # -- dead letters
 
     def _dead_letter(self, record: Record, refusal: Rejected) -> Output:
-        self.batch.tally.append(("dead_letters", refusal.reason))
+        self.batch.count("dead_letters", refusal.reason)
         letter = DeadLetter(
             topic=self.topic,
             partition=self.partition,
@@ -219,19 +219,19 @@ class Run:
         batch = self.batch
         batch.key, batch.user = key, key.decode()
         snapshot = encode_profile(profile)
-        before = batch.save()
+        batch.untouched = True
         try:
             self._trim(profile)
             if profile.policy != batch.index.policy_id:
                 self.turn.adopt(profile)
             self.turn.clock(profile)
         except Exception:
-            batch.cut(before)
-            batch.tally.append(("timers", "failed"))
+            batch.cut()
+            batch.count("timers", "failed")
             profile = self.rows[key] = decode_profile(snapshot)
             _postpone(profile, batch.now_ms)
         else:
-            batch.tally.append(("timers", "fired"))
+            batch.count("timers", "fired")
         return profile
 
     # -- the end
@@ -243,7 +243,7 @@ class Run:
         for fate, number in self.fates.items():
             if number:
                 effects.counts["events", fate] = number
-        for key, profile in (self.changed | self.waiting).items():
+        for key, profile in (self.waiting or self.changed).items():
             due = due_ms(profile)
             if due < self.due_before[key]:
                 effects.due.append((due, key))

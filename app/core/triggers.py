@@ -89,7 +89,7 @@ def _arm_dormancy(batch: Batch, profile: Profile, campaign: Campaign, at_ms: int
 def put(batch: Batch, profile: Profile, timer: Timer) -> None:
     """Add a timer to the row, counting the one that had to give way."""
     if timers.put(profile, timer) is not None:
-        batch.tally.append(("dropped_timers",))
+        batch.count("dropped_timers")
 
 
 def on_changes(batch: Batch, changes: Changes, properties: Mapping[str, Any], origin: int) -> list[Candidate]:
@@ -105,7 +105,7 @@ def on_timer(batch: Batch, profile: Profile, timer: Timer) -> Candidate | None:
     """What a wait that has ended leads to: a candidate, another wait, or nothing."""
     campaign = batch.index.campaigns.get(timer.ref)
     if campaign is None:  # the policy has changed since
-        batch.tally.append(("dropped_timers",))
+        batch.count("dropped_timers")
         return None
     if timer.kind == timers.DEFERRED:
         return _resume(batch, profile, campaign, timer)

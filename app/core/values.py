@@ -13,6 +13,7 @@ NAME_CHARS_MAX: Final = 64
 TEXT_CHARS_MAX: Final = 500
 KEY_CHARS_MAX: Final = 128
 ITEMS_MAX: Final = 24
+DATA_BYTES_MAX: Final = 2_000
 AMOUNT_MAX: Final = 1e9
 _INT_MAX = 2**63 - 1
 
@@ -74,12 +75,23 @@ def plain(value: object) -> object | None:
     return scalar(value)
 
 
+def weight(value: object) -> int:
+    """About how many bytes a plain value takes in a row."""
+    if type(value) is str:
+        return 4 * len(value) if not value.isascii() else len(value) + 3
+    if type(value) is list:
+        return 5 + sum(map(weight, value))
+    return 9
+
+
 def bounded(properties: Mapping[str, Any]) -> dict[str, Any]:
-    """A copy that a timer may keep: the first `ITEMS_MAX` plain values; nested objects are left out."""
+    """A copy that a timer may keep: plain values up to `DATA_BYTES_MAX`; nested objects are left out."""
     kept: dict[str, Any] = {}
+    room = DATA_BYTES_MAX
     for name, value in properties.items():
-        if len(kept) >= ITEMS_MAX:
-            break
         if len(name) <= NAME_CHARS_MAX and (copy := plain(value)) is not None:
+            room -= weight(name) + weight(copy)
+            if room < 0:
+                break
             kept[name] = copy
     return kept
