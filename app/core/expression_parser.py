@@ -9,20 +9,17 @@ from __future__ import annotations
 import ast
 import math
 import warnings
-from collections.abc import Iterable, Mapping
-from dataclasses import replace
+from collections.abc import Iterable
 from typing import Final, Literal
 
-from app.core.expression_codegen import generate_where
+from app.core.expression_call import ParsedCall
 from app.core.expression_compare import as_duration, compare
 from app.core.expression_context import ANY_EVENT, TRAITS_EVENT, Expression, ExpressionContext
 from app.core.expression_errors import ExpressionError, ExpressionErrors, Mismatch, nearest
 from app.core.expression_functions import OF_PROFILE, OF_PROPERTIES, OF_VALUES, property_value, trait_value
 from app.core.expression_ir import FALSE, TRUE, Atom, Combined, Negated, Scalar, Truth, Value, earliest, quote
 from app.core.expression_runtime import NUMBER_MAX
-from app.core.ids import stable_id
-from app.core.plan import Feature, Where
-from schemas.events import NAME_CHARS_MAX
+from app.core.plan import Feature
 
 CHARS_MAX: Final = 2_000
 NODES_MAX: Final = 400
@@ -290,128 +287,6 @@ class Parser:
             if keyword.arg != "where" or not has_where:
                 allowed = "where= only" if has_where else "no named argument"
                 raise self.fail(keyword, f"{name}() takes {allowed}", "where" if has_where else "")
-
-
-class ParsedCall:
-    """A call's arguments, read as a builder of `expression_functions` asks for them."""
-
-    def __init__(self, parser: Parser, node: ast.Call, name: str) -> None:
-        self.context = parser.context
-        self._parser = parser
-        self._node = node
-        self._name = name
-
-    def fail(self, message: str, at: int = -1) -> ExpressionError:
-        """An error that stands at the argument `at`, or at the call."""
-        node: ast.expr = self._node.args[at] if 0 <= at < len(self._node.args) else self._node
-        return self._parser.fail(node, message)
-
-    def text(self, at: int, what: str) -> str:
-        """The positional argument `at`, which must be a text literal."""
-        if at >= len(self._node.args):
-            raise self.fail(f"{self._name}() needs {what}")
-        node = self._node.args[at]
-        if isinstance(node, ast.Constant) and isinstance(node.value, str) and node.value:
-            return node.value
-        raise self.fail(f"{self._name}() needs {what}, written as a text in quotes", at)
-
-    def optional_text(self, at: int, what: str) -> str | None:
-        """As `text`, or None when the call has fewer arguments."""
-        return self.text(at, what) if at < len(self._node.args) else None
-
-    def event(self, at: int) -> str:
-        """The positional argument `at`, an event's name."""
-        name = self.text(at, "an event's name")
-        self.check_event(name, at)
-        return name
-
-    def check_event(self, event: str, at: int) -> None:
-        """Raise when the name is too long, or the policy lists its events and this is none of them."""
-        if len(event) > NAME_CHARS_MAX:
-            raise self.fail(f"an event's name has at most {NAME_CHARS_MAX} characters", at)
-        known = self.context.event_names
-        if known is not None and event != ANY_EVENT and event not in known:
-            error = self.fail(f"unknown event {event!r} (the policy lists its events)", at)
-            error.suggestion = nearest(event, known)
-            raise error
-
-    def number(self, at: int, what: str, default: float) -> float:
-        """The positional argument `at`, a number literal."""
-        literal = self.literal(at)
-        if literal is None:
-            return default
-        if isinstance(literal, bool | str):
-            raise self.fail(f"{self._name}() needs {what}", at)
-        return literal
-
-    def literal(self, at: int) -> Scalar | None:
-        """The positional argument `at`, any scalar literal; None when the call has fewer arguments."""
-        if at >= len(self._node.args):
-            return None
-        value = self._parser.value(self._node.args[at])
-        if value.literal is None or isinstance(value.literal, tuple):
-            raise self.fail("this must be a text, a number, true or false", at)
-        return value.literal
-
-    def value(self, at: int, what: str) -> Value:
-        """The positional argument `at`, any value but a list or a duration."""
-        value = self._parser.value(self._node.args[at])
-        if value.kind in ("list", "duration"):
-            raise self.fail(f"{self._name}() needs {what}, not a {value.kind}", at)
-        return value
-
-    def where(self) -> tuple[Where | None, str]:
-        """The keyword `where` compiled, and its canonical text."""
-        if not self._node.keywords:
-            return None, ""
-        node = self._node.keywords[0].value
-        parser = self._parser
-        outer, parser.scope = parser.scope, "properties"
-        failed_before = len(parser.errors)
-        try:
-            truth = parser.condition(node)
-        finally:
-            parser.scope = outer
-        if len(parser.errors) > failed_before:
-            raise parser.errors.pop()
-        return generate_where(truth, "where"), ast.unparse(node)
-
-    def feature(self, feature: Feature) -> Feature:
-        """Note that the expression reads this feature; returns it with its id."""
-        return self._parser.features.setdefault(feature.text, replace(feature, id=stable_id(feature.text)))
-
-    def reads(self, *events: str) -> None:
-        """Note that these events can change the expression."""
-        self._parser.events.update(events)
-
-    def segment(self, name: str) -> Truth:
-        """Membership of another segment: its own functions are called, so truth and time of change agree with it."""
-        expression = self.context.segments.get(name)
-        if expression is None:
-            error = self.fail(f"unknown segment {name!r}", 0)
-            error.suggestion = nearest(name, self.context.segment_names)
-            raise error
-        self._parser.segments[name] = expression
-        self.reads(*expression.events)
-        called = quote("CALLED(p, now_ms, user)", CALLED=ast.Name(segment_global(name), ast.Load()))
-        if not expression.clocked:
-            return Atom(called)
-        change = ast.Name(f"{segment_global(name)}_change", ast.Load())
-        return Atom(called, quote("CALLED(p, now_ms, user)", CALLED=change))
-
-
-def segment_global(name: str) -> str:
-    """The global name under which compiled code calls another segment."""
-    return f"segment_{stable_id(name)}"
-
-
-def segment_globals(segments: Mapping[str, Expression]) -> dict[str, object]:
-    """What the globals of `segment_global` stand for."""
-    found: dict[str, object] = {}
-    for name, expression in segments.items():
-        found[segment_global(name)] = expression.evaluate
-        found[f"{segment_global(name)}_change"] = expression.next_change
-    return found
 
 
 def segments_named(tree: ast.expr) -> Iterable[str]:

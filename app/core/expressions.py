@@ -7,10 +7,11 @@ helpers are in `expression_runtime`. docs/policy.md is the language's reference.
 
 from __future__ import annotations
 
+from app.core.expression_call import segment_globals
 from app.core.expression_codegen import generate, generate_where
 from app.core.expression_context import ANY_EVENT, Expression, ExpressionContext
 from app.core.expression_ir import is_clocked
-from app.core.expression_parser import Parser, parse_tree, segment_globals, segments_named
+from app.core.expression_parser import Parser, parse_tree, segments_named
 from app.core.plan import Feature, Where
 
 
