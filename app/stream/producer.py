@@ -15,6 +15,7 @@ from aiokafka import AIOKafkaProducer
 from app.core.profile import Output
 
 CHANGELOG_BATCH_BYTES: Final = 512 * 1024
+_NO_HEADERS: Final[list[tuple[str, bytes]]] = []  # aiokafka takes a list, and only reads it
 
 
 class DurableProducer:
@@ -88,7 +89,7 @@ class DurableProducer:
         self, topic: str, partition: int, rows: Sequence[tuple[bytes, bytes | None]], timestamp_ms: int
     ) -> list[tuple[asyncio.Future[Any], int]]:
         """Queue changelog records of one partition; see `enqueue_batch`."""
-        return await self._enqueue_all(topic, partition, ((key, value, ()) for key, value in rows), timestamp_ms)
+        return await self._enqueue_all(topic, partition, ((key, value, _NO_HEADERS) for key, value in rows), timestamp_ms)
 
     async def enqueue_batch(
         self, topic: str, partition: int, records: Sequence[Output], timestamp_ms: int
@@ -109,7 +110,7 @@ class DurableProducer:
         self,
         topic: str,
         partition: int,
-        records: Iterable[tuple[bytes | None, bytes | None, Sequence[tuple[str, bytes]]]],
+        records: Iterable[tuple[bytes | None, bytes | None, list[tuple[str, bytes]]]],
         timestamp_ms: int,
     ) -> list[tuple[asyncio.Future[Any], int]]:
         futures: list[tuple[asyncio.Future[Any], int]] = []
