@@ -41,11 +41,12 @@ from schemas.topics import DEAD_LETTERS, DECISIONS, EVENTS, OUTCOMES, PROFILES_C
 EVENT_DAYS_PER_SECOND: Final = 0.35
 """How fast the clock runs: 21 days in a minute. So 50 ms of real time are 25 minutes of event time, little against a
 label horizon of a day."""
-BOOT_S: Final = 8.0
+BOOT_S: Final = 12.0
 """Real time from the start of the processes until the clock reaches the first event."""
 RELOAD_S: Final = 6.0
 """Real time to load the data once more, when the start took longer than that."""
 DRAIN_S_MAX: Final = 30.0
+FOLLOW_PAUSE_S: Final = 0.1
 _POLL_S: Final = 0.25
 _READ: Final = (EVENTS, DECISIONS, SEGMENTS, OUTCOMES, DEAD_LETTERS, PROFILES_CHANGELOG)
 
@@ -71,7 +72,7 @@ class Options:
     duration_s: float = 60.0
     users: int | None = None
     workers: int = 1
-    partitions: int = 4
+    partitions: int = 2
     seed: int = 7
     start: date = date(2017, 3, 1)
     policy: Path = Path("policies/shop.yaml")
@@ -272,9 +273,10 @@ class _Follower:
         self._tally = tally
 
     async def follow(self) -> None:
-        """Read for ever."""
+        """Read for ever, in pauses: the embedded broker's work grows with the number of fetches."""
         while True:
             await self._read()
+            await asyncio.sleep(FOLLOW_PAUSE_S)
 
     async def to_end(self) -> None:
         """Read what is there now that nobody writes any more."""

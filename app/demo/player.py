@@ -14,7 +14,8 @@ from app.demo.feed import EventFeed
 from app.demo.script import Delivery
 from schemas.events import NOTIFICATION_SENT, Event, encode_event, epoch_ms
 
-TICK_S: Final = 0.02
+TICK_S: Final = 0.05
+"""Each tick leaves one batch a partition, and the embedded broker lists all batches of a partition at each fetch."""
 
 
 class Player:

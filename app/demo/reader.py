@@ -31,7 +31,7 @@ class TopicReader:
             group_id=None,
             enable_auto_commit=False,
             auto_offset_reset="earliest",
-            fetch_max_wait_ms=100,
+            fetch_max_wait_ms=400,
             fetch_max_bytes=4 << 20,
             max_partition_fetch_bytes=1 << 20,
             **security,

@@ -18,7 +18,6 @@ from app.demo.faults import Shares, broken_record
 from app.demo.journey import Basket, Journey, Line
 from schemas.events import (
     APPLICATION_OPENED,
-    NOTIFICATIONS_DISABLED,
     NOTIFICATIONS_ENABLED,
     ORDER_COMPLETED,
     PRODUCT_ADDED,
@@ -118,8 +117,8 @@ def _join(person: Person, at_ms: int, traits: dict[str, str]) -> Iterator[Event]
         context=device_context(person),
         traits=dict(traits),
     )
-    consent = NOTIFICATIONS_ENABLED if person.consents else NOTIFICATIONS_DISABLED
-    yield track(person, consent, at_ms + 1, f"consent-{person.user}", {})
+    if person.consents:  # the others were never asked
+        yield track(person, NOTIFICATIONS_ENABLED, at_ms + 1, f"consent-{person.user}", {})
     yield track(person, APPLICATION_OPENED, at_ms + 2, f"first-{person.user}", {"source": "install"})
 
 
