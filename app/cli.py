@@ -1,4 +1,4 @@
-"""The command `nudge`. Commands read settings from NUDGE_* variables; options override the few that vary by hand."""
+"""The command `nudge`: options override the settings that vary by hand. What a command runs is imported only then."""
 
 from __future__ import annotations
 
@@ -52,6 +52,7 @@ def _settings(**overrides: Any) -> Settings:
 def _run(build: Callable[[], Any]) -> None:
     from app.factory import install_uvloop  # noqa: PLC0415 - `nudge --help` must not load Kafka clients
     from app.policy.errors import PolicyErrors  # noqa: PLC0415
+    from app.sender.providers.base import BadProvider  # noqa: PLC0415
     from app.run import run_app  # noqa: PLC0415
 
     install_uvloop()
@@ -61,6 +62,8 @@ def _run(build: Callable[[], Any]) -> None:
         err.print("[bold red]nudge: the policy cannot be used[/]")
         err.print(str(exc), markup=False, highlight=False)
         raise typer.Exit(2) from None
+    except BadProvider as exc:
+        raise _fail(f"the provider cannot be used (NUDGE_SENDER_PROVIDER): {exc}") from None
     run_app(process.app)
 
 
@@ -93,6 +96,88 @@ def sender(http_port: Port = None, broker: Broker = None) -> None:
         return Sender(settings)
 
     _run(build)
+
+
+@app.command(epilog="Example: nudge demo --duration 30 --summary summary.json")
+def demo(
+    duration: Annotated[float, typer.Option(help="Seconds of replay; starting and counting come on top.")] = 60.0,
+    users: Annotated[int | None, typer.Option(help="Keep this many households; all when not given.")] = None,
+    workers: Annotated[int, typer.Option(help="Worker processes.", min=1, max=4)] = 1,
+    seed: Annotated[int, typer.Option(help="Of the simulated audience.")] = 7,
+    summary: Annotated[Path | None, typer.Option(help="Write the summary as JSON to this file.")] = None,
+    policy: Annotated[Path, typer.Option(help="Policy file.")] = Path("policies/shop.yaml"),
+    plain: Annotated[bool, typer.Option("--plain", help="Lines instead of a live screen.")] = False,
+    keep: Annotated[bool, typer.Option("--keep", help="Keep the working directory: state, logs, deliveries.")] = False,
+) -> None:
+    """Show everything at work for a minute: broker, worker, sender and audience, on real purchases; then count."""
+    from app.demo.orchestrate import Options, run  # noqa: PLC0415
+
+    options = Options(
+        duration_s=duration,
+        users=users,
+        workers=workers,
+        seed=seed,
+        summary=summary,
+        policy=policy,
+        plain=plain,
+        keep=keep,
+    )
+    raise typer.Exit(run(options, out))
+
+
+@app.command(epilog="Example: nudge simulate --broker kafka:9092 --rate 2000 --users 50000 --seconds 300 --answer")
+def simulate(
+    rate: Annotated[float, typer.Option(help="Events a second; 0 is as fast as possible.", min=0)] = 1000.0,
+    users: Annotated[int, typer.Option(help="How many users.", min=1)] = 10_000,
+    seconds: Annotated[float | None, typer.Option(help="Stop after this long (60 when --events is not given).")] = None,
+    events: Annotated[int | None, typer.Option(help="Stop after this many events.")] = None,
+    seed: Annotated[int, typer.Option(help="Of users and events.")] = 7,
+    answer: Annotated[bool, typer.Option("--answer", help="Also answer the notifications that are sent.")] = False,
+    mix: Annotated[str, typer.Option(help="Weights, as view=0.68,cart=0.17,purchase=0.07,open=…,opt_out=….")] = "",
+    late: Annotated[float, typer.Option(help="Share of late events.")] = 0.01,
+    duplicate: Annotated[float, typer.Option(help="Share of duplicated events.")] = 0.01,
+    malformed: Annotated[float, typer.Option(help="Share of malformed records.")] = 0.002,
+    broker: Broker = None,
+) -> None:
+    """Feed any broker with invented users: views, carts, purchases, answers, and what goes wrong in real life."""
+    from app.demo.faults import Shares  # noqa: PLC0415
+    from app.demo.simulate import Load, Mix  # noqa: PLC0415
+    from app.demo.simulate import simulate as run_simulation  # noqa: PLC0415
+
+    settings = _settings(broker=broker)
+    if seconds is None and events is None:
+        seconds = 60.0
+    try:
+        load = Load(
+            rate=rate,
+            users=users,
+            seconds=seconds,
+            events=events,
+            seed=seed,
+            answer=answer,
+            mix=Mix(**_weights(mix)),
+            shares=Shares(late=late, duplicate=duplicate, malformed=malformed),
+        )
+    except (ValueError, TypeError) as exc:
+        raise _fail(exc) from None
+    produced = _topics_call(
+        settings,
+        lambda security: run_simulation(
+            settings.broker, load, clock=settings.make_clock(), idempotent=settings.idempotent, **security
+        ),
+    )
+    rate_text = f"{produced.records_per_second:,.0f}/s"
+    out.print(f"{produced.records:,} records in {produced.seconds:.1f} s ({rate_text}), {produced.answers:,} answers")
+    for kind, number in sorted(produced.kinds.items(), key=lambda item: -item[1]):
+        out.print(f"  {number:>10,}  {kind}", highlight=False)
+
+
+def _weights(text: str) -> dict[str, float]:
+    weights = {}
+    for part in filter(None, text.split(",")):
+        name, _, weight = part.partition("=")
+        weights[name.strip()] = float(weight)
+    return weights
 
 
 @topics_app.command("create", epilog="Example: nudge topics create --partitions 16 --replication 3")

@@ -61,7 +61,7 @@ class Settings(BaseSettings):
     sender_concurrency: int = Field(64, ge=1, le=4096, description="deliveries under way at a time")
     webhook_url: str = ""
     webhook_secret: SecretStr = SecretStr("")
-    webhook_private: bool = Field(False, description="allow private and link-local webhook addresses")
+    webhook_private: bool = Field(False, description="allow private webhook addresses (link-local never)")
 
     @field_validator("broker")
     @classmethod
