@@ -11,7 +11,6 @@ from app import embedded as module
 from app.embedded import BrokerUnavailable, EmbeddedBroker, cluster_id
 from app.topics import check_topics, create_topics
 from schemas.topics import EVENTS, TOPICS
-from tests.support.broker import broker, embedded, kafka, unique  # noqa: F401 - fixtures
 
 pytestmark = pytest.mark.broker
 
@@ -39,7 +38,7 @@ async def test_async_context_manager_serves_too():
         assert cluster_id(running.port) is not None
 
 
-def test_two_brokers_do_not_share_a_port(embedded):  # noqa: F811
+def test_two_brokers_do_not_share_a_port(embedded):
     with pytest.raises(BrokerUnavailable, match=r"did not answer on 127\.0\.0\.1"):
         EmbeddedBroker(port=embedded.port).start(timeout_s=3)
     assert cluster_id(embedded.port) is not None
@@ -68,21 +67,21 @@ def test_broker_dies_with_a_parent_that_was_killed():
     assert not is_alive(pid)
 
 
-async def test_create_topics_is_idempotent_and_check_finds_them_well(embedded):  # noqa: F811
+async def test_create_topics_is_idempotent_and_check_finds_them_well(embedded):
     created = await create_topics(embedded.bootstrap, 4)
     assert sorted(created) == sorted(topic.name for topic in TOPICS)
     assert await create_topics(embedded.bootstrap, 4) == []
     assert await check_topics(embedded.bootstrap, 4) == []
 
 
-async def test_check_names_missing_topics_without_creating_them(embedded):  # noqa: F811
+async def test_check_names_missing_topics_without_creating_them(embedded):
     for _ in range(2):
         problems = await check_topics(embedded.bootstrap, 4)
         assert {problem.topic for problem in problems} == {topic.name for topic in TOPICS}
         assert {problem.problem for problem in problems} == {"missing"}
 
 
-async def test_check_names_a_wrong_partition_count_and_cleanup_policy(embedded):  # noqa: F811
+async def test_check_names_a_wrong_partition_count_and_cleanup_policy(embedded):
     from msgspec.structs import replace
 
     wrong = [replace(topic, partitions=3) if topic.name == EVENTS else topic for topic in TOPICS]
@@ -95,7 +94,7 @@ async def test_check_names_a_wrong_partition_count_and_cleanup_policy(embedded):
     }
 
 
-async def test_what_is_produced_is_read_back_in_order(broker, unique):  # noqa: F811
+async def test_what_is_produced_is_read_back_in_order(broker, unique):
     topic = f"{unique}order"
     await create_topics(broker, 2, topics=[_topic(topic)])
     producer = AIOKafkaProducer(bootstrap_servers=broker, acks="all", linger_ms=5)

@@ -10,7 +10,6 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 
 from app.topics import check_topics, create_topics
 from schemas.topics import TOPICS, Topic
-from tests.support.broker import kafka, unique  # noqa: F401 - fixtures
 from tests.support.kafka import KafkaBroker, KafkaUnavailable
 
 pytestmark = pytest.mark.kafka
@@ -55,21 +54,21 @@ async def read(bootstrap: str, topic: str) -> list[bytes]:
         await consumer.stop()
 
 
-async def test_an_idempotent_producer_is_served_and_end_offsets_count_records(kafka, unique):  # noqa: F811
+async def test_an_idempotent_producer_is_served_and_end_offsets_count_records(kafka, unique):
     (topic, *_) = registry(unique)
     await create_topics(kafka, 1, topics=[topic])
     await produce(kafka, topic.name, 250)
     assert await read(kafka, topic.name) == [b"%d" % number for number in range(250)]
 
 
-async def test_the_registry_is_accepted_and_then_found_well(kafka, unique):  # noqa: F811
+async def test_the_registry_is_accepted_and_then_found_well(kafka, unique):
     topics = registry(unique)
     assert set(await create_topics(kafka, 3, topics=topics)) == {topic.name for topic in topics}
     assert await create_topics(kafka, 3, topics=topics) == []
     assert await check_topics(kafka, 3, topics=topics) == []
 
 
-async def test_a_wrong_partition_count_and_a_wrong_cleanup_policy_are_found(kafka, unique):  # noqa: F811
+async def test_a_wrong_partition_count_and_a_wrong_cleanup_policy_are_found(kafka, unique):
     topic = next(topic for topic in registry(unique) if topic.cleanup == "compact" and topic.partitions == "events")
     await create_topics(kafka, 2, topics=[msgspec.structs.replace(topic, cleanup="delete", retention_ms=60_000)])
     problems = [problem.problem for problem in await check_topics(kafka, 3, topics=[topic])]
@@ -77,7 +76,7 @@ async def test_a_wrong_partition_count_and_a_wrong_cleanup_policy_are_found(kafk
 
 
 @pytest.mark.slow
-async def test_a_broker_that_was_away_comes_back_where_it_was_with_what_it_held(own_kafka, unique):  # noqa: F811
+async def test_a_broker_that_was_away_comes_back_where_it_was_with_what_it_held(own_kafka, unique):
     (topic, *_) = registry(unique)
     address = own_kafka.bootstrap
     await create_topics(address, 1, topics=[topic])

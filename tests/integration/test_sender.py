@@ -3,162 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import re
-import sys
 import time
-import urllib.error
-import urllib.request
-from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
-from contextlib import contextmanager
-from pathlib import Path
 
-import orjson
 import pytest
-from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 
-from app.children import Child
-from app.embedded import EmbeddedBroker, free_port
-from app.topics import create_topics
-from schemas.decisions import Decision, decision_headers, encode_decision
-from schemas.events import Event, decode_event, encode_event
+from schemas.decisions import Decision
+from schemas.events import Event, encode_event
 from schemas.topics import DEAD_LETTERS, DECISIONS, EVENTS, LEDGER_CHANGELOG
 from tables.ledger import State, decode_entry
-from tests.support.broker import embedded  # noqa: F401 - fixture
 from tests.support.sender import decision
+from tests.support.site import Site, eventually
 
 pytestmark = pytest.mark.broker
-
-PARTITIONS = 2
-
-
-async def eventually(condition: Callable[[], Awaitable[bool]], what: str, timeout_s: float = 40.0) -> None:
-    """Wait until `condition` holds; fail naming `what`."""
-    deadline = time.monotonic() + timeout_s
-    while not await condition():
-        assert time.monotonic() < deadline, f"not within {timeout_s:.0f} s: {what}"
-        await asyncio.sleep(0.05)
-
-
-class Site:
-    """A broker with topics, a sender's settings, and eyes on the topics."""
-
-    def __init__(self, bootstrap: str, directory: Path) -> None:
-        self.bootstrap = bootstrap
-        self.output = directory / "sent.jsonl"
-        self.output.touch()
-        self.port = free_port()
-        self._directory = directory
-        self._producer = AIOKafkaProducer(bootstrap_servers=bootstrap)
-
-    async def start(self) -> None:
-        await create_topics(self.bootstrap, PARTITIONS, 1)
-        await self._producer.start()
-
-    async def stop(self) -> None:
-        await self._producer.stop()
-
-    @contextmanager
-    def sender(self, data: str = "data") -> Iterator[Child]:
-        """A sender process; killed at the end if it still runs."""
-        settings = {
-            "NUDGE_BROKER": self.bootstrap,
-            "NUDGE_PROFILE": "dev",
-            "NUDGE_IDEMPOTENT": "false",
-            "NUDGE_PARTITIONS": str(PARTITIONS),
-            "NUDGE_DATA_DIR": str(self._directory / data),
-            "NUDGE_HTTP_PORT": str(self.port),
-            "NUDGE_SENDER_OUTPUT": str(self.output),
-        }
-        child = Child("sender", [sys.executable, "-m", "app.cli", "sender"], env=os.environ | settings)
-        try:
-            yield child
-        finally:
-            child.kill()
-
-    async def ready(self, child: Child) -> None:
-        async def answers() -> bool:
-            assert child.returncode is None, child.log_tail()
-            return await asyncio.to_thread(self._ready)
-
-        await eventually(answers, "the sender is ready")
-
-    def _ready(self) -> bool:
-        try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/readyz", timeout=2) as response:
-                return bool(response.status == 200)
-        except (urllib.error.URLError, OSError):
-            return False
-
-    def metric(self, name: str, **labels: str) -> float:
-        """The value of a metric of the running sender, 0 if it has none."""
-        with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/metrics", timeout=5) as response:
-            text = response.read().decode()
-        wanted = ",".join(f'{key}="{value}"' for key, value in sorted(labels.items()))
-        found = re.search(rf"^{re.escape(name)}\{{{re.escape(wanted)}\}} (\S+)$", text, re.MULTILINE)
-        return float(found[1]) if found else 0.0
-
-    async def decide(self, decisions: Sequence[Decision]) -> None:
-        """Produce decisions to the partition of their user."""
-        for made in decisions:
-            await self.put(DECISIONS, made.user, encode_decision(made), decision_headers(made))
-        await self._producer.flush()
-
-    async def put(self, topic: str, user: str, value: bytes, headers: Sequence[tuple[str, bytes]] = ()) -> None:
-        partition = int(user[1:]) % PARTITIONS
-        await self._producer.send(topic, value, key=user.encode(), partition=partition, headers=list(headers))
-
-    def lines(self) -> Counter[str]:
-        """How often each decision id was delivered."""
-        whole = self.output.read_bytes().rpartition(b"\n")[0]
-        return Counter(orjson.loads(line)["id"] for line in whole.splitlines())
-
-    async def read(self, topic: str) -> list[tuple[int, bytes | None, bytes | None, dict[str, bytes]]]:
-        """Everything the topic holds: partition, key, value, headers."""
-        consumer = AIOKafkaConsumer(bootstrap_servers=self.bootstrap, enable_auto_commit=False)
-        await consumer.start()
-        try:
-            partitions = [TopicPartition(topic, p) for p in range(1 if topic == DEAD_LETTERS else PARTITIONS)]
-            consumer.assign(partitions)
-            await consumer.seek_to_beginning(*partitions)
-            ends = await consumer.end_offsets(partitions)
-            found = []
-            for tp in partitions:
-                while await consumer.position(tp) < ends[tp]:
-                    fetched = await consumer.getmany(tp, timeout_ms=200)
-                    records = (each for records in fetched.values() for each in records)
-                    found.extend((each.partition, each.key, each.value, dict(each.headers)) for each in records)
-            return found
-        finally:
-            await consumer.stop()
-
-    async def receipts(self) -> dict[str, set[tuple[int, str | None, str]]]:
-        """By decision id: the distinct receipts as (partition, message id, reason)."""
-        found: dict[str, set[tuple[int, str | None, str]]] = {}
-        for partition, key, value, _ in await self.read(EVENTS):
-            event = decode_event(value, key)
-            assert isinstance(event, Event), event
-            if "decisionId" in event.properties:
-                receipt = (partition, event.message_id, event.properties.get("reason", ""))
-                found.setdefault(event.properties["decisionId"], set()).add(receipt)
-        return found
-
-    async def all_told(self, decisions: Sequence[Decision]) -> None:
-        wanted = {made.id for made in decisions}
-
-        async def told() -> bool:
-            return wanted <= set(await self.receipts())
-
-        await eventually(told, "every decision has a receipt")
-
-
-@pytest.fixture
-async def site(embedded: EmbeddedBroker, tmp_path: Path) -> AsyncIterator[Site]:  # noqa: F811
-    made = Site(embedded.bootstrap, tmp_path)
-    await made.start()
-    yield made
-    await made.stop()
 
 
 def fresh(n: int, **changes: object) -> Decision:
@@ -182,7 +38,7 @@ async def test_decisions_are_delivered_and_told_once_and_the_rest_is_not(site: S
             return len(await site.read(DEAD_LETTERS)) == 1
 
         await eventually(buried, "the malformed record is a dead letter")
-        assert site.metric("nudge_sends_total", provider="console", outcome="sent") == 200
+        assert site.metric(child, "nudge_sends_total", provider="console", outcome="sent") == 200
     receipts = await site.receipts()
     assert site.lines() == {made.id: 1 for made in sends}
     assert all(receipts[made.id] == {(int(made.user[1:]) % 2, f"{made.id}:sent", "")} for made in sends)

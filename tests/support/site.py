@@ -1,0 +1,232 @@
+"""A broker with fresh topics, processes of ours on it, and eyes on the topics."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import sys
+import time
+import urllib.error
+import urllib.request
+import uuid
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient
+
+from app.children import Child
+from app.embedded import EmbeddedBroker, free_port
+from app.topics import create_topics, partitions_of
+from schemas.decisions import Decision, decision_headers, encode_decision
+from schemas.events import Event, decode_event, encode_event
+from schemas.topics import BY_NAME, DECISIONS, EVENTS, TOPICS
+
+__all__ = ["Site", "eventually", "site"]
+
+PARTITIONS = 2
+POLICIES = Path(__file__).parents[1] / "policies"
+
+
+async def eventually(condition: Callable[[], Awaitable[bool]], what: str, timeout_s: float = 60.0) -> None:
+    """Wait until `condition` holds; fail naming `what`."""
+    deadline = time.monotonic() + timeout_s
+    while not await condition():
+        assert time.monotonic() < deadline, f"not within {timeout_s:.0f} s: {what}"
+        await asyncio.sleep(0.05)
+
+
+class Site:
+    """Everything a test of processes needs.
+
+    Parameters
+    ----------
+    real
+        Whether the broker is Apache Kafka (then producers are idempotent, and topics are deleted first).
+    """
+
+    def __init__(self, bootstrap: str, directory: Path, *, real: bool) -> None:
+        self.bootstrap = bootstrap
+        self.real = real
+        self.directory = directory
+        self.output = directory / "sent.jsonl"
+        self.output.touch()
+        self.run = uuid.uuid4().hex[:8]
+        self._ports: dict[int, int] = {}
+        self._producer = AIOKafkaProducer(bootstrap_servers=bootstrap, acks="all", linger_ms=5)
+
+    async def start(self) -> None:
+        if self.real:
+            await self._delete_topics()
+        await create_topics(self.bootstrap, PARTITIONS, 1)
+        await self._producer.start()
+
+    async def stop(self) -> None:
+        await self._producer.stop()
+
+    async def _delete_topics(self) -> None:
+        admin = AIOKafkaAdminClient(bootstrap_servers=self.bootstrap)
+        await admin.start()
+        try:
+            names = {topic.name for topic in TOPICS} & set(await admin.list_topics())
+            if names:
+                await admin.delete_topics(list(names))
+
+            async def gone() -> bool:
+                return not names & set(await admin.list_topics())
+
+            await eventually(gone, "the topics of an earlier test are deleted")
+        finally:
+            await admin.close()
+
+    # -- processes
+
+    @contextmanager
+    def process(self, command: str, name: str = "", **settings: str) -> Iterator[Child]:
+        """`nudge COMMAND` as a process with a data directory called `name`; killed at the end if it still runs."""
+        port = free_port()
+        environment = {
+            "NUDGE_BROKER": self.bootstrap,
+            "NUDGE_PROFILE": "dev",
+            "NUDGE_APP_ID": f"worker-{self.run}",
+            "NUDGE_SENDER_ID": f"sender-{self.run}",
+            "NUDGE_IDEMPOTENT": str(self.real).lower(),
+            "NUDGE_PARTITIONS": str(PARTITIONS),
+            "NUDGE_DATA_DIR": str(self.directory / (name or command)),
+            "NUDGE_HTTP_PORT": str(port),
+            "NUDGE_SENDER_OUTPUT": str(self.output),
+        } | settings
+        child = Child(name or command, [sys.executable, "-m", "app.cli", command], env=os.environ | environment)
+        self._ports[child.pid] = port
+        try:
+            yield child
+        finally:
+            child.kill()
+
+    def sender(self, data: str = "data") -> Any:
+        """A sender process."""
+        return self.process("sender", data)
+
+    def worker(self, name: str = "worker", policy: str = "echo.yaml", **settings: str) -> Any:
+        """A worker process."""
+        return self.process("worker", name, NUDGE_POLICY=str(POLICIES / policy), **settings)
+
+    async def ready(self, child: Child) -> None:
+        async def answers() -> bool:
+            assert child.returncode is None, child.log_tail()
+            return await asyncio.to_thread(self.status, child) == 200
+
+        await eventually(answers, f"the {child.name} is ready")
+
+    def status(self, child: Child, path: str = "/readyz") -> int:
+        """The HTTP status of a health endpoint; 0 when nobody answers."""
+        return self.get(child, path)[0]
+
+    def get(self, child: Child, path: str) -> tuple[int, str]:
+        """Status and body; 0 when nobody answers."""
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{self._ports[child.pid]}{path}", timeout=5) as response:
+                return response.status, response.read().decode()
+        except urllib.error.HTTPError as exc:
+            return exc.code, exc.read().decode()
+        except (urllib.error.URLError, OSError):
+            return 0, ""
+
+    def metric(self, child: Child, name: str, **labels: str) -> float:
+        """The value of a metric of a running process, 0 if it has none."""
+        text = self.get(child, "/metrics")[1]
+        wanted = ",".join(f'{key}="{value}"' for key, value in sorted(labels.items()))
+        found = re.search(rf"^{re.escape(name)}\{{{re.escape(wanted)}\}} (\S+)$", text, re.MULTILINE)
+        return float(found[1]) if found else 0.0
+
+    # -- topics
+
+    async def decide(self, decisions: Sequence[Decision]) -> None:
+        """Produce decisions to the partition of their user."""
+        for made in decisions:
+            await self.put(DECISIONS, made.user, encode_decision(made), decision_headers(made))
+        await self.flush()
+
+    async def happen(self, events: Sequence[Event]) -> None:
+        """Produce events, acknowledged."""
+        for event in events:
+            user = event.user_id or event.anonymous_id or ""
+            await self.put(EVENTS, user, encode_event(event))
+        await self.flush()
+
+    async def put(
+        self, topic: str, user: str, value: bytes, headers: Sequence[tuple[str, bytes]] = (), key: bytes | None = None
+    ) -> None:
+        """Queue a record in the partition of `user`, a name that ends in a number."""
+        partition = int(re.findall(r"\d+$", user)[0]) % PARTITIONS
+        key = user.encode() if key is None else key
+        await self._producer.send(topic, value, key=key, partition=partition, headers=list(headers))
+
+    async def flush(self) -> None:
+        """Await every acknowledgement."""
+        await self._producer.flush()
+
+    async def records(self, topic: str) -> list[Any]:
+        """Every record that the topic holds, by partition and offset."""
+        consumer = AIOKafkaConsumer(bootstrap_servers=self.bootstrap, enable_auto_commit=False, fetch_max_wait_ms=50)
+        await consumer.start()
+        try:
+            partitions = [TopicPartition(topic, p) for p in range(partitions_of(BY_NAME[topic], PARTITIONS))]
+            consumer.assign(partitions)
+            await consumer.seek_to_beginning(*partitions)
+            found: list[Any] = []
+            while True:
+                fetched = await consumer.getmany(timeout_ms=100)
+                found.extend(record for records in fetched.values() for record in records)
+                # The high watermark of a fetch is right on every broker; ListOffsets is not on the embedded one.
+                ends = [(tp, consumer.highwater(tp)) for tp in partitions]
+                if all([end is not None and await consumer.position(tp) >= end for tp, end in ends]):
+                    return sorted(found, key=lambda record: (record.partition, record.offset))
+        finally:
+            await consumer.stop()
+
+    async def read(self, topic: str) -> list[tuple[int, bytes | None, bytes | None, dict[str, bytes]]]:
+        """Everything the topic holds: partition, key, value, headers."""
+        return [(r.partition, r.key, r.value, dict(r.headers)) for r in await self.records(topic)]
+
+    def lines(self) -> Counter[str]:
+        """How often each decision id was delivered."""
+        whole = self.output.read_bytes().rpartition(b"\n")[0]
+        return Counter(orjson.loads(line)["id"] for line in whole.splitlines())
+
+    async def receipts(self) -> dict[str, set[tuple[int, str | None, str]]]:
+        """By decision id: the distinct receipts as (partition, message id, reason)."""
+        found: dict[str, set[tuple[int, str | None, str]]] = {}
+        for partition, key, value, _ in await self.read(EVENTS):
+            event = decode_event(value, key)
+            assert isinstance(event, Event), event
+            if "decisionId" in event.properties:
+                receipt = (partition, event.message_id, event.properties.get("reason", ""))
+                found.setdefault(event.properties["decisionId"], set()).add(receipt)
+        return found
+
+    async def all_told(self, decisions: Sequence[Decision]) -> None:
+        """Wait until every decision has a receipt."""
+        wanted = {made.id for made in decisions}
+
+        async def told() -> bool:
+            return wanted <= set(await self.receipts())
+
+        await eventually(told, "every decision has a receipt")
+
+
+@pytest.fixture(params=["embedded", pytest.param("kafka", marks=pytest.mark.kafka)])
+async def site(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Site]:
+    """A site on the embedded broker and, where there is one, on real Kafka."""
+    found = request.getfixturevalue(request.param)
+    real = not isinstance(found, EmbeddedBroker)
+    made = Site(str(found) if real else found.bootstrap, tmp_path, real=real)
+    await made.start()
+    yield made
+    await made.stop()

@@ -1,0 +1,118 @@
+"""Receipts and answers, and the labels that they mature into."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from app.core import timers
+from app.core.profile import due_ms
+from schemas.events import (
+    NOTIFICATION_CLICKED,
+    NOTIFICATION_DISMISSED,
+    NOTIFICATION_FAILED,
+    NOTIFICATION_OPENED,
+    NOTIFICATION_SENT,
+)
+from tests.support.plans import DAY, HOUR, campaign, make_plan, on_event
+from tests.support.streams import START, Stream, track
+
+
+@pytest.fixture
+def stream() -> Stream:
+    """One decision to send has been made."""
+    stream = Stream(make_plan(campaigns=[campaign("hello", on_event("Go"))]))
+    stream.send(track("Go", START))
+    return stream
+
+
+def answer(stream: Stream, name: str, after_ms: int) -> None:
+    stream.at(after_ms).send(track(name, START + after_ms, decisionId=stream.sends[0].id))
+
+
+def test_an_open_makes_the_label_one_with_what_the_model_saw(stream: Stream) -> None:
+    answer(stream, NOTIFICATION_SENT, 1000)
+    answer(stream, NOTIFICATION_OPENED, 5000)
+    (outcome,) = stream.outcomes
+    decision = stream.sends[0]
+    assert (outcome.id, outcome.label, outcome.matured_ms) == (decision.id, 1, START + 5000)
+    assert (outcome.features, outcome.score) == (decision.features, decision.open_probability)
+    assert (stream.row.sent, stream.row.opened, stream.row.hours) == (1, 1, {9: 1})
+
+
+def test_silence_makes_the_label_zero_when_the_horizon_ends_and_not_before(stream: Stream) -> None:
+    answer(stream, NOTIFICATION_SENT, HOUR)
+    stream.at(DAY).fire()
+    assert stream.outcomes == [], "the horizon counts from the sending"
+    assert due_ms(stream.row) == START + HOUR + DAY
+    stream.at(HOUR + DAY).fire()
+    assert [outcome.label for outcome in stream.outcomes] == [0]
+    assert (stream.row.pending, stream.row.timers, stream.row.ignored_run) == ([], [], 1)
+
+
+def test_what_was_never_sent_is_no_example(stream: Stream) -> None:
+    effects = stream.at(DAY).fire()
+    assert effects.counts["outcomes", "censored"] == 1
+    assert (stream.outcomes, stream.row.pending) == ([], [])
+
+
+def test_what_failed_is_no_example_and_leaves_no_timer(stream: Stream) -> None:
+    answer(stream, NOTIFICATION_FAILED, 1000)
+    assert (stream.row.pending, stream.row.timers, stream.row.sent) == ([], [], 0)
+    assert stream.outcomes == []
+
+
+def test_an_open_counts_once(stream: Stream) -> None:
+    answer(stream, NOTIFICATION_SENT, 1000)
+    answer(stream, NOTIFICATION_OPENED, 5000)
+    answer(stream, NOTIFICATION_OPENED, 6000)
+    stream.at(2 * DAY).fire()
+    assert [outcome.label for outcome in stream.outcomes] == [1]
+    assert (stream.row.opened, stream.row.pending) == (1, [])
+
+
+def test_an_open_that_overtakes_its_receipt_counts_as_sent_once(stream: Stream) -> None:
+    answer(stream, NOTIFICATION_OPENED, 5000)
+    answer(stream, NOTIFICATION_SENT, 1000)
+    assert (stream.row.sent, stream.row.opened) == (1, 1)
+    assert [outcome.label for outcome in stream.outcomes] == [1]
+
+
+def test_an_open_after_the_horizon_is_an_open_but_not_a_positive_label(stream: Stream) -> None:
+    answer(stream, NOTIFICATION_SENT, 0)
+    answer(stream, NOTIFICATION_OPENED, DAY + 1)
+    stream.at(3 * DAY).fire()
+    assert [outcome.label for outcome in stream.outcomes] == [0]
+    assert (stream.row.opened, stream.row.ignored_run) == (1, 0)
+
+
+def test_an_open_of_an_unknown_decision_counts_without_a_label(stream: Stream) -> None:
+    stream.send(track(NOTIFICATION_OPENED, START, decisionId="from elsewhere"), track(NOTIFICATION_OPENED, START))
+    assert (stream.row.opened, stream.outcomes) == (2, [])
+
+
+def test_an_open_ends_the_run_of_ignored_ones(stream: Stream) -> None:
+    stream.row.ignored_run = 5
+    answer(stream, NOTIFICATION_OPENED, 5000)
+    assert stream.row.ignored_run == 0
+
+
+def test_clicks_and_dismissals_are_counted(stream: Stream) -> None:
+    answer(stream, NOTIFICATION_CLICKED, 1)
+    answer(stream, NOTIFICATION_DISMISSED, 2)
+    assert (stream.row.clicked, stream.row.dismissed) == (1, 1)
+
+
+def test_an_answer_of_wrong_types_harms_nothing(stream: Stream) -> None:
+    odd: list[Any] = [None, 5, [], {"a": 1}]
+    effects = stream.send(*[track(NOTIFICATION_SENT, START, decisionId=value) for value in odd])
+    assert effects.counts["events", "applied"] == len(odd)
+
+
+def test_the_oldest_open_question_gives_way_with_its_timer(stream: Stream) -> None:
+    limit = timers.LIMITS[timers.HORIZON]
+    stream.send(*[track("Go", START + n) for n in range(limit)])
+    assert len(stream.row.pending) == len(stream.row.timers) == limit
+    assert {pending.id for pending in stream.row.pending} == {timer.key for timer in stream.row.timers}
+    assert stream.sends[0].id not in {pending.id for pending in stream.row.pending}
