@@ -58,8 +58,15 @@ class Timer(msgspec.Struct, array_like=True, gc=False):
     data: dict[str, Any] = {}
 
 
+IN_TIME: Final = 1
+LATE: Final = 2
+
+
 class Pending(msgspec.Struct, array_like=True, gc=False):
-    """A decision to send whose label has not matured. `sent_ms` is 0 until the sender's receipt arrives."""
+    """A decision to send whose label has not matured.
+
+    `sent_ms` is 0 until the sender's receipt arrives; `answered` is 0, or `IN_TIME` or `LATE` once it was opened.
+    """
 
     id: str
     campaign: str

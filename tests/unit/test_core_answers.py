@@ -34,11 +34,23 @@ def answer(stream: Stream, name: str, after_ms: int) -> None:
 def test_an_open_makes_the_label_one_with_what_the_model_saw(stream: Stream) -> None:
     answer(stream, NOTIFICATION_SENT, 1000)
     answer(stream, NOTIFICATION_OPENED, 5000)
+    stream.at(1000 + DAY).fire()
     (outcome,) = stream.outcomes
     decision = stream.sends[0]
-    assert (outcome.id, outcome.label, outcome.matured_ms) == (decision.id, 1, START + 5000)
+    assert (outcome.id, outcome.label, outcome.matured_ms) == (decision.id, 1, START + 1000 + DAY)
     assert (outcome.features, outcome.score) == (decision.features, decision.open_probability)
     assert (stream.row.sent, stream.row.opened, stream.row.hours) == (1, 1, {9: 1})
+
+
+def test_an_open_counts_in_the_row_at_once_but_its_example_is_as_old_as_that_of_silence(stream: Stream) -> None:
+    answer(stream, NOTIFICATION_SENT, HOUR)
+    answer(stream, NOTIFICATION_OPENED, 2 * HOUR)
+    assert (stream.row.opened, stream.row.labels) == (1, 0b11)
+    stream.at(HOUR + DAY - 1).fire()
+    assert stream.outcomes == [], "the horizon counts from the sending"
+    stream.at(HOUR + DAY).fire()
+    assert [outcome.label for outcome in stream.outcomes] == [1]
+    assert (stream.row.pending, stream.row.timers, stream.row.labels) == ([], [], 0b11)
 
 
 def test_silence_makes_the_label_zero_when_the_horizon_ends_and_not_before(stream: Stream) -> None:
@@ -76,6 +88,7 @@ def test_an_open_that_overtakes_its_receipt_counts_as_sent_once(stream: Stream) 
     answer(stream, NOTIFICATION_OPENED, 5000)
     answer(stream, NOTIFICATION_SENT, 1000)
     assert (stream.row.sent, stream.row.opened) == (1, 1)
+    stream.at(2 * DAY).fire()
     assert [outcome.label for outcome in stream.outcomes] == [1]
 
 
@@ -116,3 +129,11 @@ def test_the_oldest_open_question_gives_way_with_its_timer(stream: Stream) -> No
     assert len(stream.row.pending) == len(stream.row.timers) == limit
     assert {pending.id for pending in stream.row.pending} == {timer.key for timer in stream.row.timers}
     assert stream.sends[0].id not in {pending.id for pending in stream.row.pending}
+
+
+def test_a_label_that_gives_way_is_censored_whether_it_was_opened_or_not(stream: Stream) -> None:
+    answer(stream, NOTIFICATION_SENT, 0)
+    answer(stream, NOTIFICATION_OPENED, 1)
+    limit = timers.LIMITS[timers.HORIZON]
+    effects = stream.send(*[track("Go", START + n) for n in range(limit)])
+    assert effects.counts["outcomes", "censored"] == 1
