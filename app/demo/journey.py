@@ -60,15 +60,18 @@ class Journey:
     baskets: tuple[Basket, ...]
     traits: dict[int, dict[str, str]]
 
+    def between(self, start_ms: int, end_ms: int) -> Journey:
+        """The part of the journey in [start_ms, end_ms)."""
+        baskets = tuple(basket for basket in self.baskets if start_ms <= basket.at_ms < end_ms)
+        return Journey(max(start_ms, self.start_ms), min(end_ms, self.end_ms), baskets, self.traits)
+
     @property
     def households(self) -> list[int]:
         """Everyone who bought something in the period, ascending."""
         return sorted({basket.household for basket in self.baskets})
 
 
-def load_journey(
-    start: date = date(2017, 3, 1), days: float = 21, *, households_max: int | None = None, skip_days: float = 0.0
-) -> Journey:
+def load_journey(start: date = date(2017, 3, 1), days: float = 21, *, households_max: int | None = None) -> Journey:
     """Read a period of the study.
 
     Parameters
@@ -76,8 +79,6 @@ def load_journey(
     start
         First day, 2017-01-01 to 2017-12-31; the study's times are taken as UTC (its trade peaks at 17:00 in the
         eastern and central United States that way).
-    skip_days
-        Begin this much later.
     households_max
         Keep this many of the households (those with the smallest numbers), all when None.
 
@@ -88,7 +89,7 @@ def load_journey(
     ValueError
         When the period holds no purchase.
     """
-    begin = datetime(start.year, start.month, start.day, tzinfo=UTC) + timedelta(days=skip_days)
+    begin = datetime(start.year, start.month, start.day, tzinfo=UTC)
     end = begin + timedelta(days=days)
     rows = _read_lines(begin, end)
     if households_max is not None:

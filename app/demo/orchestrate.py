@@ -43,8 +43,10 @@ EVENT_DAYS_PER_SECOND: Final = 0.35
 label horizon of a day."""
 BOOT_S: Final = 12.0
 """Real time from the start of the processes until the clock reaches the first event."""
-RELOAD_S: Final = 6.0
-"""Real time to load the data once more, when the start took longer than that."""
+REWRITE_S: Final = 3.0
+"""Real time to write the script anew from a later moment, when the start took longer than that."""
+SPARE_DAYS: Final = 14.0
+"""Read beyond the replay, for such a later moment."""
 DRAIN_S_MAX: Final = 30.0
 FOLLOW_PAUSE_S: Final = 0.1
 _POLL_S: Final = 0.25
@@ -157,21 +159,28 @@ class _Demo:
         policy = find_policy(options.policy)
         await create_topics(self._broker.bootstrap, options.partitions)
         loading = asyncio.create_task(asyncio.to_thread(self._load))
-        journey_start_ms = _midnight_ms(options.start)
-        clock = self._clock(journey_start_ms)
+        start_ms = _midnight_ms(options.start)
+        clock = self._clock(start_ms)
         async with self._fleet(clock, policy) as fleet:
             journey, script = await loading
+            part = self._part(journey, start_ms)
             await fleet.until_ready()
-            late_ms = clock.now_ms() - journey_start_ms
-            if late_ms > 0:  # a slow machine: begin where the clock stands, rather than with events of the past
-                skip_ms = late_ms + int(RELOAD_S * 1000 * clock.rate)
-                journey, script = await asyncio.to_thread(self._load, skip_ms)
-            return await self._show(journey, script, clock, fleet)
+            if (now_ms := clock.now_ms()) > start_ms:
+                # A slow machine: begin where the clock stands, rather than with events of the past.
+                part = self._part(journey, now_ms + int(REWRITE_S * 1000 * clock.rate))
+                script = await asyncio.to_thread(self._write, part)
+            return await self._show(part, script, clock, fleet)
 
-    def _load(self, skip_ms: int = 0) -> tuple[Journey, list[Delivery]]:
+    def _load(self) -> tuple[Journey, list[Delivery]]:
         options = self._options
-        journey = load_journey(options.start, self._days, households_max=options.users, skip_days=skip_ms / DAY_MS)
-        return journey, write_script(journey, options.seed, options.shares)
+        journey = load_journey(options.start, self._days + SPARE_DAYS, households_max=options.users)
+        return journey, self._write(self._part(journey, journey.start_ms))
+
+    def _part(self, journey: Journey, start_ms: int) -> Journey:
+        return journey.between(start_ms, start_ms + int(self._days * DAY_MS))
+
+    def _write(self, journey: Journey) -> list[Delivery]:
+        return write_script(journey, self._options.seed, self._options.shares)
 
     def _clock(self, start_ms: int) -> ScaledClock:
         rate = EVENT_DAYS_PER_SECOND * 86_400

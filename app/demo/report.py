@@ -6,13 +6,14 @@ from pathlib import Path
 from typing import Final
 
 import msgspec
+from rich.columns import Columns
 from rich.console import Group, RenderableType
 from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
 from app.demo.count import Tally, Verdict
-from app.demo.quality import percentile, quality_of
+from app.demo.quality import Quality, percentile, quality_of
 from schemas.events import (
     NOTIFICATION_CLICKED,
     NOTIFICATION_DISMISSED,
@@ -30,6 +31,7 @@ class Model(msgspec.Struct, frozen=True):
     """Quality of the probabilities logged with decisions, over all matured examples from a cold start.
 
     `auc_possible` is that of the audience's hidden probabilities on the same examples: no model can expect more.
+    `last_half` judges the later half of the decisions, when the model had something to go by.
     """
 
     auc: float | None
@@ -38,7 +40,7 @@ class Model(msgspec.Struct, frozen=True):
     calibration_ratio: float | None
     examples: int
     auc_possible: float | None = None
-    auc_last_half: float | None = None
+    last_half: Quality | None = None
 
 
 class Latency(msgspec.Struct, frozen=True):
@@ -138,7 +140,7 @@ def model_quality(tally: Tally, truth: dict[str, float]) -> Model:
         calibration_ratio=overall.calibration_ratio,
         examples=overall.examples,
         auc_possible=possible.auc,
-        auc_last_half=quality_of(scored[len(scored) // 2 :]).auc,
+        last_half=quality_of(scored[len(scored) // 2 :]),
     )
 
 
@@ -163,14 +165,15 @@ def tables(summary: Summary) -> RenderableType:
         ],
     )
     model, latency = summary.model, summary.event_to_decision_ms
+    late = model.last_half or quality_of(())
     quality = pairs(
         "how well",
         [
             ("event → decision p50 / p99", f"{_number(latency.p50, 0)} / {_number(latency.p99, 0)} ms"),
-            ("model AUC (at best possible)", f"{_number(model.auc)} ({_number(model.auc_possible)})"),
-            ("  in the last half", _number(model.auc_last_half)),
-            ("log loss (best constant)", f"{_number(model.log_loss)} ({_number(model.log_loss_constant)})"),
-            ("calibration (predicted / opened)", _number(model.calibration_ratio, 2)),
+            ("AUC, last half · all · at best", _dotted(late.auc, model.auc, model.auc_possible)),
+            ("log loss, last half · all", _dotted(late.log_loss, model.log_loss)),
+            ("log loss of the best constant", _number(model.log_loss_constant)),
+            ("predicted / opened, last half · all", _dotted(late.calibration_ratio, model.calibration_ratio)),
             ("examples learned", f"{model.examples:,}"),
             ("events lost", _verdict_text(summary.lost)),
             ("done twice", _verdict_text(summary.duplicates)),
@@ -178,12 +181,10 @@ def tables(summary: Summary) -> RenderableType:
     )
     suppressed = pairs("not sent, because", _counts(summary.decisions_suppressed))
     segments = pairs("users in segments", _counts(summary.segment_sizes))
-    letters = pairs("dead letters (all put in on purpose)", _counts(summary.dead_letters))
-    grid = Table.grid(padding=(0, 3))
-    grid.add_row(flow, quality)
-    lower = Table.grid(padding=(0, 3))
-    lower.add_row(segments, suppressed, letters)
-    return Group(Panel(Group(grid, Text(), lower), title="nudge demo"), Text(WHAT_IS_REAL, style="italic"))
+    letters = pairs("dead letters (on purpose)", _counts(summary.dead_letters))
+    upper = Columns([flow, quality], padding=(0, 4))
+    lower = Columns([segments, suppressed, letters], padding=(0, 4))
+    return Group(Panel(Group(upper, Text(), lower), title="nudge demo"), Text(WHAT_IS_REAL, style="italic"))
 
 
 def pairs(title: str, rows: list[tuple[str, str]]) -> Table:
@@ -200,6 +201,10 @@ def pairs(title: str, rows: list[tuple[str, str]]) -> Table:
 
 def _counts(counts: dict[str, int]) -> list[tuple[str, str]]:
     return [(name, f"{number:,}") for name, number in counts.items()]
+
+
+def _dotted(*values: float | None) -> str:
+    return " · ".join(_number(value) for value in values)
 
 
 def _number(value: float | None, digits: int = 3) -> str:
