@@ -185,7 +185,8 @@ def core_us(batches: Sequence[Sequence[BenchRecord]], number: int) -> dict[str, 
     counts: Counter[tuple[str, ...]] = Counter()
     total = sum(map(len, batches))
     warm_up = len(batches) // 2
-    each_us, fire_s, fired = [], 0.0, 0
+    each_us: list[float] = []
+    fire_s, fired = 0.0, 0
     due: dict[bytes, int] = {}
     for at, batch in enumerate(batches):
         if at == warm_up:

@@ -13,11 +13,25 @@ from app.core.profile import Output, Profile
 class Record(Protocol):
     """What the core reads of a Kafka record (aiokafka's `ConsumerRecord` has it)."""
 
-    key: bytes | None
-    value: bytes | None
-    offset: int
-    timestamp: int
-    headers: Sequence[tuple[str, bytes]]
+    @property
+    def key(self) -> bytes | None:
+        """The user."""
+
+    @property
+    def value(self) -> bytes | None:
+        """The message."""
+
+    @property
+    def offset(self) -> int:
+        """In its partition."""
+
+    @property
+    def timestamp(self) -> int:
+        """Wall time, milliseconds."""
+
+    @property
+    def headers(self) -> Sequence[tuple[str, bytes]]:
+        """Trace context, perhaps."""
 
 
 @dataclass(slots=True)

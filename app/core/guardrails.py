@@ -12,7 +12,7 @@ from app.core.profile import Profile, SendMemory
 from app.core.triggers import Candidate
 
 SENDS_MAX: Final = 256
-"""Sends that a row remembers. When full, nothing promotional is sent: no cap is exceeded for want of memory."""
+"""Sends that a row remembers. When full, nothing that a cap or a cool-down binds is sent: neither is ever passed by."""
 
 UNCAPPED: Final = 0
 """The category under which a transactional send is remembered: caps do not count it, its cool-down does."""
@@ -49,7 +49,9 @@ def volume_refusal(batch: Batch, profile: Profile, campaign: Campaign) -> str:
             return "frequency_cap"
     if campaign.cool_down_ms:
         oldest_ms = now_ms - campaign.cool_down_ms
-        if any(send.campaign == campaign.id and send.at_ms > oldest_ms for send in profile.sends):
+        if _is_full(batch, profile, now_ms) or any(
+            send.campaign == campaign.id and send.at_ms > oldest_ms for send in profile.sends
+        ):
             return "cool_down"
     return ""
 
@@ -61,7 +63,7 @@ def _memory_now_ms(batch: Batch, profile: Profile) -> int:
 
 def _cap_reached(batch: Batch, profile: Profile, campaign: Campaign, now_ms: int) -> bool:
     sends = profile.sends
-    if len(sends) >= SENDS_MAX and sends[0].at_ms > now_ms - batch.index.memory_ms:
+    if batch.index.caps and _is_full(batch, profile, now_ms):
         return True
     for limit, window_ms, category in batch.index.caps:
         if category and category != campaign.category_id:
@@ -77,14 +79,17 @@ def _cap_reached(batch: Batch, profile: Profile, campaign: Campaign, now_ms: int
     return False
 
 
+def _is_full(batch: Batch, profile: Profile, now_ms: int) -> bool:
+    sends = profile.sends
+    return len(sends) >= SENDS_MAX and sends[0].at_ms > now_ms - batch.index.memory_ms
+
+
 def remember_send(batch: Batch, profile: Profile, campaign: Campaign) -> None:
     """Keep a decision to send for as long as a cap or a cool-down may ask for it."""
     now_ms = _memory_now_ms(batch, profile)
     oldest_ms = now_ms - batch.index.memory_ms
     sends = [send for send in profile.sends if send.at_ms > oldest_ms]
     category = UNCAPPED if campaign.transactional else campaign.category_id
-    if category == UNCAPPED and (not campaign.cool_down_ms or len(sends) >= SENDS_MAX):
-        profile.sends = sends
-        return
-    sends.append(SendMemory(now_ms, campaign.id, category))
-    profile.sends = sends
+    if category != UNCAPPED or campaign.cool_down_ms:
+        sends.append(SendMemory(now_ms, campaign.id, category))
+    profile.sends = sends[-SENDS_MAX:]  # more only where there is neither a cap nor a cool-down to need them

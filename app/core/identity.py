@@ -58,9 +58,10 @@ def fold_identify(profile: Profile, event: Event, at_ms: int) -> None:
         if value is None:
             kept.pop(name, None)
         elif (name in kept or len(kept) < TRAITS_MAX) and (copy := plain(value)) is not None:
-            room -= weight(name) + weight(copy)
-            if room >= 0:
+            needed = weight(copy) - weight(kept[name]) if name in kept else weight(name) + weight(copy)
+            if needed <= room:
                 kept[name] = copy
+                room -= needed
     profile.traits = kept
     profile.traits_ms = max(profile.traits_ms, at_ms)
     if newest and "timezone" in event.traits:

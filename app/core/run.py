@@ -80,6 +80,7 @@ class Run:
                 fates[self._take(profile, event, record)] += 1
             except Exception as exc:
                 batch.cut()
+                fates["rejected"] += 1
                 self.failed[record.offset] = Rejected("processing_failed", _where(exc))
                 self._put_back(records, record)
 

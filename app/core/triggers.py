@@ -110,7 +110,8 @@ def on_timer(batch: Batch, profile: Profile, timer: Timer) -> Candidate | None:
     if timer.kind == timers.DEFERRED:
         return _resume(batch, profile, campaign, timer)
     if timer.kind == timers.DORMANCY:
-        due_ms = _newest_activity_ms(profile, campaign) + campaign.trigger.wait_ms
+        timer.set_ms = _newest_activity_ms(profile, campaign)
+        due_ms = timer.set_ms + campaign.trigger.wait_ms
         if due_ms > batch.now_ms:
             timer.due_ms = due_ms
             profile.timers.append(timer)
