@@ -41,6 +41,8 @@ from schemas.topics import DEAD_LETTERS, DECISIONS, EVENTS, OUTCOMES, PROFILES_C
 EVENT_DAYS_PER_SECOND: Final = 0.35
 """How fast the clock runs: 21 days in a minute. So 50 ms of real time are 25 minutes of event time, little against a
 label horizon of a day."""
+SNAPSHOT_INTERVAL_S: Final = 0.5
+"""Four hours of event time; the usual two seconds would let a model serve most of a day before its next snapshot."""
 BOOT_S: Final = 12.0
 """Real time from the start of the processes until the clock reaches the first event."""
 REWRITE_S: Final = 3.0
@@ -196,6 +198,7 @@ class _Demo:
             "NUDGE_CLOCK": clock.spec(),
             "NUDGE_POLICY": str(policy),
             "NUDGE_LOG_LEVEL": "warning",
+            "NUDGE_SNAPSHOT_INTERVAL_S": str(SNAPSHOT_INTERVAL_S),
         }
         fleet = Fleet(env, self._directory)
         try:
