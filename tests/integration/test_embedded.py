@@ -2,8 +2,8 @@ import os
 import signal
 import subprocess
 import sys
-import time
 
+import psutil
 import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 
@@ -15,22 +15,13 @@ from schemas.topics import EVENTS, TOPICS
 pytestmark = pytest.mark.broker
 
 
-def is_alive(pid: int) -> bool:
-    """A zombie counts as dead."""
-    try:
-        with open(f"/proc/{pid}/stat") as stat:
-            return stat.read().rsplit(")", 1)[1].split()[0] != "Z"
-    except FileNotFoundError:
-        return False
-
-
 def test_start_returns_a_broker_that_serves_and_stop_ends_it():
     running = EmbeddedBroker()
     with running:
         assert cluster_id(running.port) is not None
-        pid = running.child.pid
+        process = psutil.Process(running.child.pid)
     assert cluster_id(running.port) is None
-    assert not is_alive(pid)
+    assert not process.is_running()
 
 
 async def test_async_context_manager_serves_too():
@@ -57,14 +48,11 @@ def test_broker_dies_with_a_parent_that_was_killed():
     )
     parent = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
     assert parent.stdout is not None
-    pid = int(parent.stdout.readline())
-    assert is_alive(pid)
+    broker_process = psutil.Process(int(parent.stdout.readline()))
     os.kill(parent.pid, signal.SIGKILL)
     parent.communicate()
-    deadline = time.monotonic() + 5
-    while is_alive(pid) and time.monotonic() < deadline:
-        os.sched_yield()
-    assert not is_alive(pid)
+    _gone, alive = psutil.wait_procs([broker_process], timeout=5)
+    assert alive == []
 
 
 async def test_create_topics_is_idempotent_and_check_finds_them_well(embedded):
