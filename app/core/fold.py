@@ -83,7 +83,7 @@ def _fold_features(
         state = states.get(feature_id)
         if state is None:
             states[feature_id] = [value, pane, value]
-        elif state and state[-2] == pane and state[1] > current - size:  # nearly always; panes.add does the same
+        elif state and state[-2] == pane:  # nearly always; the oldest panes wait for the next one to be dropped
             state[0] += value
             state[-1] += value
         else:

@@ -8,7 +8,7 @@ from app.core import timers
 from app.core.plan import QuietHours, Trigger
 from app.core.profile import due_ms
 from schemas.events import NOTIFICATION_SENT, ORDER_COMPLETED, PRODUCT_ADDED, PRODUCT_VIEWED
-from tests.support.plans import DAY, HOUR, MINUTE, at_least, campaign, count_feature, make_plan, on_event
+from tests.support.plans import DAY, HOUR, MINUTE, at_least, campaign, count_feature, make_plan, on_event, segment
 from tests.support.streams import START, Stream, track
 
 WAIT = 15 * MINUTE
@@ -114,8 +114,10 @@ def test_a_late_start_that_arrives_after_its_order_waits_for_nothing() -> None:
 
 def test_an_event_later_than_the_grace_triggers_nothing() -> None:
     hello = campaign("hello", on_event(PRODUCT_ADDED), expires_ms=100 * DAY)
-    stream = Stream(make_plan(campaigns=[CART, DORMANT, hello]))
+    welcome = campaign("welcome", Trigger("enter", segment="everyone"))
+    stream = Stream(make_plan([segment("everyone", lambda _profile: True)], [], [CART, DORMANT, hello, welcome]))
     stream.send(added(at_ms=START - DAY - 1))
+    assert len(stream.changes) == 1
     assert (stream.row.timers, stream.decisions) == ([], [])
 
 
