@@ -1,18 +1,18 @@
 """Receipts and answers to notifications, and the labels that they mature into.
 
-A label is known later than its features: the decision leaves a `Pending` in the row with what the model saw. When the
-horizon has passed it becomes an example: 1 if it was opened within, 0 if not; if the sender never said that it was
-sent, nothing was tried and there is no example (censored).
+A label is known later than its features: the decision leaves a `Pending` in the row with what the model saw. An open
+within the horizon makes it 1, the horizon's end makes it 0, if the sender said that it was sent; else nothing was tried
+and there is no example (censored).
 
     decided   sent      opened           horizon's end
        |-------|----------|--------------------|
-                          row's counters       outcome, label 1
+                          1                    0      the row, always; the example, by default
+                                             1 or 0   the example, if the policy lets opens wait
 
-An open counts in the row at once, but its example waits as long as that of a message nobody opens. A learner that got
-the opens early and the rest a horizon later would see only opens at a cold start, and too many whenever traffic grows
-(delayed feedback: Chapelle 2014, Modeling Delayed Feedback in Display Advertising; Ktena et al. 2019). Their remedies
-(a model of the delay, weighted fake negatives) cost a second model or a second example; equal age costs nothing, for
-the model is as old as its negatives anyway.
+Examples of opens that come at once and of the rest a horizon later bias the learner: it sees only opens at a cold
+start, and too many whenever traffic grows (delayed feedback: Chapelle 2014, Modeling Delayed Feedback in Display
+Advertising; Ktena et al. 2019). Their remedies (a model of the delay, weighted fake negatives) cost a second model or
+a second example. Examples of equal age cost nothing where the horizon is short.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from __future__ import annotations
 from app.core import local_time, timers
 from app.core.batch import Batch
 from app.core.label_history import push_label
-from app.core.profile import IN_TIME, LATE, Output, Pending, Profile, Timer
+from app.core.profile import EMITTED, IN_TIME, LATE, Output, Pending, Profile, Timer
 from schemas.events import Event
 from schemas.outcomes import Outcome, encode_outcome
 from schemas.topics import OUTCOMES
@@ -68,6 +68,9 @@ def fold_opened(batch: Batch, profile: Profile, event: Event, at_ms: int) -> Non
             profile.sent += 1
         pending.answered = IN_TIME if at_ms <= _horizon_end_ms(batch, pending) else LATE
         profile.labels = push_label(profile.labels, int(pending.answered == IN_TIME))
+        if not batch.index.plan.opens_wait:
+            _mature(batch, profile, pending)
+            pending.answered, pending.features = EMITTED, {}  # the id stays: a second open is not counted
     profile.opened += 1
     profile.ignored_run = 0
     hour = local_time.hour_of_week(profile.timezone, batch.index.plan.default_timezone, at_ms)
@@ -101,11 +104,11 @@ def horizon_passed(batch: Batch, profile: Profile, timer: Timer) -> None:
     if pending is None:
         return
     end_ms = _horizon_end_ms(batch, pending)
-    if pending.sent_ms and end_ms > batch.now_ms:
+    if pending.sent_ms and pending.answered != EMITTED and end_ms > batch.now_ms:
         timer.due_ms = end_ms
         profile.timers.append(timer)
         return
-    if not pending.sent_ms:
+    if not pending.sent_ms or pending.answered == EMITTED:
         _forget(batch, profile, pending.id)
         return
     profile.pending = [other for other in profile.pending if other.id != pending.id]
@@ -120,10 +123,13 @@ def _horizon_end_ms(batch: Batch, pending: Pending) -> int:
 
 
 def _forget(batch: Batch, profile: Profile, decision_id: str) -> None:
-    """Give up a label, an open one as well: censoring only what was not opened would bias the examples."""
-    kept = [pending for pending in profile.pending if pending.id != decision_id]
-    if len(kept) < len(profile.pending):
-        batch.count("outcomes", "censored")
+    """Give up a label, that of an open as well: censoring only what was not opened would bias the examples."""
+    kept = []
+    for pending in profile.pending:
+        if pending.id != decision_id:
+            kept.append(pending)
+        elif pending.answered != EMITTED:
+            batch.count("outcomes", "censored")
     profile.pending = kept
 
 

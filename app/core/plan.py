@@ -198,6 +198,8 @@ class Plan:
     campaign_by_id: Mapping[int, Campaign] = field(default_factory=dict)
     on_segment: Mapping[str, tuple[Campaign, ...]] = field(default_factory=dict)
     """Campaigns with an enter or leave trigger, by segment name."""
+    opens_wait: bool = False
+    """Whether the example of an open waits for the label horizon, as that of silence does."""
 
 
 class Scorer(Protocol):

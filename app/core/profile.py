@@ -60,12 +60,14 @@ class Timer(msgspec.Struct, array_like=True, gc=False):
 
 IN_TIME: Final = 1
 LATE: Final = 2
+EMITTED: Final = 3
 
 
 class Pending(msgspec.Struct, array_like=True, gc=False):
     """A decision to send whose label has not matured.
 
-    `sent_ms` is 0 until the sender's receipt arrives; `answered` is 0, or `IN_TIME` or `LATE` once it was opened.
+    `sent_ms` is 0 until the sender's receipt arrives; `answered` is 0, or once it was opened `IN_TIME` or `LATE`, or
+    `EMITTED` when its example has gone out.
     """
 
     id: str

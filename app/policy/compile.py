@@ -122,6 +122,7 @@ class Compiler:
             rfm=self._context.rfm,
             model=defaults.model,
             label_horizon_ms=defaults.label_horizon,
+            opens_wait=defaults.learn_opens == "at_horizon",
             suppressed_share=defaults.suppressed_share,
             grace_ms=defaults.grace,
             future_skew_ms=defaults.future_skew,

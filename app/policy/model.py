@@ -151,6 +151,7 @@ class Defaults(_Model):
     future_skew: DurationMs = 300_000
     age_max: DurationMs = 400 * 86_400_000
     label_horizon: DurationMs = 86_400_000
+    learn_opens: Literal["at_open", "at_horizon"] = "at_open"
     holdout: Holdout = Holdout(share=0.0)
     quiet_hours: QuietHours | None = None
     caps: Annotated[list[CapModel], Field(max_length=32)] = []

@@ -22,7 +22,17 @@ from tests.support.streams import START, Stream, track
 @pytest.fixture
 def stream() -> Stream:
     """One decision to send has been made."""
-    stream = Stream(make_plan(campaigns=[campaign("hello", on_event("Go"))]))
+    return decided()
+
+
+@pytest.fixture
+def patient() -> Stream:
+    """The same under a policy that lets the examples of opens wait."""
+    return decided(opens_wait=True)
+
+
+def decided(**fields: Any) -> Stream:
+    stream = Stream(make_plan(campaigns=[campaign("hello", on_event("Go"))], **fields))
     stream.send(track("Go", START))
     return stream
 
@@ -34,23 +44,31 @@ def answer(stream: Stream, name: str, after_ms: int) -> None:
 def test_an_open_makes_the_label_one_with_what_the_model_saw(stream: Stream) -> None:
     answer(stream, NOTIFICATION_SENT, 1000)
     answer(stream, NOTIFICATION_OPENED, 5000)
-    stream.at(1000 + DAY).fire()
     (outcome,) = stream.outcomes
     decision = stream.sends[0]
-    assert (outcome.id, outcome.label, outcome.matured_ms) == (decision.id, 1, START + 1000 + DAY)
+    assert (outcome.id, outcome.label, outcome.matured_ms) == (decision.id, 1, START + 5000)
     assert (outcome.features, outcome.score) == (decision.features, decision.open_probability)
     assert (stream.row.sent, stream.row.opened, stream.row.hours) == (1, 1, {9: 1})
 
 
-def test_an_open_counts_in_the_row_at_once_but_its_example_is_as_old_as_that_of_silence(stream: Stream) -> None:
-    answer(stream, NOTIFICATION_SENT, HOUR)
-    answer(stream, NOTIFICATION_OPENED, 2 * HOUR)
-    assert (stream.row.opened, stream.row.labels) == (1, 0b11)
-    stream.at(HOUR + DAY - 1).fire()
-    assert stream.outcomes == [], "the horizon counts from the sending"
-    stream.at(HOUR + DAY).fire()
-    assert [outcome.label for outcome in stream.outcomes] == [1]
-    assert (stream.row.pending, stream.row.timers, stream.row.labels) == ([], [], 0b11)
+def test_an_open_may_wait_until_its_example_is_as_old_as_that_of_silence(patient: Stream) -> None:
+    answer(patient, NOTIFICATION_SENT, HOUR)
+    answer(patient, NOTIFICATION_OPENED, 2 * HOUR)
+    assert (patient.row.opened, patient.row.labels) == (1, 0b11), "the row counts it at once"
+    patient.at(HOUR + DAY - 1).fire()
+    assert patient.outcomes == [], "the horizon counts from the sending"
+    patient.at(HOUR + DAY).fire()
+    (outcome,) = patient.outcomes
+    assert (outcome.label, outcome.features) == (1, patient.sends[0].features)
+    assert (patient.row.pending, patient.row.timers, patient.row.labels) == ([], [], 0b11)
+
+
+def test_an_open_after_the_horizon_waits_and_is_no_positive_label_either(patient: Stream) -> None:
+    answer(patient, NOTIFICATION_SENT, 0)
+    answer(patient, NOTIFICATION_OPENED, DAY + 1)
+    patient.at(3 * DAY).fire()
+    assert [outcome.label for outcome in patient.outcomes] == [0]
+    assert (patient.row.opened, patient.row.ignored_run, patient.row.labels) == (1, 0, 0b10)
 
 
 def test_silence_makes_the_label_zero_when_the_horizon_ends_and_not_before(stream: Stream) -> None:
@@ -88,7 +106,6 @@ def test_an_open_that_overtakes_its_receipt_counts_as_sent_once(stream: Stream) 
     answer(stream, NOTIFICATION_OPENED, 5000)
     answer(stream, NOTIFICATION_SENT, 1000)
     assert (stream.row.sent, stream.row.opened) == (1, 1)
-    stream.at(2 * DAY).fire()
     assert [outcome.label for outcome in stream.outcomes] == [1]
 
 
@@ -131,9 +148,9 @@ def test_the_oldest_open_question_gives_way_with_its_timer(stream: Stream) -> No
     assert stream.sends[0].id not in {pending.id for pending in stream.row.pending}
 
 
-def test_a_label_that_gives_way_is_censored_whether_it_was_opened_or_not(stream: Stream) -> None:
-    answer(stream, NOTIFICATION_SENT, 0)
-    answer(stream, NOTIFICATION_OPENED, 1)
+def test_a_waiting_label_that_gives_way_is_censored_although_it_was_opened(patient: Stream) -> None:
+    answer(patient, NOTIFICATION_SENT, 0)
+    answer(patient, NOTIFICATION_OPENED, 1)
     limit = timers.LIMITS[timers.HORIZON]
-    effects = stream.send(*[track("Go", START + n) for n in range(limit)])
+    effects = patient.send(*[track("Go", START + n) for n in range(limit)])
     assert effects.counts["outcomes", "censored"] == 1
