@@ -164,9 +164,10 @@ class _Demo:
         start_ms = _midnight_ms(options.start)
         clock = self._clock(start_ms)
         async with self._fleet(clock, policy) as fleet:
-            journey, script = await loading
-            part = self._part(journey, start_ms)
-            await fleet.until_ready()
+            with self._console.status("starting a broker, a worker and a sender; reading a year of purchases"):
+                journey, script = await loading
+                part = self._part(journey, start_ms)
+                await fleet.until_ready()
             if (now_ms := clock.now_ms()) > start_ms:
                 # A slow machine: begin where the clock stands, rather than with events of the past.
                 part = self._part(journey, now_ms + int(REWRITE_S * 1000 * clock.rate))

@@ -14,18 +14,21 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 
 
 class TopicReader:
-    """All records of some topics from the first offset on.
+    """All records of some topics from the first offset on, or only those that are new.
 
     Parameters
     ----------
     topics
-        Existing topics; their partitions are those at `start`.
+        Existing topics; their partitions are those at the start.
+    only_new
+        Begin at the end. (The embedded broker gives an end that is a little early: some records come again.)
     security
         Passed to aiokafka: `security_protocol`, `ssl_context`, `sasl_*`.
     """
 
-    def __init__(self, bootstrap: str, topics: Sequence[str], **security: Any) -> None:
+    def __init__(self, bootstrap: str, topics: Sequence[str], *, only_new: bool = False, **security: Any) -> None:
         self._topics = topics
+        self._only_new = only_new
         self._consumer = AIOKafkaConsumer(
             bootstrap_servers=bootstrap,
             group_id=None,
@@ -45,8 +48,13 @@ class TopicReader:
             numbers = self._consumer.partitions_for_topic(topic) or set()
             self._partitions += [TopicPartition(topic, number) for number in sorted(numbers)]
         self._consumer.assign(self._partitions)
-        for partition in self._partitions:
-            self._consumer.seek(partition, 0)
+        if self._only_new:
+            await self._consumer.seek_to_end()
+            for partition in self._partitions:  # settles the offsets now, not at the first read
+                await self._consumer.position(partition)
+        else:
+            for partition in self._partitions:
+                self._consumer.seek(partition, 0)
         return self
 
     async def __aexit__(

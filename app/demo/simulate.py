@@ -246,7 +246,7 @@ async def simulate(
         started = time.monotonic()
         if load.answer:
             await _introduce(crowd, feed, clock)
-            async with TopicReader(bootstrap, [EVENTS], **security) as reader:
+            async with TopicReader(bootstrap, [EVENTS], only_new=True, **security) as reader:
                 listening = asyncio.create_task(_listen(reader, player))
                 try:
                     await _produce(crowd, feed, load, clock, player)
