@@ -10,19 +10,21 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Mapping
-from typing import Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import msgspec
 import structlog
 
 from app.learning.contract import BadModel
-from app.learning.learner import Learner
 from app.stream.app import StreamApp
 from app.stream.batch import RecordBatch
 from app.stream.broadcast import read_to_end
 from schemas.models import BadSignature, ModelSnapshot, decode_snapshot, encode_snapshot
 from schemas.outcomes import decode_outcome
 from schemas.topics import MODELS, OUTCOMES
+
+if TYPE_CHECKING:
+    from app.learning.learner import Learner
 
 log = structlog.get_logger(__name__)
 
@@ -38,6 +40,13 @@ class LearnerObserver(Protocol):
 
     def refused(self, reason: str) -> None:
         """An outcome could not be learned."""
+
+
+def _learner_type() -> type[Learner]:
+    """The learner, imported when a partition of outcomes is ours: it brings River, some 90 MB that others save."""
+    from app.learning.learner import Learner  # noqa: PLC0415
+
+    return Learner
 
 
 class _Partition:
@@ -82,6 +91,7 @@ class LearnerService:
         """Go on from the newest snapshot of each model in our partitions."""
         if not offsets:
             return
+        await asyncio.to_thread(_learner_type)  # seconds at the first time: not on the event loop
         newest: dict[str, ModelSnapshot] = {}
 
         def keep(_key: bytes | None, value: bytes | None, _offset: int) -> None:
@@ -101,7 +111,7 @@ class LearnerService:
 
     def _resume_from(self, state: _Partition, snapshot: ModelSnapshot) -> None:
         try:
-            state.learners[snapshot.model] = Learner.restore(snapshot)
+            state.learners[snapshot.model] = _learner_type().restore(snapshot)
         except BadModel as exc:
             log.error("snapshot_rejected", model=snapshot.model, error=str(exc))
             return
@@ -142,7 +152,7 @@ class LearnerService:
             if len(state.learners) >= MODELS_MAX:
                 self._observer.refused("too_many_models")
                 return
-            learner = state.learners[outcome.model] = Learner(outcome.model)
+            learner = state.learners[outcome.model] = _learner_type()(outcome.model)
         learner.learn(outcome)
         state.dirty.add(outcome.model)
 

@@ -50,10 +50,10 @@ def _settings(**overrides: Any) -> Settings:
 
 
 def _run(build: Callable[[], Any]) -> None:
-    from app.factory import install_uvloop  # noqa: PLC0415 - `nudge --help` must not load Kafka clients
+    from app.faust_settings import install_uvloop  # noqa: PLC0415 - `nudge --help` must not load Kafka clients
     from app.policy.errors import PolicyErrors  # noqa: PLC0415
-    from app.sender.providers.base import BadProvider  # noqa: PLC0415
     from app.run import run_app  # noqa: PLC0415
+    from app.sender.providers.base import BadProvider  # noqa: PLC0415
 
     install_uvloop()
     try:

@@ -5,9 +5,8 @@ from __future__ import annotations
 import gc
 from collections.abc import Mapping
 from importlib.metadata import version
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import faust
 import msgspec
 import structlog
 from aiokafka.errors import KafkaError
@@ -18,9 +17,10 @@ from agents import timers as timers_agent
 from app.core.features import open_features
 from app.core.plan import Plan
 from app.core.processor import Processor
+from app.faust_settings import faust_settings
 from app.health import HealthServer
 from app.learning.contract import BadModel
-from app.learning.learner import Learner, prior_scorer, read_scorer
+from app.learning.serving import prior_scorer, read_scorer
 from app.metrics import Metrics, WorkerObserver
 from app.policy.load import load_policy
 from app.preflight import Preflight
@@ -41,54 +41,13 @@ from schemas.topics import (
 )
 from tables.profiles import profiles_table
 
+if TYPE_CHECKING:
+    from app.learning.learner import Learner  # brings River, which only the owner of the outcomes needs
+
 log = structlog.get_logger(__name__)
 
 WORKER_TOPICS = (EVENTS, DECISIONS, SEGMENTS, OUTCOMES, MODELS, DEAD_LETTERS, PROFILES_CHANGELOG)
 TICK_S = 0.05
-
-
-def faust_settings(settings: Settings, group: str) -> dict[str, Any]:
-    """What every app of ours tells Faust. The development profile rebalances fast: not for production."""
-    dev = settings.profile == "dev"
-    directory = settings.data_dir / group
-    directory.mkdir(parents=True, exist_ok=True)
-    result: dict[str, Any] = {
-        "broker": [f"kafka://{server.strip()}" for server in settings.broker.split(",")],
-        "datadir": directory,
-        "store": "memory://",
-        "web_enabled": False,
-        "topic_allow_declare": False,
-        "topic_disable_leader": True,
-        "table_standby_replicas": 0,
-        "stream_buffer_maxsize": 16,
-        "stream_recovery_delay": 0.0,
-        "stream_publish_on_commit": False,
-        "consumer_auto_offset_reset": "earliest",
-        "consumer_max_fetch_size": 1 << 20,
-        "consumer_group_instance_id": settings.instance_id or None,
-        "broker_commit_interval": 1.0,
-        "broker_check_crcs": True,
-        "broker_session_timeout": 6.0 if dev else 30.0,
-        "broker_heartbeat_interval": 1.0 if dev else 3.0,
-        "broker_rebalance_timeout": 1.0 if dev else 60.0,
-        "broker_request_timeout": 90.0,
-    }
-    credentials = _credentials(settings)
-    if credentials is not None:
-        result["broker_credentials"] = credentials
-    return result
-
-
-def _credentials(settings: Settings) -> Any:
-    context = settings.ssl_context()
-    if settings.security_protocol.startswith("SASL"):
-        return faust.SASLCredentials(
-            username=settings.sasl_username,
-            password=settings.sasl_password.get_secret_value(),
-            mechanism=settings.sasl_mechanism,
-            ssl_context=context,
-        )
-    return faust.SSLCredentials(context=context) if context is not None else None
 
 
 class ModelFeed:
@@ -240,12 +199,3 @@ class Worker:
         self.metrics.timer_entries.set(self.engine.timer_entries())
         for (topic, partition), lag in self.engine.lag().items():
             self.metrics.consumer_lag.labels(topic, str(partition)).set(lag)
-
-
-def install_uvloop() -> None:
-    """Use uvloop's event loops where they exist (about a quarter more throughput)."""
-    try:
-        import uvloop  # noqa: PLC0415 - absent on Windows
-    except ImportError:
-        return
-    uvloop.install()

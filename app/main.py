@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import sys
 
-from app.factory import Worker, install_uvloop
+from app.factory import Worker
+from app.faust_settings import install_uvloop
 from app.logs import configure_logs
 from app.policy.errors import PolicyErrors
 from app.settings import ConfigurationError, load_settings

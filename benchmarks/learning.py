@@ -21,8 +21,9 @@ from river import linear_model, optim
 from app.core.features import open_features
 from app.core.plan import Campaign, Plan, Trigger, event_id
 from app.core.profile import Profile, SendMemory
-from app.learning.learner import Learner, read_scorer
-from app.learning.model import Config
+from app.learning.learner import Learner
+from app.learning.open_state import Config
+from app.learning.serving import read_scorer
 from benchmarks.common import machine
 from schemas.events import APPLICATION_OPENED, NOTIFICATION_OPENED
 from schemas.outcomes import Outcome

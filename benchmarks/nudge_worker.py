@@ -12,7 +12,8 @@ from typing import Any, Final
 
 from app.core.effects import Effects
 from app.embedded import free_port
-from app.factory import Worker, install_uvloop
+from app.factory import Worker
+from app.faust_settings import install_uvloop
 from app.logs import configure_logs
 from app.run import run_app
 from app.settings import load_settings

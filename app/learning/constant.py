@@ -50,6 +50,12 @@ class ConstantModel:
             self._state.positives += w * y
             self._state.weight += w
 
+    def predict_learn_one(self, x: Mapping[str, float], y: int, w: float = 1.0) -> float:
+        """See `Model.predict_learn_one`."""
+        p = self.predict_proba_one(x)
+        self.learn_one(x, y, w)
+        return p
+
     def _logit(self) -> float:
         rate = self._state.positives / self._state.weight
         return math.log(rate / (1.0 - rate))

@@ -31,6 +31,10 @@ class Model(Protocol):
         """
         ...
 
+    def predict_learn_one(self, x: Mapping[str, float], y: int, w: float = 1.0) -> float:
+        """Test, then train: what `predict_proba_one` says, followed by `learn_one`."""
+        ...
+
     def predict_proba_one(self, x: Mapping[str, float]) -> float:
         """P(y = 1), strictly between 0 and 1, for any `x` whatever; asking changes nothing."""
         ...

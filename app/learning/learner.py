@@ -19,17 +19,17 @@ from app.learning.drift import DriftState, LossDrift
 from app.learning.kinds import new_model, read_model
 from app.learning.logistic import log_loss
 from app.learning.progressive import Progressive
-from app.learning.scorer import PRIOR_VERSION, FrozenModel
+from app.learning.scorer import FrozenModel
+from app.learning.serving import LEARNER_VERSION, check_version
 from schemas.models import ModelSnapshot
 from schemas.outcomes import Outcome
 
-STATE_VERSION: Final = 1
 RECENT_MAX: Final = 4096
 """Outcome ids remembered. A worker that restarts repeats at most the outcomes of its uncommitted batches."""
 
 
 class _State(msgspec.Struct, kw_only=True):
-    version: int = STATE_VERSION
+    version: int = LEARNER_VERSION
     kind: str
     model: bytes
     progressive: Progressive
@@ -83,10 +83,9 @@ class Learner:
         if not self._remember(message_hash(outcome.id)):
             self.duplicates += 1
             return False
-        own = self.model.predict_proba_one(outcome.features)
+        own = self.model.predict_learn_one(outcome.features, outcome.label, outcome.weight)
         self.progressive.add(outcome.score, own, outcome.label)
         self.drift.update(log_loss(own, outcome.label))
-        self.model.learn_one(outcome.features, outcome.label, outcome.weight)
         return True
 
     def _remember(self, key: int) -> bool:
@@ -159,38 +158,12 @@ class Learner:
         return self.model.freeze(self.version)
 
 
-class _ModelOnly(msgspec.Struct):
-    kind: str
-    model: bytes
-    version: int = STATE_VERSION
-
-
 def _read(snapshot: ModelSnapshot) -> _State:
     try:
         state = msgspec.json.decode(snapshot.state, type=_State)
     except msgspec.MsgspecError as exc:
         raise BadModel(f"snapshot of model {snapshot.model!r}: {exc}") from exc
-    _check_version(state.version, snapshot)
+    check_version(state.version, snapshot)
     if len(state.recent) % 8:
         raise BadModel(f"snapshot of model {snapshot.model!r}: torn list of outcome ids")
     return state
-
-
-def _check_version(version: int, snapshot: ModelSnapshot) -> None:
-    if version != STATE_VERSION:
-        raise BadModel(f"snapshot of model {snapshot.model!r}: state {version}; this build reads {STATE_VERSION}")
-
-
-def read_scorer(snapshot: ModelSnapshot) -> FrozenModel:
-    """The model to serve from a snapshot, without the learner's books. Raises `BadModel`."""
-    try:
-        state = msgspec.json.decode(snapshot.state, type=_ModelOnly)
-    except msgspec.MsgspecError as exc:
-        raise BadModel(f"snapshot of model {snapshot.model!r}: {exc}") from exc
-    _check_version(state.version, snapshot)
-    return read_model(state.kind, state.model).freeze(snapshot.version)
-
-
-def prior_scorer(kind: str = "open-lr") -> FrozenModel:
-    """What a worker serves before the first snapshot: the prior, as version 0."""
-    return new_model(kind).freeze(PRIOR_VERSION)

@@ -8,54 +8,16 @@ numbers, and a campaign seen for the first time starts from what all users do.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Any
 
 import msgspec
 from river import linear_model, optim, utils
 
-from app.learning.contract import BadModel
 from app.learning.logistic import capped_weight, sigmoid
-from app.learning.scaling import Scaler, State
+from app.learning.open_state import BIAS, Config, OpenState, fold_terms, read_state, untaught
+from app.learning.scaling import Scaler
 from app.learning.scorer import FrozenModel
-
-KIND: Final = "open-lr"
-STATE_VERSION: Final = 1
-BIAS: Final = "bias"
-
-
-class Config(msgspec.Struct, frozen=True, kw_only=True):
-    """What is chosen, not learned.
-
-    Parameters
-    ----------
-    prior
-        P(open) before the first example.
-    rate
-        AdaGrad's step size.
-    calibration_rate
-        Step size of the two calibration parameters; 0 switches calibration off.
-    features_max
-        Weights kept; beyond it the ones with least evidence go.
-    """
-
-    prior: float = 0.15
-    rate: float = 0.05
-    calibration_rate: float = 0.001
-    features_max: int = 4096
-
-
-class _State(msgspec.Struct, kw_only=True):
-    kind: str = KIND
-    version: int = STATE_VERSION
-    config: Config
-    examples: int
-    weights: dict[str, float]
-    evidence: dict[str, float]
-    scaler: State
-    slope: float
-    offset: float
 
 
 class OpenModel:
@@ -82,14 +44,9 @@ class OpenModel:
     """
 
     def __init__(self, config: Config | None = None) -> None:
-        self.config = config or Config()
-        prior = self.config.prior
-        weights = {BIAS: math.log(prior / (1.0 - prior))}
-        self._build(
-            _State(config=self.config, examples=0, weights=weights, evidence={}, scaler={}, slope=1.0, offset=0.0)
-        )
+        self._build(untaught(config or Config()))
 
-    def _build(self, state: _State) -> None:
+    def _build(self, state: OpenState) -> None:
         self.config = state.config
         self.examples = state.examples
         self._scaler = Scaler(state.scaler)
@@ -98,27 +55,34 @@ class OpenModel:
 
     def learn_one(self, x: Mapping[str, float], y: int, w: float = 1.0) -> None:
         """See `Model.learn_one`."""
+        self.predict_learn_one(x, y, w)
+
+    def predict_learn_one(self, x: Mapping[str, float], y: int, w: float = 1.0) -> float:
+        """See `Model.predict_learn_one`.
+
+        The features are scaled once, by the moments before this example, for the prediction and for the step: scaling
+        is the larger part of the cost.
+        """
         w = capped_weight(w)
         if not w:
-            return
+            return self.predict_proba_one(x)
         self.examples += 1
-        self._scaler.learn(x)
-        z = self._inputs(x)
+        z = self._scaler.transform_learn(x)
+        z[BIAS] = 1.0
         logit = float(self._regression._raw_dot_one(z))
-        self._calibrate(logit, y, w)
+        p = sigmoid(self._slope * logit + self._offset)
+        step = self.config.calibration_rate * w * (p - y)
+        self._slope -= step * min(max(logit, -4.0), 4.0)
+        self._offset -= step
         self._regression.learn_one(z, bool(y), w)
         if len(self._regression._weights) > self.config.features_max:
             self._evict()
+        return p
 
     def _inputs(self, x: Mapping[str, float]) -> dict[str, float]:
         z = self._scaler.transform(x)
         z[BIAS] = 1.0
         return z
-
-    def _calibrate(self, logit: float, y: int, w: float) -> None:
-        step = self.config.calibration_rate * w * (sigmoid(self._slope * logit + self._offset) - y)
-        self._slope -= step * min(max(logit, -4.0), 4.0)
-        self._offset -= step
 
     def _evict(self) -> None:
         """Forget the quarter of the weights that has least evidence (AdaGrad's sum of squared gradients)."""
@@ -150,19 +114,12 @@ class OpenModel:
 
     def freeze(self, version: int) -> FrozenModel:
         """See `Model.freeze`."""
-        weights = self._regression.weights
-        bias = self._slope * weights.pop(BIAS) + self._offset
-        terms = {}
-        for name, weight in weights.items():
-            slope, mean, low, high = self._scaler.bounds(name)
-            if slope and weight:
-                terms[name] = (self._slope * weight * slope, mean, low, high)
-        return FrozenModel(version, bias, terms)
+        return fold_terms(self._regression.weights, self._scaler, self._slope, self._offset, version)
 
     def to_bytes(self) -> bytes:
         """See `Model.to_bytes`."""
         return msgspec.json.encode(
-            _State(
+            OpenState(
                 config=self.config,
                 examples=self.examples,
                 weights=self._regression.weights,
@@ -176,16 +133,8 @@ class OpenModel:
     @classmethod
     def from_bytes(cls, raw: bytes) -> OpenModel:
         """Raises `BadModel` for anything that `to_bytes` of a version we read did not write."""
-        try:
-            state = msgspec.json.decode(raw, type=_State)
-        except msgspec.MsgspecError as exc:
-            raise BadModel(f"not the state of an open model: {exc}") from exc
-        if state.kind != KIND or state.version != STATE_VERSION:
-            raise BadModel(f"{state.kind} version {state.version}; this build reads {KIND} version {STATE_VERSION}")
-        if BIAS not in state.weights:
-            raise BadModel("the state has no bias")
         model = cls.__new__(cls)
-        model._build(state)
+        model._build(read_state(raw))
         return model
 
 

@@ -20,6 +20,8 @@ DEVIATION_MIN: Final = 1e-6
 
 State = dict[str, list[float]]
 
+_sqrt = math.sqrt
+
 
 class Scaler:
     """Running mean and variance by feature name (Welford's recurrence, with a bounded count).
@@ -54,6 +56,35 @@ class Scaler:
             delta = value - moments[1]
             mean = moments[1] = moments[1] + delta / count
             moments[2] += (delta * (value - mean) - moments[2]) / count
+
+    def transform_learn(self, x: Mapping[str, float]) -> dict[str, float]:
+        """`transform`, then `learn`, in one pass: the values are those that `transform` gives before learning."""
+        result = {}
+        state = self.state
+        for name, value in x.items():
+            if not -VALUE_MAX <= value <= VALUE_MAX:
+                continue
+            if "=" in name:
+                result[name] = value if -Z_MAX <= value <= Z_MAX else min(max(value, -Z_MAX), Z_MAX)
+                continue
+            moments = state.get(name)
+            if moments is None:
+                state[name] = [1.0, value, 0.0]
+                continue
+            count, mean, variance = moments
+            delta = value - mean
+            if variance > 0.0:
+                deviation = _sqrt(variance)
+                if deviation >= DEVIATION_MIN:
+                    z = delta / deviation
+                    result[name] = z if -Z_MAX <= z <= Z_MAX else min(max(z, -Z_MAX), Z_MAX)
+            if count < COUNT_MAX:
+                count += 1.0
+            mean += delta / count
+            moments[0] = count
+            moments[1] = mean
+            moments[2] = variance + (delta * (value - mean) - variance) / count
+        return result
 
     def transform(self, x: Mapping[str, float]) -> dict[str, float]:
         """Standardised and clipped numbers, clipped indicators; what is missing or not known yet is left out."""

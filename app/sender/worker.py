@@ -11,7 +11,7 @@ from typing import Any, Final
 import structlog
 
 from agents import deliveries
-from app.factory import faust_settings
+from app.faust_settings import faust_settings
 from app.health import HealthServer
 from app.metrics import Metrics
 from app.preflight import Preflight

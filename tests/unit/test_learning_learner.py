@@ -12,7 +12,8 @@ import pytest
 from app.learning.contract import BadModel
 from app.learning.drift import LossDrift
 from app.learning.kinds import KINDS
-from app.learning.learner import RECENT_MAX, Learner, prior_scorer, read_scorer
+from app.learning.learner import RECENT_MAX, Learner
+from app.learning.serving import prior_scorer, read_scorer
 from schemas.models import BadSignature, ModelSnapshot, decode_snapshot, encode_snapshot
 from schemas.outcomes import Outcome
 

@@ -10,7 +10,8 @@ import pytest
 
 from app.learning.contract import BadModel, Model
 from app.learning.kinds import KINDS, new_model, read_model
-from app.learning.model import Config, OpenModel
+from app.learning.model import OpenModel
+from app.learning.open_state import Config
 
 Example = tuple[dict[str, float], int]
 

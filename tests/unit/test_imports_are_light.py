@@ -1,0 +1,33 @@
+"""What a process does not use, it does not load: River brings SciPy, which costs memory in every process."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+SCRIPT = """
+import importlib, sys
+importlib.import_module(sys.argv[1])
+print(" ".join(sorted(name for name in sys.argv[2].split() if name in sys.modules)))
+"""
+
+
+def loaded(module: str, watched: str) -> str:
+    """Which of the modules named in `watched` importing `module` brings."""
+    command = [sys.executable, "-c", SCRIPT, module, watched]
+    return subprocess.run(command, check=True, capture_output=True, text=True, timeout=60).stdout.strip()
+
+
+@pytest.mark.parametrize("module", ["app.factory", "app.sender.worker", "app.learning.serving"])
+def test_serving_does_not_load_river(module: str) -> None:
+    assert loaded(module, "river scipy app.learning.learner") == ""
+
+
+def test_the_sender_does_not_load_the_parts_of_the_worker() -> None:
+    assert loaded("app.sender.worker", "app.factory app.core.processor app.policy.load agents.learner") == ""
+
+
+def test_the_learner_does_load_river() -> None:
+    assert loaded("app.learning.learner", "river") == "river"
