@@ -92,6 +92,7 @@ def remember(batch: Batch, profile: Profile, pending: Pending, campaign_id: int)
     due_ms = pending.decided_ms + batch.index.plan.label_horizon_ms
     profile.pending.append(pending)
     timer = Timer(due_ms, timers.HORIZON, campaign_id, pending.id, batch.mark, pending.decided_ms)
+    batch.wake(profile, due_ms)
     dropped = timers.put(profile, timer)
     if dropped is not None:
         batch.count("dropped_timers")

@@ -10,7 +10,7 @@ from typing import Final
 
 from app.core.effects import Effects, Record
 from app.core.index import PlanIndex
-from app.core.profile import OutboxEntry, Output, Profile
+from app.core.profile import OutboxEntry, Output, Profile, due_ms
 
 OWED_BYTES_MAX: Final = 256 * 1024
 """What a row may owe. Kafka refuses a changelog record of more than a megabyte, and one user must not stop a worker."""
@@ -26,6 +26,7 @@ class Batch:
 
     __slots__ = (
         "_lengths",
+        "due",
         "index",
         "key",
         "latencies_ms",
@@ -51,6 +52,7 @@ class Batch:
         self.tally: list[tuple[str, ...]] = []
         self.moves: list[tuple[str, int]] = []
         self.latencies_ms: list[int] = []
+        self.due: list[tuple[int, bytes]] = []
         self._lengths = (0, 0, 0, 0)
 
     def count(self, *labels: str) -> None:
@@ -64,6 +66,14 @@ class Batch:
         if self.untouched:
             self._save()
         self.moves.append((segment, change))
+
+    def wake(self, profile: Profile, at_ms: int) -> None:
+        """Have the row looked at then, if nothing had it looked at earlier. Called before the row says so itself.
+
+        Never cut back: to look early is harmless.
+        """
+        if at_ms < due_ms(profile):
+            self.due.append((at_ms, self.key))
 
     def emit(self, profile: Profile, output: Output) -> None:
         """Owe an output: from the row, so that it survives, and from this batch, so that it leaves now.
@@ -101,6 +111,7 @@ class Batch:
         """Add what was accumulated to the effects."""
         effects.outputs.extend(self.outputs)
         effects.latencies_ms.extend(self.latencies_ms)
+        effects.due.extend(self.due)
         effects.counts.update(self.tally)
         for segment, change in self.moves:
             effects.members[segment] += change

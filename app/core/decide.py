@@ -128,6 +128,8 @@ def suppress(batch: Batch, profile: Profile, candidate: Candidate, reason: str, 
     share = batch.index.plan.suppressed_share
     if share <= 0.0:
         return
+    if share < 1.0 and bucket(_id(batch, candidate), "suppressed") >= share * BUCKETS:
+        return
     made = _decision(
         batch,
         candidate,
@@ -136,14 +138,17 @@ def suppress(batch: Batch, profile: Profile, candidate: Candidate, reason: str, 
         open_probability=bid.open_probability if bid else 0.0,
         value=bid.score if bid else 0.0,
     )
-    if share >= 1.0 or bucket(made.id, "suppressed") < share * BUCKETS:
-        _emit(batch, profile, made)
+    _emit(batch, profile, made)
+
+
+def _id(batch: Batch, candidate: Candidate) -> str:
+    return decision_id(batch.user, candidate.campaign.name, candidate.key, candidate.origin)
 
 
 def _decision(batch: Batch, candidate: Candidate, **fields: Any) -> Decision:
     campaign = candidate.campaign
     return Decision(
-        id=decision_id(batch.user, campaign.name, candidate.key, candidate.origin),
+        id=_id(batch, candidate),
         user=batch.user,
         campaign=campaign.name,
         category=campaign.category,

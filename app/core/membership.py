@@ -34,7 +34,7 @@ def membership_id(user: str, segment: str, change: str, origin: int) -> str:
 def on_event(batch: Batch, profile: Profile, segments: Iterable[SegmentOp], offset: int, reason: str) -> Changes:
     """Evaluate the segments that an event can change; the row's next due time can only come nearer."""
     now_ms, user, held = batch.now_ms, batch.user, profile.segments
-    due_ms = profile.segments_due_ms
+    due_before_ms = due_ms = profile.segments_due_ms
     changes: Changes = []
     for segment_id, evaluate, next_change, postponed, segment in segments:
         inside = evaluate(profile, now_ms, user)
@@ -46,7 +46,9 @@ def on_event(batch: Batch, profile: Profile, segments: Iterable[SegmentOp], offs
             at_ms = next_change(profile, now_ms, user)
             if at_ms < due_ms:
                 due_ms = at_ms if at_ms > now_ms else now_ms + 1
-    profile.segments_due_ms = due_ms
+    if due_ms < due_before_ms:
+        batch.wake(profile, due_ms)
+        profile.segments_due_ms = due_ms
     return changes
 
 
@@ -67,8 +69,10 @@ def on_policy(batch: Batch, profile: Profile) -> None:
         del profile.segments[segment_id]
     for feature_id in [known for known in profile.features if known not in index.feature_ids]:
         del profile.features[feature_id]
-    profile.segments_due_ms = NEVER_MS
+    due_before_ms, profile.segments_due_ms = profile.segments_due_ms, NEVER_MS
     _evaluate_all(batch, profile, index.segments, index.policy_id, "policy")
+    if profile.segments_due_ms < due_before_ms:
+        batch.due.append((profile.segments_due_ms, batch.key))
     profile.policy = index.policy_id
 
 

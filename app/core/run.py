@@ -50,8 +50,6 @@ class Run:
         self.topic = topic
         self.partition = partition
         self.changed: dict[bytes, Profile] = {}
-        self.waiting: dict[bytes, Profile] = {}
-        self.due_before: dict[bytes, int] = {}
         self.fates = {"applied": 0, "late": 0, "replayed": 0, "duplicate": 0, "rejected": 0}
         self.failed: dict[int, Rejected] = {}
         self.snapshots: dict[bytes, bytes] | None = {} if reload is None else None
@@ -133,7 +131,6 @@ class Run:
         """Before a row's first change in this call."""
         if self.snapshots is not None and profile.offset >= 0:
             self.snapshots[key] = encode_profile(profile)
-        self.due_before[key] = due_ms(profile)
         self.changed[key] = profile
         if profile.outbox:
             self._trim(profile)
@@ -206,6 +203,7 @@ class Run:
         """Run what is due in each row; a row whose timers raise is put back and tried again later."""
         batch = self.batch
         batch.mark, batch.source = mark, None
+        due: list[tuple[int, bytes]] = []
         for key in keys:
             profile = self.rows.get(key)
             if profile is None:
@@ -213,8 +211,9 @@ class Run:
             if due_ms(profile) <= batch.now_ms:
                 profile = self._fire(key, profile)
                 self.changed[key] = profile
-            self.due_before[key] = NEVER_MS  # the index gave its entry away: it needs the next one in any case
-            self.waiting[key] = profile
+            if (next_ms := due_ms(profile)) < NEVER_MS:
+                due.append((next_ms, key))
+        batch.due = due  # the index gave its entries away: it needs the next one of each row, and no other
 
     def _fire(self, key: bytes, profile: Profile) -> Profile:
         batch = self.batch
@@ -244,10 +243,6 @@ class Run:
         for fate, number in self.fates.items():
             if number:
                 effects.counts["events", fate] = number
-        for key, profile in (self.waiting or self.changed).items():
-            due = due_ms(profile)
-            if due < self.due_before[key]:
-                effects.due.append((due, key))
         return effects
 
 

@@ -88,6 +88,7 @@ def _arm_dormancy(batch: Batch, profile: Profile, campaign: Campaign, at_ms: int
 
 def put(batch: Batch, profile: Profile, timer: Timer) -> None:
     """Add a timer to the row, counting the one that had to give way."""
+    batch.wake(profile, timer.due_ms)
     if timers.put(profile, timer) is not None:
         batch.count("dropped_timers")
 
