@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import structlog
-from aiokafka import AIOKafkaConsumer
+from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
 
 from app.settings import Settings
@@ -38,29 +38,25 @@ class Preflight:
         self.problem = None
 
     async def _check(self) -> str | None:
-        consumer = AIOKafkaConsumer(request_timeout_ms=5_000, **self._settings.client_settings())
+        admin = AIOKafkaAdminClient(request_timeout_ms=5_000, **self._settings.client_settings())
         try:
-            await asyncio.wait_for(consumer.start(), 15)
-            names = await consumer.topics()
-            missing = [name for name in self._topics if name not in names]
-            if missing:
-                return f"topics are missing: {', '.join(missing)}; create them with `nudge topics create`"
-            return self._misfit(consumer)
+            await asyncio.wait_for(admin.start(), 15)
+            partitions = {topic["topic"]: len(topic["partitions"]) for topic in await admin.describe_topics()}
         except (KafkaError, OSError, TimeoutError) as exc:
             return f"no Kafka broker answers at {self._settings.broker} (NUDGE_BROKER): {type(exc).__name__}"
         finally:
-            await consumer.stop()
+            await admin.close()
+        return self._misfit(partitions)
 
-    def _misfit(self, consumer: AIOKafkaConsumer) -> str | None:
+    def _misfit(self, partitions: Mapping[str, int]) -> str | None:
+        missing = [name for name in self._topics if name not in partitions]
+        if missing:
+            return f"topics are missing: {', '.join(missing)}; create them with `nudge topics create`"
         expected = self._settings.partitions
         for name in self._topics:
-            topic = BY_NAME.get(name)
-            if topic is None or topic.partitions != "events":
-                continue
-            found = len(consumer.partitions_for_topic(name) or ())
-            if found != expected:
+            if BY_NAME[name].partitions == "events" and partitions[name] != expected:
                 return (
-                    f"topic {name} has {found} partitions, NUDGE_PARTITIONS says {expected}: set it to the number of "
-                    "partitions of `events`; the topics bound to `events` must have the same"
+                    f"topic {name} has {partitions[name]} partitions, NUDGE_PARTITIONS says {expected}: set it to the "
+                    "number of partitions of `events`; the topics bound to `events` must have the same"
                 )
         return None
