@@ -17,7 +17,6 @@ from app.core.ids import message_hash
 from app.learning.contract import BadModel, Model
 from app.learning.drift import DriftState, LossDrift
 from app.learning.kinds import new_model, read_model
-from app.learning.logistic import log_loss
 from app.learning.progressive import Progressive
 from app.learning.scorer import FrozenModel
 from app.learning.serving import LEARNER_VERSION, check_version
@@ -84,8 +83,7 @@ class Learner:
             self.duplicates += 1
             return False
         own = self.model.predict_learn_one(outcome.features, outcome.label, outcome.weight)
-        self.progressive.add(outcome.score, own, outcome.label)
-        self.drift.update(log_loss(own, outcome.label))
+        self.drift.update(self.progressive.add(outcome.score, own, outcome.label))
         return True
 
     def _remember(self, key: int) -> bool:

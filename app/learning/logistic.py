@@ -8,6 +8,7 @@ from typing import Final
 WEIGHT_MAX: Final = 5.0
 """No example counts for more than this, whoever produced it."""
 PROBABILITY_MIN: Final = 1e-6
+_PROBABILITY_MAX: Final = 1.0 - PROBABILITY_MIN
 VALUE_MAX: Final = 1e12
 """A feature value beyond this, or not finite, counts as missing."""
 
@@ -19,12 +20,13 @@ def sigmoid(logit: float) -> float:
     else:
         e = math.exp(logit) if logit > -50.0 else 0.0
         p = e / (1.0 + e)
-    return min(max(p, PROBABILITY_MIN), 1.0 - PROBABILITY_MIN)
+    return p if PROBABILITY_MIN <= p <= _PROBABILITY_MAX else min(max(p, PROBABILITY_MIN), _PROBABILITY_MAX)
 
 
 def log_loss(p: float, y: int) -> float:
     """Negative log likelihood in nats; `p` is clipped to [PROBABILITY_MIN, 1 - PROBABILITY_MIN]."""
-    p = min(max(p, PROBABILITY_MIN), 1.0 - PROBABILITY_MIN)
+    if not PROBABILITY_MIN <= p <= _PROBABILITY_MAX:
+        p = min(max(p, PROBABILITY_MIN), _PROBABILITY_MAX)
     return -math.log(p) if y else -math.log1p(-p)
 
 

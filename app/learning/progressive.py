@@ -16,7 +16,7 @@ from typing import Final
 
 import msgspec
 
-from app.learning.logistic import log_loss, sigmoid
+from app.learning.logistic import log_loss
 
 BINS: Final = 512
 _LOGIT_MAX: Final = 8.0
@@ -65,11 +65,11 @@ class Track(msgspec.Struct):
     bins_1: list[int] = msgspec.field(default_factory=lambda: [0] * BINS)
     bins_0: list[int] = msgspec.field(default_factory=lambda: [0] * BINS)
 
-    def add(self, p: float, y: int) -> None:
-        """One example: score and label."""
+    def add(self, p: float, y: int, loss: float) -> None:
+        """One example: score, label, and the score's log loss."""
         self.examples += 1
         self.positives += y
-        self.loss += log_loss(p, y)
+        self.loss += loss
         self.brier += (p - y) ** 2
         self.scores += p
         (self.bins_1 if y else self.bins_0)[score_bin(p)] += 1
@@ -104,12 +104,19 @@ class Progressive(msgspec.Struct):
     learner: Track = msgspec.field(default_factory=Track)
     constant_loss: float = 0.0
 
-    def add(self, served: float, learner: float, y: int) -> None:
-        """One matured outcome. A served score that is no number counts as 1/2, the score of not knowing."""
+    def add(self, served: float, learner: float, y: int) -> float:
+        """One matured outcome; gives the learner's log loss on it.
+
+        A served score that is no number counts as 1/2, the score of not knowing.
+        """
         seen = self.learner
         self.constant_loss += log_loss((seen.positives + 0.5) / (seen.examples + 1.0), y)
-        self.served.add(served if 0.0 <= served <= 1.0 else sigmoid(0.0), y)
-        self.learner.add(learner, y)
+        if not 0.0 <= served <= 1.0:
+            served = 0.5
+        loss = log_loss(learner, y)
+        self.served.add(served, y, log_loss(served, y))
+        self.learner.add(learner, y, loss)
+        return loss
 
     def to_dict(self) -> dict[str, float]:
         """`auc`, `log_loss`, `brier`, `calibration_ratio` of the served scores; the learner's as `learner_…`."""

@@ -7,7 +7,9 @@ import math
 import random
 
 import pytest
+from river import optim
 
+from app.learning import model as model_module
 from app.learning.contract import BadModel, Model
 from app.learning.kinds import KINDS, new_model, read_model
 from app.learning.model import OpenModel
@@ -50,6 +52,17 @@ each_kind = pytest.mark.parametrize("kind", KINDS)
 @each_kind
 def test_an_untaught_model_gives_its_prior(kind: str) -> None:
     assert new_model(kind).predict_proba_one({"a": 3.0, "c=any": 1.0}) == pytest.approx(0.15)
+
+
+@each_kind
+def test_test_then_train_is_asking_followed_by_learning(kind: str) -> None:
+    at_once, apart = taught(kind, examples(300)), taught(kind, examples(300))
+    odd = [({"a": math.nan}, 1), ({"a": -1e9, "c=cart": 99.0, "emerged": 3.0}, 0), ({}, 1)]
+    for x, y in odd + examples(200, seed=15):
+        asked = apart.predict_proba_one(x)
+        apart.learn_one(x, y)
+        assert at_once.predict_learn_one(x, y) == pytest.approx(asked, rel=1e-9)
+    assert at_once.to_bytes() == apart.to_bytes()
 
 
 @each_kind
@@ -154,6 +167,12 @@ def test_an_unknown_kind_is_refused() -> None:
 def test_learning_beats_the_base_rate() -> None:
     train, test = examples(4_000), examples(2_000, seed=12)
     assert mean_loss(taught("open-lr", train), test) < mean_loss(taught("constant", train), test) - 0.05
+
+
+def test_the_steps_are_those_of_rivers_adagrad_bit_for_bit(monkeypatch: pytest.MonkeyPatch) -> None:
+    own = taught("open-lr", examples(500))
+    monkeypatch.setattr(model_module, "_AdaGrad", optim.AdaGrad)
+    assert taught("open-lr", examples(500)).to_bytes() == own.to_bytes()
 
 
 def test_an_indicator_is_learned_although_it_is_always_1_when_present() -> None:

@@ -61,7 +61,7 @@ def test_the_constant_predictor_knows_only_labels_before_its_own() -> None:
 
 def test_auc_of_labels_of_one_kind_is_undefined_and_left_out() -> None:
     track = Track()
-    track.add(0.4, 1)
+    track.add(0.4, 1, 0.9)
     assert "auc" not in track.to_dict()
     assert math.isnan(histogram_auc(track.bins_1, track.bins_0))
 
