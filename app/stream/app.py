@@ -60,6 +60,7 @@ class StreamApp(faust.App):
     ) -> None:
         self.client_settings = dict(client_settings)
         self.durable_producer = DurableProducer(self.client_settings, idempotent=idempotent, linger_ms=linger_ms)
+        self.recheck_gaps = not idempotent
         self._producing = False
         self.preflight: Callable[[], Awaitable[None]] | None = None
         self._tables: list[tuple[RowTable, str, TableClient]] = []
