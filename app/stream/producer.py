@@ -89,7 +89,8 @@ class DurableProducer:
         self, topic: str, partition: int, rows: Sequence[tuple[bytes, bytes | None]], timestamp_ms: int
     ) -> list[tuple[asyncio.Future[Any], int]]:
         """Queue changelog records of one partition; see `enqueue_batch`."""
-        return await self._enqueue_all(topic, partition, ((key, value, _NO_HEADERS) for key, value in rows), timestamp_ms)
+        records = ((key, value, _NO_HEADERS) for key, value in rows)
+        return await self._enqueue_all(topic, partition, records, timestamp_ms)
 
     async def enqueue_batch(
         self, topic: str, partition: int, records: Sequence[Output], timestamp_ms: int
