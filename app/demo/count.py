@@ -183,8 +183,8 @@ class Tally:
         return self.latencies_ms
 
     def behind(self, acknowledged: Sequence[Sequence[range]]) -> int:
-        """Valid events up to our last acknowledged ones that no row has applied yet, and refused ones that are not
-        dead-lettered yet.
+        """What is still to come before everything we produced is accounted for: acknowledged records that have not been
+        read here, valid events that no row has applied, and refused ones that are not dead-lettered.
         """
         ours = _ends(acknowledged)
         unfolded = 0
@@ -193,7 +193,7 @@ class Tally:
             reached = profile.offset if profile else -1
             end = ours[self._partition[key]]
             unfolded += sum(reached < offset < end for offset in self._first_offsets(key, messages))
-        return unfolded + len(self._refused - self._dead)
+        return unfolded + len(self._refused - self._dead) + self._unseen(acknowledged)
 
     def judge(self, acknowledged: Sequence[Sequence[range]], delivered: Counter[str] | None = None) -> Verdict:
         """Compare everything with everything, when everything has been read.
@@ -216,20 +216,23 @@ class Tally:
             unfolded += max(0, expected - applied)
             unfolded += sum(reached < offset < ours[self._partition[key]] for offset in firsts)
             folded_twice += max(0, applied - expected)
-        vanished = sum(
-            (partition, offset) not in self._stamps
-            for partition, runs in enumerate(acknowledged)
-            for run in runs
-            for offset in run
-        )
         receipts = sum(self._receipts.values()) - len(self._receipts)
         deliveries = sum(delivered.values()) - len(delivered) if delivered else 0
         return Verdict(
             unfolded=unfolded,
             undead=len(self._refused - self._dead),
-            vanished=vanished,
+            vanished=self._unseen(acknowledged),
             folded_twice=folded_twice,
             sent_twice=max(receipts, deliveries),  # one double delivery may show in both
+        )
+
+    def _unseen(self, acknowledged: Sequence[Sequence[range]]) -> int:
+        stamps = self._stamps
+        return sum(
+            (partition, offset) not in stamps
+            for partition, runs in enumerate(acknowledged)
+            for run in runs
+            for offset in run
         )
 
     def _profile(self, key: bytes) -> Profile | None:

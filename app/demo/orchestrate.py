@@ -292,12 +292,15 @@ class _Follower:
             await asyncio.sleep(FOLLOW_PAUSE_S)
 
     async def to_end(self) -> None:
-        """Read what is there now that nobody writes any more."""
-        while await self._read() or not await self._reader.at_end():
-            pass
+        """Read what is left, now that nobody writes any more."""
+        async with await self._reader.successor() as rest:
+            while self._take_all(await rest.read()) or not await rest.at_end():
+                pass
 
-    async def _read(self) -> int:
-        records = await self._reader.read()
+    async def _read(self) -> None:
+        self._take_all(await self._reader.read())
+
+    def _take_all(self, records: list[Any]) -> int:
         for record in records:
             self._take[record.topic](record)
         return len(records)

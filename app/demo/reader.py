@@ -40,6 +40,9 @@ class TopicReader:
             **security,
         )
         self._partitions: list[TopicPartition] = []
+        self._bootstrap = bootstrap
+        self._security = security
+        self._offsets: dict[TopicPartition, int] = {}
 
     async def __aenter__(self) -> Self:
         await self._consumer.start()
@@ -54,7 +57,7 @@ class TopicReader:
                 await self._consumer.position(partition)
         else:
             for partition in self._partitions:
-                self._consumer.seek(partition, 0)
+                self._consumer.seek(partition, self._offsets.get(partition, 0))
         return self
 
     async def __aexit__(
@@ -70,10 +73,22 @@ class TopicReader:
     async def at_end(self) -> bool:
         """Whether every partition has been read to the high watermark of its newest fetch.
 
-        True says nothing about records that come later.
+        That fetch may be older than the newest records, so True means the end only where nothing was written since
+        this reader started: see `successor`. A partition that has not been fetched yet is not at its end.
         """
         for partition in self._partitions:
             end = self._consumer.highwater(partition)
-            if end is not None and await self._consumer.position(partition) < end:
+            if end is None or await self._consumer.position(partition) < end:
                 return False
         return True
+
+    async def successor(self) -> TopicReader:
+        """A reader, not started, that goes on where this one stands.
+
+        Start it when nobody writes any more: all its fetches are then newer than the last record, so it knows the
+        real end.
+        """
+        reader = TopicReader(self._bootstrap, self._topics, **self._security)
+        for partition in self._partitions:
+            reader._offsets[partition] = await self._consumer.position(partition)
+        return reader

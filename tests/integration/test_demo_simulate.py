@@ -16,10 +16,36 @@ pytestmark = pytest.mark.broker
 
 async def read_all(bootstrap: str) -> list:
     async with TopicReader(bootstrap, [EVENTS]) as reader:
-        found = []
-        while (records := await reader.read(wait_ms=500)) or not await reader.at_end():
+        return await read_to_end(reader)
+
+
+async def read_to_end(reader: TopicReader) -> list:
+    found = []
+    async with asyncio.timeout(20):
+        while (records := await reader.read(wait_ms=50)) or not await reader.at_end():
             found += records
-        return found
+    return found
+
+
+async def test_a_successor_goes_on_from_there_to_the_real_end(embedded):  # noqa: F811
+    await create_topics(embedded.bootstrap, 3)
+    async with EventFeed(embedded.bootstrap) as feed, TopicReader(embedded.bootstrap, [EVENTS]) as reader:
+        feed.add(b"k", b"first")
+        await feed.flush()
+        found = [record.value for record in await read_to_end(reader)]
+        for number in range(500):
+            feed.add(b"k%d" % number, b"rest")
+        await feed.flush()
+        async with await reader.successor() as rest:
+            found += [record.value for record in await read_to_end(rest)]
+    assert found == [b"first"] + [b"rest"] * 500
+
+
+async def test_a_reader_is_not_at_the_end_before_its_first_fetch(embedded):  # noqa: F811
+    await create_topics(embedded.bootstrap, 3)
+    async with TopicReader(embedded.bootstrap, [EVENTS]) as reader:
+        assert not await reader.at_end()
+        assert await read_to_end(reader) == []  # also where partitions are empty
 
 
 async def test_what_simulate_reports_is_what_the_topic_holds(embedded):  # noqa: F811

@@ -117,6 +117,12 @@ def test_an_acknowledged_record_that_the_topic_does_not_hold_is_lost():
     assert made.judge([[range(5)]]).vanished == 2
 
 
+def test_what_was_acknowledged_but_not_read_yet_keeps_the_drain_waiting():
+    made = three()
+    made.row(row(2, 3))
+    assert made.behind([[range(5)]]) == 2
+
+
 def test_receipts_after_our_last_event_are_not_waited_for():
     made = three()
     made.event(event(3, "d:sent", "Notification Sent", decisionId="d"))
