@@ -16,7 +16,7 @@ from app.core.ids import message_hash
 from app.core.panes import NEVER_MS
 from app.core.profile import Output, Profile, decode_profile, due_ms, encode_profile
 from app.core.turn import Turn
-from schemas.dead_letters import DeadLetter, dead_letter_headers
+from schemas.dead_letters import DeadLetter, cut, dead_letter_headers
 from schemas.events import Event, Rejected, decode_event, epoch_ms
 from schemas.topics import DEAD_LETTERS
 
@@ -151,7 +151,8 @@ class Run:
             detail=refusal.detail,
             at_ms=self.batch.now_ms,
         )
-        return Output(DEAD_LETTERS, record.key, record.value, dead_letter_headers(letter))
+        headers = dead_letter_headers(letter, record.value)
+        return Output(DEAD_LETTERS, cut(record.key), cut(record.value), headers)
 
     def _reject(self, profile: Profile, record: Record, refusal: Rejected) -> None:
         """Dead-letter a record that is refused by the clock or by an exception.

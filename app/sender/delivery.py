@@ -25,7 +25,7 @@ from app.sender.providers.base import BadProvider, Provider
 from app.sender.receipts import receipt
 from app.sender.recorder import NoRecorder, Recorder
 from app.sender.rules import UNKNOWN, Conclusion, TryAgain, Verdict, conclude, give_up, judge
-from schemas.dead_letters import dead_letter_headers
+from schemas.dead_letters import cut, dead_letter_headers
 from schemas.decisions import Headers
 from schemas.events import encode_event
 from schemas.topics import DEAD_LETTERS, EVENTS
@@ -155,7 +155,8 @@ class Deliverer:
         async with self._claims.hold([job.key for job in jobs]):
             await self._resolve(batch.partition, jobs)
         for record, letter in refused:
-            await self._produce(DEAD_LETTERS, None, record.key, record.value, dead_letter_headers(letter))
+            headers = dead_letter_headers(letter, record.value)
+            await self._produce(DEAD_LETTERS, None, cut(record.key), cut(record.value), headers)
             self._recorder.dead_lettered(letter.reason)
         batch.complete()
 

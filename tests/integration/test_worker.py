@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import time
+from pathlib import Path
 
 import pytest
+from aiokafka import AIOKafkaProducer
 
-from app.embedded import free_port
+from app.core.profile import decode_profile
+from app.embedded import EmbeddedBroker, free_port
+from schemas.dead_letters import BYTES_MAX
 from schemas.decisions import decode_decision
 from schemas.events import Event
-from schemas.topics import DEAD_LETTERS, DECISIONS, EVENTS, SEGMENTS
+from schemas.topics import DEAD_LETTERS, DECISIONS, EVENTS, PROFILES_CHANGELOG, SEGMENTS
 from tests.support.crowd import crowd
 from tests.support.oracle import compare, oracle
 from tests.support.site import POLICIES, Site, eventually
@@ -141,9 +145,9 @@ async def test_decisions_and_membership_changes_carry_what_a_reader_needs(site: 
     assert {value for _, _, value, _ in await site.read(SEGMENTS) if value and b'"enter"' in value}
 
 
-async def test_without_a_broker_the_worker_lives_says_why_and_is_not_ready(tmp_path: object) -> None:
+async def test_without_a_broker_the_worker_lives_says_why_and_is_not_ready(tmp_path: Path) -> None:
     nobody = f"127.0.0.1:{free_port()}"
-    site = Site(nobody, tmp_path, real=False)  # type: ignore[arg-type]
+    site = Site(nobody, tmp_path, real=False)
     with site.worker() as worker:
 
         async def alive() -> bool:
@@ -159,8 +163,8 @@ async def test_without_a_broker_the_worker_lives_says_why_and_is_not_ready(tmp_p
         assert worker.returncode is None
 
 
-async def test_a_broken_policy_stops_the_worker_at_start_with_the_place(tmp_path: object) -> None:
-    site = Site("127.0.0.1:1", tmp_path, real=False)  # type: ignore[arg-type]
+async def test_a_broken_policy_stops_the_worker_at_start_with_the_place(tmp_path: Path) -> None:
+    site = Site("127.0.0.1:1", tmp_path, real=False)
     broken = site.directory / "broken.yaml"
     broken.write_text("version: 1\nname: broken\nsegments:\n  - name: x\n    when: cuont('A', '7d') > 1\n")
     with site.process("worker", NUDGE_POLICY=str(broken)) as worker:
@@ -172,3 +176,29 @@ async def test_a_broken_policy_stops_the_worker_at_start_with_the_place(tmp_path
         assert worker.returncode == 2
         assert "broken.yaml:5:" in worker.log_tail()
         assert "did you mean" in worker.log_tail()
+
+
+async def test_a_record_of_two_megabytes_is_buried_and_its_neighbours_are_folded(
+    embedded: EmbeddedBroker, tmp_path: Path
+) -> None:
+    # Apache Kafka refuses such a record at the producer, as it is configured by default; this broker takes it.
+    site = Site(embedded.bootstrap, tmp_path, real=False)
+    await site.start()
+    huge = b'{"type":"track","event":"X","userId":"u1","properties":{"x":"' + b"y" * 2_000_000 + b'"}}'
+    large = AIOKafkaProducer(bootstrap_servers=site.bootstrap, max_request_size=4_000_000)
+    await large.start()
+    await site.happen([track("Product Viewed", "u1", 1)])
+    await large.send_and_wait(EVENTS, huge, key=b"u1", partition=1)
+    await large.stop()
+    await site.happen([track("Product Viewed", "u1", 2)])
+    with site.worker() as worker:
+        await site.ready(worker)
+        await processed(site, worker, 3)
+        assert site.metric(worker, "nudge_dead_letter_records_total", reason="too_large") == 1
+        await asyncio.to_thread(worker.stop)
+        assert worker.returncode == 0, worker.log_tail()
+    await site.stop()
+    [(_, key, value, headers)] = await site.read(DEAD_LETTERS)
+    assert (key, len(value or b""), headers["nudge_bytes"]) == (b"u1", BYTES_MAX, str(len(huge)).encode())
+    [row] = [decode_profile(record.value) for record in (await site.records(PROFILES_CHANGELOG))[-1:]]
+    assert row.events == 2

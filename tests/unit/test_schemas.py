@@ -12,7 +12,7 @@ import msgspec
 import pytest
 
 from schemas import topics
-from schemas.dead_letters import DeadLetter, dead_letter_headers, read_dead_letter
+from schemas.dead_letters import BYTES_MAX, DeadLetter, cut, dead_letter_headers, read_dead_letter
 from schemas.decisions import Decision, decision_headers, decision_id, decode_decision, encode_decision
 from schemas.events import (
     EVENT_BYTES_MAX,
@@ -222,3 +222,12 @@ def test_what_is_written_beside_a_user_has_the_partitions_of_the_events() -> Non
     assert {topic.name for topic in topics.TOPICS if topic.key == "user"} == {
         topic.name for topic in topics.TOPICS if topic.partitions == "events"
     } - {topics.LEDGER_CHANGELOG}
+
+
+def test_a_dead_letter_of_a_huge_record_is_cut_and_says_how_long_it_was() -> None:
+    letter = DeadLetter(topic="events", partition=0, offset=7, reason="too_large", detail="", at_ms=1)
+    value = b"x" * (BYTES_MAX + 1)
+    assert len(cut(value) or b"") == BYTES_MAX
+    assert ("nudge_bytes", str(BYTES_MAX + 1).encode()) in dead_letter_headers(letter, value)
+    assert cut(b"small") == b"small"
+    assert "nudge_bytes" not in dict(dead_letter_headers(letter, b"small"))
