@@ -47,19 +47,18 @@ NAMES: Final = (
 )
 CATEGORIES: Final = ("grocery", "produce", "drug", "meat", "deli", "pastry", "garden", "coffee")
 
-# Conditions, and the events that can only postpone their change by the clock (`Segment.postponed_by`). {k} is a
-# threshold, {c} a category. Windows are shared, as in real policies.
+# {k} is a threshold, {c} a category. Windows are shared, as in real policies.
 EXPRESSIONS: Final = (
-    ("count('Product Viewed', '1h') >= {k}0", ("Product Viewed",)),
-    ("count('Product Added', '24h') >= {k} and not did('Order Completed', '7d')", ()),
-    ("sum('Order Completed.revenue', '30d') > {k}0", ("Order Completed",)),
-    ("trait('income', '') in ['35-49K', '50-74K'] and count('Product Viewed', '24h') >= {k}", ("Product Viewed",)),
-    ("since('Order Completed') > '{k}d' and orders() >= 1", ()),
-    ("count('Product Viewed', '24h', where=category == '{c}') >= {k}", ("Product Viewed",)),
-    ("count('Application Opened', '7d') >= {k} and count('Product Viewed', '7d') < {k}0", ()),
-    ("orders() >= {k} and revenue() > {k}00", ()),
-    ("open_rate() > 0.1 and count('Notification Opened', '7d') >= {k}", ()),
-    ("trait('age', '') == '25-34' and since('Application Opened') < '{k}h'", ("Application Opened",)),
+    "count('Product Viewed', '1h') >= {k}0",
+    "count('Product Added', '24h') >= {k} and not did('Order Completed', '7d')",
+    "sum('Order Completed.revenue', '30d') > {k}0",
+    "trait('income', '') in ['35-49K', '50-74K'] and count('Product Viewed', '24h') >= {k}",
+    "since('Order Completed') > '{k}d' and orders() >= 1",
+    "count('Product Viewed', '24h', where=category == '{c}') >= {k}",
+    "count('Application Opened', '7d') >= {k} and count('Product Viewed', '7d') < {k}0",
+    "orders() >= {k} and revenue() > {k}00",
+    "open_rate() > 0.1 and count('Notification Opened', '7d') >= {k}",
+    "trait('age', '') == '25-34' and since('Application Opened') < '{k}h'",
 )
 
 
@@ -111,7 +110,7 @@ def make_plan(number: int) -> Plan:
     segments: list[Segment] = []
     features: dict[str, Feature] = {}
     for n in range(number):
-        template, postponed_by = EXPRESSIONS[n % len(EXPRESSIONS)]
+        template = EXPRESSIONS[n % len(EXPRESSIONS)]
         text = template.format(k=3 + n // len(EXPRESSIONS), c=CATEGORIES[n % 8])
         made = compile_expression(text)
         features.update((feature.text, feature) for feature in made.features)
@@ -123,7 +122,7 @@ def make_plan(number: int) -> Plan:
                 made.next_change,
                 made.events,
                 reads_clock=made.clocked,
-                postponed_by=frozenset(postponed_by),
+                condition=made.condition,
             )
         )
     plain = (Variant("a", 1.0, lambda _context: SimpleNamespace(title="t", body="b", deep_link="")),)

@@ -107,7 +107,8 @@ def _latest(parts: list[tuple[ast.expr, ast.expr | None]], everything: bool) -> 
     return ast.IfExp(blocked, ast.Constant(NEVER_MS), latest)
 
 
-def _function(name: str, parameters: str, body: list[ast.stmt]) -> ast.FunctionDef:
+def make_function(name: str, parameters: str, body: list[ast.stmt]) -> ast.FunctionDef:
+    """A function over our own statements, which reads what they need of the profile first."""
     used = {node.id for statement in body for node in ast.walk(statement) if isinstance(node, ast.Name)}
     reads: list[ast.stmt] = [
         ast.Assign([ast.Name(local, ast.Store())], quote(source)) for local, source in _LOCALS.items() if local in used
@@ -121,7 +122,8 @@ def _function(name: str, parameters: str, body: list[ast.stmt]) -> ast.FunctionD
     )
 
 
-def _load(functions: list[ast.FunctionDef], label: str, extra: Mapping[str, Any]) -> dict[str, Any]:
+def load_functions(functions: list[ast.FunctionDef], label: str, extra: Mapping[str, Any]) -> dict[str, Any]:
+    """Compile functions; `extra` are globals besides the runtime's. Returns all globals."""
     module = ast.fix_missing_locations(ast.Module(body=list(functions), type_ignores=[]))
     namespace: dict[str, Any] = {"__builtins__": {}, **_FUNCTIONS, **extra}
     # The tree holds our templates and literals only (see expression_ir.quote); no text of a policy is compiled.
@@ -139,18 +141,18 @@ def generate(truth: Truth, label: str, extra: Mapping[str, Any]) -> tuple[Evalua
     extra
         Compiled functions of other segments, by the names under which the condition calls them.
     """
-    functions = [_function("evaluate", "p now_ms user", [ast.Return(truth_code(truth))])]
+    functions = [make_function("evaluate", "p now_ms user", [ast.Return(truth_code(truth))])]
     if is_clocked(truth):
         changes = _Changes()
         _, change = changes.emit(truth)
         assert change is not None
-        functions.append(_function("next_change", "p now_ms user", [*changes.body, ast.Return(change)]))
-    namespace = _load(functions, label, extra)
+        functions.append(make_function("next_change", "p now_ms user", [*changes.body, ast.Return(change)]))
+    namespace = load_functions(functions, label, extra)
     return namespace["evaluate"], namespace.get("next_change", never_changes)
 
 
 def generate_where(truth: Truth, label: str) -> Callable[[Mapping[str, Any]], bool]:
     """Compile a condition over an event's properties."""
     where: Callable[[Mapping[str, Any]], bool]
-    where = _load([_function("where", "q", [ast.Return(truth_code(truth))])], label, {})["where"]
+    where = load_functions([make_function("where", "q", [ast.Return(truth_code(truth))])], label, {})["where"]
     return where

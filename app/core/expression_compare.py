@@ -6,6 +6,7 @@ silently empty.
 
 from __future__ import annotations
 
+import ast
 import operator
 from collections.abc import Callable
 from fractions import Fraction
@@ -136,7 +137,12 @@ def _compare_durations(left: Value, op: str, right: Value) -> Truth:
     change = quote(
         "linear_change(A - B, SLOPE, STRICT, now_ms)", A=left.code, B=right.code, SLOPE=slope, STRICT=op in _STRICT
     )
-    return Atom(code, change)
+    return Atom(code, change, postponed=_only_postponed(left, right) or _only_postponed(right, left))
+
+
+def _only_postponed(since: Value, bound: Value) -> bool:
+    """Whether an event can only make the instant later at which the time since it passes a fixed duration."""
+    return since.recency and isinstance(bound.code, ast.Constant)
 
 
 def whole_steps(at_least: Callable[[int], Truth], scale: int) -> CompareWith:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
-from app.core.expression_ir import Scalar
+from app.core.expression_ir import Condition, Scalar
 from app.core.plan import Feature, RfmGrid
 from app.core.profile import Profile
 from app.core.rfm import Lifecycle
@@ -32,6 +32,8 @@ class Expression:
         Names of the events that can change it: ``*`` any, ``$traits`` an identify.
     clocked
         Whether `next_change` can be anything but `NEVER_MS`.
+    condition
+        From which the functions were made.
     """
 
     text: str
@@ -40,6 +42,7 @@ class Expression:
     features: tuple[Feature, ...]
     events: frozenset[str]
     clocked: bool
+    condition: Condition | None = None
 
 
 @dataclass(frozen=True, slots=True)

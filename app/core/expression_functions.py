@@ -140,6 +140,12 @@ def _at_least(feature: Feature, threshold: int) -> Truth:
     return Atom(
         quote("total(get(ID), PANE, SIZE) >= T", T=threshold, **parts),
         quote("crossing_ms(get(ID), T, PANE, SIZE, PANE_MS)", T=threshold, **parts),
+        events=frozenset({feature.event}),
+        postponed=True,
+        # An event counts 1, but may add any amount.
+        flipped=quote(
+            f"total(get(ID), PANE, SIZE) {'==' if feature.kind == 'count' else '>='} T", T=threshold, **parts
+        ),
     )
 
 
@@ -187,17 +193,20 @@ def _did(call: Call) -> Truth:
     return Atom(
         quote("now_ms - last(ID, BOTTOM) < W", ID=stable_id(event), W=window_ms, BOTTOM=float("-inf")),
         quote("did_change(last(ID), W, now_ms)", ID=stable_id(event), W=window_ms),
+        postponed=True,
     )
 
 
 def _since(call: Call) -> Value:
     if call.optional_text(0, "an event's name") is None:
         call.reads(ANY_EVENT)
-        return Value(kind="duration", code=quote("now_ms - p.seen_ms if p.seen_ms else INFINITE"), slope=1)
+        return Value(
+            kind="duration", code=quote("now_ms - p.seen_ms if p.seen_ms else INFINITE"), slope=1, recency=True
+        )
     event = call.event(0)
     call.reads(event)
     code = quote("now_ms - last(ID, BOTTOM)", ID=stable_id(event), BOTTOM=float("-inf"))
-    return Value(kind="duration", code=code, slope=1)
+    return Value(kind="duration", code=code, slope=1, recency=True)
 
 
 def _tenure(call: Call) -> Value:

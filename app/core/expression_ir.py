@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import ast
 import copy
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from functools import cache
 from typing import Final, Literal
 
@@ -23,10 +23,25 @@ CompareWith = Callable[[str, "Scalar | Literals"], "Truth | None"]
 
 @dataclass(frozen=True, slots=True)
 class Atom:
-    """A condition that is one expression. `change` gives the instant of its next flip by the clock; None is never."""
+    """A condition that is one expression.
+
+    Parameters
+    ----------
+    change
+        Gives the instant of its next flip by the clock; None is never.
+    events
+        Names of the events that can change its truth or `change`, ``*`` for any; None when that is not known.
+    postponed
+        Whether an event that does not flip it can only make `change` later.
+    flipped
+        Of a postponed one: holds after every event that did flip it, and seldom else. None when that cannot be seen.
+    """
 
     code: ast.expr
     change: ast.expr | None = None
+    events: frozenset[str] | None = None
+    postponed: bool = False
+    flipped: ast.expr | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +60,14 @@ class Negated:
 
 
 Truth = Atom | Combined | Negated
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """A truth with the functions that it calls: those of the segments it names, by their names in the code."""
+
+    truth: Truth
+    calls: Mapping[str, object] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,6 +97,8 @@ class Value:
     slope: int = 0
     literal: Scalar | Literals | None = None
     compare: CompareWith | None = None
+    recency: bool = False
+    """Of a duration: whether it is the time since an event, which every such event makes shorter."""
 
 
 TRUE: Final = Atom(ast.Constant(True))
@@ -135,3 +160,23 @@ def is_clocked(truth: Truth) -> bool:
     if isinstance(truth, Negated):
         return is_clocked(truth.item)
     return any(is_clocked(item) for item in truth.items)
+
+
+def atoms(truth: Truth) -> Iterator[Atom]:
+    """The parts of a condition."""
+    if isinstance(truth, Atom):
+        yield truth
+    elif isinstance(truth, Negated):
+        yield from atoms(truth.item)
+    else:
+        for item in truth.items:
+            yield from atoms(item)
+
+
+def read_by(truth: Truth, events: frozenset[str]) -> Truth:
+    """The condition, with `events` as what changes those of its atoms that do not say so themselves."""
+    if isinstance(truth, Atom):
+        return replace(truth, events=events) if truth.events is None else truth
+    if isinstance(truth, Negated):
+        return Negated(read_by(truth.item, events))
+    return Combined(truth.how, tuple(read_by(item, events) for item in truth.items))

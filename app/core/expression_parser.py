@@ -17,7 +17,7 @@ from app.core.expression_compare import as_duration, compare
 from app.core.expression_context import ANY_EVENT, TRAITS_EVENT, Expression, ExpressionContext
 from app.core.expression_errors import ExpressionError, ExpressionErrors, Mismatch, nearest
 from app.core.expression_functions import OF_PROFILE, OF_PROPERTIES, OF_VALUES, property_value, trait_value
-from app.core.expression_ir import FALSE, TRUE, Atom, Combined, Negated, Scalar, Truth, Value, earliest, quote
+from app.core.expression_ir import FALSE, TRUE, Atom, Combined, Negated, Scalar, Truth, Value, earliest, quote, read_by
 from app.core.expression_runtime import NUMBER_MAX
 from app.core.plan import Feature
 
@@ -130,8 +130,14 @@ class Parser:
             return Combined(how, tuple(self._gathered(item) for item in node.values))
         if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.Not):
             return Negated(self.condition(node.operand))
-        if isinstance(node, ast.Compare):
-            return self._comparison(node)
+        outer, self.events = self.events, set()
+        try:
+            truth = self._comparison(node) if isinstance(node, ast.Compare) else self._single(node)
+            return read_by(truth, frozenset(self.events))
+        finally:
+            self.events |= outer
+
+    def _single(self, node: ast.expr) -> Truth:
         found = self._any_form(node)
         if not isinstance(found, Value):
             return found

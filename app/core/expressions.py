@@ -10,7 +10,7 @@ from __future__ import annotations
 from app.core.expression_call import segment_globals
 from app.core.expression_codegen import generate, generate_where
 from app.core.expression_context import ANY_EVENT, Expression, ExpressionContext
-from app.core.expression_ir import is_clocked
+from app.core.expression_ir import Condition, is_clocked
 from app.core.expression_parser import Parser, parse_tree, segments_named
 from app.core.plan import Feature, Where
 
@@ -32,7 +32,8 @@ def compile_expression(text: str, context: ExpressionContext | None = None, labe
     """
     parser = Parser(text, context or ExpressionContext())
     truth = parser.parse()
-    evaluate, next_change = generate(truth, label, segment_globals(parser.segments))
+    calls = segment_globals(parser.segments)
+    evaluate, next_change = generate(truth, label, calls)
     features: dict[str, Feature] = {}
     for expression in parser.segments.values():
         features.update((feature.text, feature) for feature in expression.features)
@@ -45,6 +46,7 @@ def compile_expression(text: str, context: ExpressionContext | None = None, labe
         # A condition that no event changes (a random bucket, say) is asked at every event: when else?
         events=frozenset(parser.events or {ANY_EVENT}),
         clocked=is_clocked(truth),
+        condition=Condition(truth, calls),
     )
 
 

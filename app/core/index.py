@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final, NamedTuple
 
+from app.core.expression_judge import Judge, make_judge
 from app.core.ids import stable_id
 from app.core.plan import Campaign, EventPlan, Feature, Plan, Segment, Where, event_id
 from app.core.profile import Profile
@@ -48,12 +49,11 @@ class FeatureOp(NamedTuple):
 
 
 class SegmentOp(NamedTuple):
-    """A segment to evaluate. `next_change` is None when the clock cannot change it; `postponed`: see `Segment`."""
+    """A segment to evaluate. `next_change` is None when the clock cannot change it."""
 
     id: int
     evaluate: Callable[[Profile, int, str], bool]
     next_change: Callable[[Profile, int, str], int] | None
-    postponed: bool
     segment: Segment
 
 
@@ -68,16 +68,16 @@ class EventOps:
         "features",
         "handler",
         "interest",
+        "judge",
         "on_event",
         "own",
-        "segments",
         "triggers",
     )
 
-    def __init__(self, name: str, plan: EventPlan, every_dormancy: tuple[Campaign, ...]) -> None:
+    def __init__(self, name: str, plan: EventPlan, every_dormancy: tuple[Campaign, ...], judge: Judge | None) -> None:
         self.event_id = event_id(name) if name else 0
         self.features = tuple(_feature_op(feature) for feature in plan.features)
-        self.segments = tuple(segment_op(segment, name) for segment in plan.segments)
+        self.judge = judge
         self.on_event = _of_kind(plan, "event")
         self.absences = _of_kind(plan, "absence")
         self.cancels = plan.cancels
@@ -103,10 +103,14 @@ def _feature_op(feature: Feature) -> FeatureOp:
     return FeatureOp(feature.id, feature.pane_ms, feature.size, path, feature.where)
 
 
-def segment_op(segment: Segment, event: str = "") -> SegmentOp:
-    """The segment as the hot path reads it after `event`."""
+def segment_op(segment: Segment) -> SegmentOp:
+    """The segment as it is evaluated by itself."""
     next_change = segment.next_change if segment.reads_clock else None
-    return SegmentOp(segment.id, segment.evaluate, next_change, event in segment.postponed_by, segment)
+    return SegmentOp(segment.id, segment.evaluate, next_change, segment)
+
+
+def _judge(plan: EventPlan, event: str) -> Judge | None:
+    return make_judge(plan.segments, event) if plan.segments else None
 
 
 class PlanIndex:
@@ -128,6 +132,7 @@ class PlanIndex:
             if campaign.trigger.kind == "dormancy" and not campaign.trigger.event
         )
         self.campaigns = {campaign.id: campaign for campaign in plan.campaigns}
+        self.judge_all = make_judge(plan.segments, None)
         self.segments = tuple(segment_op(segment) for segment in plan.segments)
         self.clock_segments = tuple(op for op in self.segments if op.next_change is not None)
         self.segment_id = {segment.name: segment.id for segment in plan.segments}
@@ -144,7 +149,8 @@ class PlanIndex:
         self.caps = tuple(
             (cap.limit, cap.window_ms, stable_id(cap.category) if cap.category else 0) for cap in plan.caps
         )
-        self.on_traits = EventOps("", plan.on_traits, self._every_dormancy)
+        self.on_traits = EventOps("", plan.on_traits, self._every_dormancy, _judge(plan.on_traits, "$traits"))
+        self._other_judge = _judge(plan.other, "")
         self._by_name: dict[str, EventOps] = {name: self._make(name) for name in plan.events}
 
     def of_event(self, name: str) -> EventOps:
@@ -158,7 +164,9 @@ class PlanIndex:
         return ops
 
     def _make(self, name: str) -> EventOps:
-        ops = EventOps(name, self.plan.events.get(name, self.plan.other), self._every_dormancy)
+        plan = self.plan.events.get(name)
+        judge = self._other_judge if plan is None else _judge(plan, name)
+        ops = EventOps(name, plan or self.plan.other, self._every_dormancy, judge)
         ops.handler = self._handlers.get(name)
         return ops
 

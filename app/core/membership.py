@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Literal
 
 import xxhash
 
 from app.core.batch import Batch, trace_of
+from app.core.expression_judge import Judge
 from app.core.index import SegmentOp
 from app.core.panes import NEVER_MS
 from app.core.plan import Segment
@@ -31,25 +31,18 @@ def membership_id(user: str, segment: str, change: str, origin: int) -> str:
     return str(xxhash.xxh3_128_hexdigest(f"{user}\x1f{segment}\x1f{change}\x1f{origin}".encode()))
 
 
-def on_event(batch: Batch, profile: Profile, segments: Iterable[SegmentOp], offset: int, reason: str) -> Changes:
-    """Evaluate the segments that an event can change; the row's next due time can only come nearer."""
-    now_ms, user, held = batch.now_ms, batch.user, profile.segments
-    due_before_ms = due_ms = profile.segments_due_ms
-    changes: Changes = []
-    for segment_id, evaluate, next_change, postponed, segment in segments:
-        inside = evaluate(profile, now_ms, user)
-        if inside is not (segment_id in held):
-            changes.append(_move(batch, profile, segment, inside, offset, "event", reason))
-        elif postponed:
-            continue
-        if next_change is not None:
-            at_ms = next_change(profile, now_ms, user)
-            if at_ms < due_ms:
-                due_ms = at_ms if at_ms > now_ms else now_ms + 1
+def on_event(batch: Batch, profile: Profile, judge: Judge, offset: int, reason: str) -> Changes | None:
+    """Judge the segments that an event can change; the row's next due time can only come nearer."""
+    now_ms = batch.now_ms
+    due_before_ms = profile.segments_due_ms
+    due_ms, moves = judge(profile, now_ms, batch.user, due_before_ms)
     if due_ms < due_before_ms:
+        due_ms = max(due_ms, now_ms + 1)
         batch.wake(profile, due_ms)
         profile.segments_due_ms = due_ms
-    return changes
+    if moves is None:
+        return None
+    return [_move(batch, profile, segment, inside, offset, "event", reason) for segment, inside in moves]
 
 
 def on_clock(batch: Batch, profile: Profile) -> Changes:
@@ -81,7 +74,7 @@ def _evaluate_all(
 ) -> Changes:
     now_ms, user = batch.now_ms, batch.user
     changes: Changes = []
-    for segment_id, evaluate, next_change, _postponed, segment in segments:
+    for segment_id, evaluate, next_change, segment in segments:
         inside = evaluate(profile, now_ms, user)
         if inside is not (segment_id in profile.segments):
             changes.append(_move(batch, profile, segment, inside, origin, cause, cause))

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
+from app.core.expression_ir import Condition
 from app.core.ids import stable_id
 from app.core.profile import Profile
 
@@ -65,7 +66,10 @@ class Segment:
     postponed_by: frozenset[str] = frozenset()
     """Events that, as long as they do not change the answer, can only postpone `next_change`: it need not be asked
     after them. So an event that touches one windowed total or recency, compared by an inequality, and nothing else of
-    the condition, if nothing else of it reads the clock."""
+    the condition, if nothing else of it reads the clock. Of a compiled `condition` the core finds that out itself."""
+    condition: Condition | None = None
+    """What `evaluate` and `next_change` were compiled from, if they were: then an event's segments are judged in one
+    function, which reads each total once."""
 
     def __post_init__(self) -> None:
         _default_id(self, "id", self.name)

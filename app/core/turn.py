@@ -51,10 +51,12 @@ class Turn:
                 identity.fold_identify(profile, event, at_ms)
             else:
                 identity.fold_alias(profile, event)
-        segments = ops.segments
+        changes = None
         if profile.policy != index.policy_id:  # a new row: every segment is asked once
-            segments, profile.policy = index.segments, index.policy_id
-        changes = membership.on_event(batch, profile, segments, offset, reason) if segments else None
+            profile.policy = index.policy_id
+            changes = membership.on_event(batch, profile, index.judge_all, offset, reason)
+        elif ops.judge is not None:
+            changes = membership.on_event(batch, profile, ops.judge, offset, reason)
         candidates = triggers.on_event(batch, profile, ops, event, at_ms, offset) if ops.triggers else []
         in_time = at_ms >= batch.now_ms - index.plan.grace_ms
         if changes and in_time:

@@ -188,6 +188,7 @@ class Compiler:
             events=expression.events,
             description=model.description,
             reads_clock=expression.clocked,
+            condition=expression.condition,
         )
 
     def _order(self) -> list[str]:

@@ -1,0 +1,199 @@
+"""One function for everything that an event has to ask of a row: which of its segments changed, and what comes due.
+
+    judge(p, now_ms, user, due_ms) -> (due_ms, [(segment, inside), ...] or None)
+
+It is the segments' own conditions, one after the other, with each windowed total read once. And it does not ask when
+the clock will next change a condition that the event can only have postponed. That is so when every part of the
+condition that the event can change is `Atom.postponed` and was not flipped by it: a part that would have held on until
+some instant still does, and so does every combination of such parts.
+"""
+
+from __future__ import annotations
+
+import ast
+import copy
+from collections import Counter
+from collections.abc import Callable, Sequence
+from typing import Any, Final, TypeGuard
+
+from app.core.expression_codegen import load_functions, make_function
+from app.core.expression_ir import Atom, Combined, Negated, Truth, atoms, quote, truth_code
+from app.core.plan import Segment
+from app.core.profile import Profile
+
+_ANY_EVENT: Final = "*"
+
+Moves = list[tuple[Segment, bool]]
+Judge = Callable[[Profile, int, str, int], tuple[int, Moves | None]]
+
+# An event newer than the clock was folded when another worker's clock told the time: then nothing is taken for granted.
+_HEAD = """
+moves = None
+held = p.segments
+doubt = p.seen_ms > now_ms
+"""
+_READ = """
+state = get(ID)
+TOTAL = 0 if not state else state[0] if state[1] > PANE - SIZE and state[-2] <= PANE else total(state, PANE, SIZE)
+"""
+_FIXED = """
+inside = TRUTH
+if inside is not (ID in held):
+    moves = [(SEGMENT, inside)] if moves is None else [*moves, (SEGMENT, inside)]
+"""
+_CLOCKED = """
+inside = TRUTH
+if inside is not (ID in held):
+    moves = [(SEGMENT, inside)] if moves is None else [*moves, (SEGMENT, inside)]
+    at_ms = CHANGE(p, now_ms, user)
+    if at_ms < due_ms:
+        due_ms = at_ms
+elif ASKED:
+    at_ms = CHANGE(p, now_ms, user)
+    if at_ms < due_ms:
+        due_ms = at_ms
+"""
+
+
+def make_judge(segments: Sequence[Segment], event: str | None) -> Judge:
+    """Compile the question for the segments that `event` can change ("$traits": an identify; None: a row is new).
+
+    The function gives the earlier of `due_ms` and the next changes that it asked for, and the segments whose answer
+    is not what the row says, in the order given. It changes nothing.
+    """
+    names: dict[str, Any] = {}
+    parts: list[tuple[str, dict[str, Any]]] = []
+    reads = _Reads()
+    for at, segment in enumerate(segments):
+        names[f"segment{at}"], names[f"change{at}"] = segment, segment.next_change
+        if segment.condition is None:
+            names[f"evaluate{at}"] = segment.evaluate
+            truth = quote("EVALUATE(p, now_ms, user)", EVALUATE=_name(f"evaluate{at}"))
+        else:
+            names.update(segment.condition.calls)
+            truth = truth_code(segment.condition.truth)
+        filling: dict[str, Any] = {"TRUTH": truth, "ID": segment.id, "SEGMENT": _name(f"segment{at}")}
+        if segment.reads_clock:
+            filling |= {"CHANGE": _name(f"change{at}"), "ASKED": _asked(segment, event)}
+        parts.append((_CLOCKED if segment.reads_clock else _FIXED, filling))
+        reads.count(truth, filling.get("ASKED"))
+    questions = [
+        statement
+        for template, filling in parts
+        for statement in _statements(template, **{name: reads.shared(part) for name, part in filling.items()})
+    ]
+    answer = ast.Return(quote("(due_ms, moves)"))
+    body = [*_statements(_HEAD), *reads.statements(), *questions, answer]
+    judge: Judge
+    judge = load_functions([make_function("judge", "p now_ms user due_ms", body)], f"judge {event}", names)["judge"]
+    return judge
+
+
+def _asked(segment: Segment, event: str | None) -> ast.expr:
+    """After an event that did not change the answer: whether the next change may have come nearer."""
+    if event is None:
+        return ast.Constant(True)
+    if segment.condition is None:
+        return _name("doubt") if event in segment.postponed_by else ast.Constant(True)
+    truth = segment.condition.truth
+    touched = [atom for atom in atoms(truth) if atom.events is None or not atom.events.isdisjoint((event, _ANY_EVENT))]
+    if not all(atom.postponed for atom in touched):
+        return ast.Constant(True)
+    flips = [atom.flipped for atom in touched if atom.flipped is not None]
+    flipped: ast.expr = ast.Constant(True)
+    if len(flips) == len(touched):
+        flipped = ast.BoolOp(ast.Or(), [_name("doubt"), *flips])
+    if not isinstance(truth, Combined):
+        return _name("doubt")  # it is its only part: that did not flip
+    if not all(_is_plain(item) for item in truth.items):
+        return flipped
+    # While all hold (or none of "any" does), as before the event, none was flipped.
+    loose = _name("inside") if truth.how == "any" else ast.UnaryOp(ast.Not(), _name("inside"))
+    return quote("doubt or LOOSE and FLIPPED", LOOSE=loose, FLIPPED=flipped)
+
+
+def _is_plain(truth: Truth) -> bool:
+    return isinstance(truth, Atom) or (isinstance(truth, Negated) and _is_plain(truth.item))
+
+
+class _Reads:
+    """The windowed totals of several conditions: those that are wanted more than once are read into a local."""
+
+    def __init__(self) -> None:
+        self._wanted: Counter[str] = Counter()
+        self._calls: dict[str, ast.Call] = {}
+
+    def count(self, *codes: ast.expr | None) -> None:
+        """Note what these read; a total that comes first is always wanted, so it counts twice."""
+        for code in codes:
+            for node in ast.walk(code) if code is not None else ():
+                if _is_total(node):
+                    self._calls[ast.dump(node)] = node
+                    self._wanted[ast.dump(node)] += 1
+            first = code
+            while isinstance(first, ast.BoolOp | ast.Compare | ast.UnaryOp):
+                first = _first_of(first)
+            if first is not None and _is_total(first):
+                self._wanted[ast.dump(first)] += 1
+
+    def _local(self, call: ast.Call) -> str:
+        text = ast.dump(call)
+        return f"total{list(self._calls).index(text)}" if self._wanted[text] > 1 else ""
+
+    def shared(self, code: object) -> Any:
+        """The code, with the local in place of each shared total."""
+        if not isinstance(code, ast.expr):
+            return code
+        return _Share(self._local).visit(copy.deepcopy(code))
+
+    def statements(self) -> list[ast.stmt]:
+        """What reads the shared totals."""
+        found: list[ast.stmt] = []
+        for call in self._calls.values():
+            if local := self._local(call):
+                get, pane, size = call.args
+                assert isinstance(get, ast.Call)
+                found += _statements(_READ, TOTAL=_name(local), ID=get.args[0], PANE=pane, SIZE=size)
+        return found
+
+
+def _is_total(node: ast.AST) -> TypeGuard[ast.Call]:
+    return isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "total"
+
+
+def _first_of(node: ast.BoolOp | ast.Compare | ast.UnaryOp) -> ast.expr:
+    """The operand that is evaluated first."""
+    if isinstance(node, ast.BoolOp):
+        return node.values[0]
+    return node.left if isinstance(node, ast.Compare) else node.operand
+
+
+class _Share(ast.NodeTransformer):
+    def __init__(self, local: Callable[[ast.Call], str]) -> None:
+        self.local = local
+
+    def visit_Call(self, node: ast.Call) -> ast.AST:
+        if _is_total(node) and (local := self.local(node)):
+            return _name(local)
+        return self.generic_visit(node)
+
+
+class _Fill(ast.NodeTransformer):
+    def __init__(self, parts: dict[str, Any]) -> None:
+        self.parts = parts
+
+    def visit_Name(self, node: ast.Name) -> ast.expr:
+        part = self.parts.get(node.id, node)
+        if isinstance(part, ast.Name):
+            return ast.Name(part.id, node.ctx)
+        return part if isinstance(part, ast.expr) else ast.Constant(part)
+
+
+def _statements(template: str, **parts: Any) -> list[ast.stmt]:
+    """As `quote`, for statements; the template is ours."""
+    module = _Fill(parts).visit(ast.parse(template))
+    return list(module.body)
+
+
+def _name(name: str) -> ast.Name:
+    return ast.Name(name, ast.Load())

@@ -1,0 +1,65 @@
+"""What the engine does not ask: memberships follow the written conditions at every instant, on events and between."""
+
+from __future__ import annotations
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from app.core.expressions import compile_expression
+from app.core.plan import Plan, Segment
+from app.core.profile import due_ms
+from tests.property.test_expressions_oracle import Case, conditions, names
+from tests.support.plans import DAY, HOUR, MINUTE, make_plan
+from tests.support.streams import START, Stream, identify, track
+
+pauses = st.sampled_from([0, 1, 20_000, MINUTE, 9 * MINUTE, 10 * MINUTE, HOUR, 6 * HOUR, 2 * DAY, 3 * DAY, 29 * DAY])
+ages = st.sampled_from([0, 0, 0, 30_000, 5 * MINUTE, 2 * HOUR, 3 * DAY])
+steps = st.lists(st.tuples(pauses, names, ages, st.sampled_from([None, 0, 1, 2, 5])), min_size=3, max_size=25)
+
+
+def plan_of(texts: list[str]) -> Plan:
+    """A policy of these conditions."""
+    made = [compile_expression(text) for text in texts]
+    segments = [
+        Segment(
+            f"s{at}",
+            one.text,
+            one.evaluate,
+            one.next_change,
+            one.events,
+            reads_clock=one.clocked,
+            condition=one.condition,
+        )
+        for at, one in enumerate(made)
+    ]
+    return make_plan(segments, {feature.text: feature for one in made for feature in one.features}.values())
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.lists(conditions, min_size=1, max_size=4), steps)
+def test_memberships_are_the_conditions_truth_on_every_event_and_at_every_instant_between(
+    cases: list[Case], happened: list[tuple[int, str, int, int | None]]
+) -> None:
+    plan = plan_of([text for text, _ in cases])
+    stream = Stream(plan)
+    stream.now_ms = START
+    stream.send(track("A", START))
+    for number, (pause, name, age, size) in enumerate(happened):
+        for at_ms in (stream.now_ms + pause // 3, stream.now_ms + pause):
+            while (next_ms := due_ms(stream.row)) <= at_ms:
+                assert next_ms > stream.now_ms or number == 0
+                stream.now_ms = max(next_ms, stream.now_ms)
+                stream.fire()
+            stream.now_ms = at_ms
+            check(stream, plan)
+        if number % 7 == 6:
+            stream.send(identify(stream.now_ms, t="x"))
+        else:
+            stream.send(track(name, stream.now_ms - age, **({} if size is None else {"size": size})))
+        check(stream, plan)
+
+
+def check(stream: Stream, plan: Plan) -> None:
+    """The row holds the segments whose condition holds."""
+    held = {part.name for part in plan.segments if part.id in stream.row.segments}
+    assert held == {part.name for part in plan.segments if part.evaluate(stream.row, stream.now_ms, "u1")}
