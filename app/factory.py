@@ -101,7 +101,7 @@ class LearnerMetrics:
 
     def refused(self, reason: str) -> None:
         """An outcome could not be learned."""
-        self._metrics.events.labels(f"outcome_{reason}").inc()
+        self._metrics.events.labels(OUTCOMES, reason).inc()
 
 
 class Worker:
@@ -140,6 +140,7 @@ class Worker:
         self.app.on_before_shutdown.connect(self._on_shutdown, weak=False)
         self.app.on_remaining = lambda table, remaining: self.metrics.restore_remaining.labels(table).set(remaining)
         self.app.on_rebalanced = self.metrics.rebalances.inc
+        self.app.on_committed = self.metrics.commit_seconds.observe
         self.metrics.build_info.labels(version("nudge-engine"), self.plan.version).set(1)
 
     def _engine(self) -> Engine:

@@ -10,6 +10,7 @@ from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histo
 
 from app.core.effects import Effects
 from app.core.plan import Plan
+from schemas.topics import EVENTS
 
 LATENCY_BUCKETS_S: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 
@@ -20,13 +21,16 @@ class Metrics:
     def __init__(self, registry: CollectorRegistry = REGISTRY) -> None:
         self.registry = registry
         self.events = Counter(
-            "nudge_events", "Records of the events topic, by what became of them.", ["outcome"], registry=registry
+            "nudge_events", "Records consumed, by what became of them.", ["topic", "outcome"], registry=registry
         )
         self.dead_letters = Counter(
-            "nudge_dead_letter_records", "Records sent to the dead-letter topic.", ["reason"], registry=registry
+            "nudge_dead_letter_records",
+            "Records sent to the dead-letter topic.",
+            ["topic", "reason"],
+            registry=registry,
         )
         self.decisions = Counter(
-            "nudge_decisions", "Decisions, to send or to suppress and why.", ["decision", "reason"], registry=registry
+            "nudge_decisions", "Decisions to send, and to suppress and why.", ["decision", "reason"], registry=registry
         )
         self.membership_changes = Counter(
             "nudge_membership_changes", "Users entering and leaving segments.", ["change"], registry=registry
@@ -52,6 +56,9 @@ class Metrics:
             "Time to process a chunk, before its effects are durable.",
             buckets=LATENCY_BUCKETS_S,
             registry=registry,
+        )
+        self.commit_seconds = Histogram(
+            "nudge_commit_seconds", "Time of an offset commit.", buckets=LATENCY_BUCKETS_S, registry=registry
         )
         self.consumer_lag = Gauge(
             "nudge_consumer_lag_records", "Records not processed yet.", ["topic", "partition"], registry=registry
@@ -104,11 +111,11 @@ class WorkerObserver:
         metrics = self._metrics
         for (name, *labels), number in effects.counts.items():
             if name == "events":
-                metrics.events.labels(*labels).inc(number)
+                metrics.events.labels(EVENTS, *labels).inc(number)
             elif name == "decisions":
                 metrics.decisions.labels(*labels).inc(number)
             elif name == "dead_letters":
-                metrics.dead_letters.labels(*labels).inc(number)
+                metrics.dead_letters.labels(EVENTS, *labels).inc(number)
             elif name == "outcomes":
                 metrics.outcomes.labels(_OUTCOMES.get(labels[0], labels[0])).inc(number)
             elif name == "membership":

@@ -64,7 +64,7 @@ class SenderRecorder:
 
     def dead_lettered(self, reason: str) -> None:
         """A record of `decisions` could not be read."""
-        self._metrics.dead_letters.labels(reason).inc()
+        self._metrics.dead_letters.labels(DECISIONS, reason).inc()
 
 
 class LedgerClient:

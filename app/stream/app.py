@@ -67,6 +67,7 @@ class StreamApp(faust.App):
         self._clients: list[tuple[str, SourceClient]] = []
         self.on_remaining: Callable[[str, int], None] = lambda table, remaining: None
         self.on_rebalanced: Callable[[], None] = lambda: None
+        self.on_committed: Callable[[float], object] = lambda seconds: None
         super().__init__(*args, TableManager=RowTableManager, **kwargs)
 
     def _new_transport(self) -> BatchedTransport:

@@ -226,6 +226,12 @@ class BatchedConsumer(driver.Consumer):
             )
         await self.commit()
 
+    async def _commit_offsets(self, offsets: Any, start_new_transaction: bool = True) -> bool:
+        began = monotonic()
+        committed: bool = await super()._commit_offsets(offsets, start_new_transaction)
+        self.app.on_committed(monotonic() - began)
+        return committed
+
     async def perform_seek(self) -> None:
         """Replaced by `seek_to_start`, which the recovery calls."""
 
@@ -257,7 +263,6 @@ class BatchedConsumerThread(driver.AIOKafkaConsumerThread):
                 consumer.seek(tp, committed)
             offsets[TP(tp.topic, tp.partition)] = committed
         return offsets
-
 
     async def seek_to(self, tp: TP, offset: int) -> None:
         """Read on from `offset`; runs in the consumer's thread."""

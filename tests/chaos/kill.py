@@ -76,7 +76,7 @@ async def run(site: Site, *, kills: int, workers: int, seed: int, kill_every_s: 
         for _ in range(kills):
             await asyncio.sleep(kill_every_s * rng.uniform(0.7, 1.3))
             number = rng.randrange(workers)
-            working = site.metric(fleet.children[number], "nudge_events_total", outcome="applied") > 0
+            working = site.metric(fleet.children[number], "nudge_events_total", topic="events", outcome="applied") > 0
             in_flight += working
             fleet.kill(number)
         stop.set()

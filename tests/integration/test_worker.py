@@ -36,7 +36,7 @@ async def processed(site: Site, child: object, count: int) -> None:
 
     async def done() -> bool:
         fates = ("applied", "late", "duplicate", "replayed", "rejected")
-        return sum(site.metric(child, "nudge_events_total", outcome=fate) for fate in fates) >= count  # type: ignore[arg-type]
+        return sum(site.metric(child, "nudge_events_total", topic="events", outcome=fate) for fate in fates) >= count  # type: ignore[arg-type]
 
     await eventually(done, f"{count} records are processed")
 
@@ -66,7 +66,7 @@ async def test_a_restarted_worker_goes_on_where_it_stopped(site: Site) -> None:
         with site.worker() as worker:
             await site.ready(worker)
             await processed(site, worker, 1000)
-            assert site.metric(worker, "nudge_events_total", outcome="replayed") == 0
+            assert site.metric(worker, "nudge_events_total", topic="events", outcome="replayed") == 0
             await asyncio.to_thread(worker.stop)
             assert worker.returncode == 0, worker.log_tail()
     truth = oracle(await site.records(EVENTS), ECHO, time.time_ns() // 1_000_000)
@@ -194,7 +194,7 @@ async def test_a_record_of_two_megabytes_is_buried_and_its_neighbours_are_folded
     with site.worker() as worker:
         await site.ready(worker)
         await processed(site, worker, 3)
-        assert site.metric(worker, "nudge_dead_letter_records_total", reason="too_large") == 1
+        assert site.metric(worker, "nudge_dead_letter_records_total", topic="events", reason="too_large") == 1
         await asyncio.to_thread(worker.stop)
         assert worker.returncode == 0, worker.log_tail()
     await site.stop()
