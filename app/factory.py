@@ -97,7 +97,7 @@ class LearnerMetrics:
                 gauge.labels(learner.name).set(values[name])
         before = self._drifts.get(learner.name, 0.0)
         self._drifts[learner.name] = values["drift_detections"]
-        self._metrics.drift.labels(learner.name, "adwin").inc(max(0.0, values["drift_detections"] - before))
+        self._metrics.drift.labels(learner.name, "page_hinkley").inc(max(0.0, values["drift_detections"] - before))
 
     def refused(self, reason: str) -> None:
         """An outcome could not be learned."""
