@@ -64,30 +64,38 @@ def fold_activity(profile: Profile, at_ms: int, *, own: bool) -> None:
 def _fold_features(
     batch: Batch,
     states: dict[int, panes.Panes],
-    features: tuple[FeatureOp, ...],
+    features: tuple[tuple[int, tuple[FeatureOp, ...]], ...],
     properties: dict[str, Any],
     at_ms: int,
 ) -> None:
     now_ms = batch.now_ms
-    for feature_id, pane_ms, size, path, where in features:
-        if where is not None and not where(properties):
-            continue
-        value = 1 if path is None else milli(property_at(properties, path))
-        if value is None:
-            batch.count("ignored_values")
-            continue
+    for pane_ms, ops in features:
         pane = at_ms // pane_ms
         current = now_ms // pane_ms
-        if value == 0 or pane <= current - size:
-            continue
-        state = states.get(feature_id)
-        if state is None:
-            states[feature_id] = [value, pane, value]
-        elif state and state[-2] == pane:  # nearly always; the oldest panes wait for the next one to be dropped
-            state[0] += value
-            state[-1] += value
-        else:
-            panes.add(state, pane, value, current=current, size=size)
+        age = current - pane
+        for feature_id, size, path, where in ops:
+            if age >= size or (where is not None and not where(properties)):
+                continue
+            value: int | None = 1
+            if path is not None:
+                value = milli(property_at(properties, path))
+                if not value:
+                    if value is None:
+                        batch.count("ignored_values")
+                    continue
+            state = states.get(feature_id)
+            if state is None:
+                states[feature_id] = [value, pane, value]  # type: ignore[list-item]
+                continue
+            newest = state[-2] if state else pane + 1
+            if newest == pane:  # the oldest panes wait for the next one to be dropped
+                state[0] += value  # type: ignore[operator]
+                state[-1] += value  # type: ignore[operator]
+            elif newest < pane and state[1] > current - size:
+                state[0] += value  # type: ignore[operator]
+                state += (pane, value)  # type: ignore[arg-type]
+            else:
+                panes.add(state, pane, value, current=current, size=size)  # type: ignore[arg-type]
 
 
 def _fold_affinity(affinity: dict[str, list[float]], category: str, at_ms: int) -> None:

@@ -21,10 +21,8 @@ CONSENT_TRAITS: Final = ("push_consent", "pushConsent")
 """Boolean traits that an identify may carry consent in."""
 
 
-def fold_context(profile: Profile, context: dict[str, Any], at_ms: int) -> None:
-    """Time zone, device and push token as of the newest event that carries them."""
-    if at_ms < profile.seen_ms:
-        return
+def fold_context(profile: Profile, context: dict[str, Any]) -> None:
+    """Time zone, device and push token of an event that is the newest so far."""
     timezone = context.get("timezone")
     if timezone is not None and timezone != profile.timezone:
         _set_timezone(profile, timezone)

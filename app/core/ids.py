@@ -19,6 +19,11 @@ def message_hash(message_id: str) -> int:
     return xxhash.xxh3_64_intdigest(message_id.encode()) >> 1
 
 
+def message_word(message_id: str) -> bytes:
+    """A hash of a message id for de-duplication, as 8 bytes."""
+    return xxhash.xxh3_64_digest(message_id.encode())
+
+
 def bucket(user: str, salt: str) -> int:
     """A user's bucket in [0, BUCKETS) for holdouts and variants: uniform over users, independent between salts."""
     return xxhash.xxh3_64_intdigest(f"{salt}\x1f{user}".encode()) % BUCKETS

@@ -42,7 +42,6 @@ class FeatureOp(NamedTuple):
     """A feature to fold. `path` is None for a count."""
 
     id: int
-    pane_ms: int
     size: int
     path: tuple[str, ...] | None
     where: Where | None
@@ -71,12 +70,13 @@ class EventOps:
         "judge",
         "on_event",
         "own",
+        "starts",
         "triggers",
     )
 
     def __init__(self, name: str, plan: EventPlan, every_dormancy: tuple[Campaign, ...], judge: Judge | None) -> None:
         self.event_id = event_id(name) if name else 0
-        self.features = tuple(_feature_op(feature) for feature in plan.features)
+        self.features = _by_pane(plan.features)
         self.judge = judge
         self.on_event = _of_kind(plan, "event")
         self.absences = _of_kind(plan, "absence")
@@ -85,6 +85,7 @@ class EventOps:
         self.dormancies = self._dormancies(plan, every_dormancy)
         self.interest = bool(name) and name not in _NOT_INTEREST
         self.handler: Callable[..., None] | None = None
+        self.starts = bool(self.on_event or self.absences)
         self.triggers = bool(self.on_event or self.absences or self.cancels or self.dormancies)
 
     def _dormancies(self, plan: EventPlan, every: tuple[Campaign, ...]) -> tuple[Campaign, ...]:
@@ -100,7 +101,15 @@ def _of_kind(plan: EventPlan, kind: str) -> tuple[Campaign, ...]:
 
 def _feature_op(feature: Feature) -> FeatureOp:
     path = tuple(feature.property_path.split(".")) if feature.kind == "sum" else None
-    return FeatureOp(feature.id, feature.pane_ms, feature.size, path, feature.where)
+    return FeatureOp(feature.id, feature.size, path, feature.where)
+
+
+def _by_pane(features: tuple[Feature, ...]) -> tuple[tuple[int, tuple[FeatureOp, ...]], ...]:
+    """The features by the width of their panes (ms): an event's pane is reckoned once for all of a width."""
+    widths = dict.fromkeys(feature.pane_ms for feature in features)
+    return tuple(
+        (width, tuple(_feature_op(feature) for feature in features if feature.pane_ms == width)) for width in widths
+    )
 
 
 def segment_op(segment: Segment) -> SegmentOp:
@@ -151,16 +160,15 @@ class PlanIndex:
         )
         self.on_traits = EventOps("", plan.on_traits, self._every_dormancy, _judge(plan.on_traits, "$traits"))
         self._other_judge = _judge(plan.other, "")
-        self._by_name: dict[str, EventOps] = {name: self._make(name) for name in plan.events}
+        self.grace_ms = plan.grace_ms
+        self.by_name: dict[str, EventOps] = {name: self._make(name) for name in plan.events}
+        """What an event touches; `learn` knows the names that are missing."""
 
-    def of_event(self, name: str) -> EventOps:
-        """What the event of this name touches."""
-        return self._by_name.get(name) or self._learn(name)
-
-    def _learn(self, name: str) -> EventOps:
+    def learn(self, name: str) -> EventOps:
+        """What an event touches whose name the policy does not mention."""
         ops = self._make(name)
-        if len(self._by_name) < NAMES_MAX:  # names are the producers' choice: the cache must not grow with them
-            self._by_name[name] = ops
+        if len(self.by_name) < NAMES_MAX:  # names are the producers' choice: the cache must not grow with them
+            self.by_name[name] = ops
         return ops
 
     def _make(self, name: str) -> EventOps:

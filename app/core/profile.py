@@ -98,7 +98,7 @@ class Profile(msgspec.Struct, array_like=True, gc=False):
     offset
         The last source offset applied to this row: a replayed event at or below it changes nothing.
     recent
-        Hashes of the newest message ids, newest last, bounded: the de-duplication window.
+        Hashes of the newest message ids, 8 bytes each, newest last, bounded: the de-duplication window.
     last
         Event name's stable id to the newest event time (recency), bounded.
     features
@@ -125,7 +125,7 @@ class Profile(msgspec.Struct, array_like=True, gc=False):
     first_ms: int = 0
     seen_ms: int = 0
     events: int = 0
-    recent: list[int] = []
+    recent: bytes = b""
     traits: dict[str, Any] = {}
     traits_ms: int = 0
     timezone: str = ""

@@ -12,7 +12,7 @@ from typing import Final
 
 from app.core.batch import Batch
 from app.core.effects import Effects, Record
-from app.core.ids import message_hash
+from app.core.ids import message_word
 from app.core.panes import NEVER_MS
 from app.core.profile import Output, Profile, decode_profile, due_ms, encode_profile
 from app.core.turn import Turn
@@ -22,6 +22,7 @@ from schemas.topics import DEAD_LETTERS
 
 RECENT_MAX: Final = 32
 """Message ids that a row remembers: the de-duplication window."""
+_RECENT_BYTES = 8 * RECENT_MAX
 RETRY_MS: Final = 60_000
 """When a row whose timers raised is tried again."""
 
@@ -99,8 +100,8 @@ class Run:
                 at_ms = now_ms
         recent = profile.recent
         message_id = event.message_id
-        digest = message_hash(message_id) if message_id else 0
-        if digest and digest in recent:
+        digest = message_word(message_id) if message_id else b""
+        if digest and digest in recent and _remembers(recent, digest):
             profile.offset = offset
             return "duplicate"
         key: bytes = record.key  # type: ignore[assignment]  # decode_event has checked it
@@ -112,9 +113,8 @@ class Run:
             self.turn.adopt(profile)
         profile.offset = offset
         if digest:
-            recent.append(digest)
-            if len(recent) > RECENT_MAX:
-                del recent[0]
+            recent += digest
+            profile.recent = recent if len(recent) <= _RECENT_BYTES else recent[-_RECENT_BYTES:]
         return "applied" if self.turn.event(profile, event, at_ms, offset) else "late"
 
     def _refuse_time(self, at_ms: int) -> Rejected | None:
@@ -245,6 +245,14 @@ class Run:
             if number:
                 effects.counts["events", fate] = number
         return effects
+
+
+def _remembers(recent: bytes, digest: bytes) -> bool:
+    """Whether the hash is one of those remembered, and not the end of one and the beginning of the next."""
+    at = recent.find(digest)
+    while at % 8 and at > 0:
+        at = recent.find(digest, at + 1)
+    return at >= 0
 
 
 def _postpone(profile: Profile, now_ms: int) -> None:

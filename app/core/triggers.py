@@ -49,8 +49,15 @@ def on_event(batch: Batch, profile: Profile, ops: EventOps, event: Event, at_ms:
     if at_ms < batch.now_ms - batch.index.plan.grace_ms:
         return []
     for campaign in ops.dormancies:
-        _arm_dormancy(batch, profile, campaign, at_ms, offset)
-    candidates = []
+        ref = campaign.id
+        for timer in profile.timers:
+            if timer.ref == ref and timer.kind == timers.DORMANCY:
+                break
+        else:
+            _arm_dormancy(batch, profile, campaign, at_ms, offset)
+    candidates: list[Candidate] = []
+    if not ops.starts:
+        return candidates
     for campaign in ops.on_event:
         where = campaign.trigger.where
         if where is None or where(properties):
@@ -81,9 +88,8 @@ def _start_wait(
 
 def _arm_dormancy(batch: Batch, profile: Profile, campaign: Campaign, at_ms: int, offset: int) -> None:
     """One timer a campaign; it is not moved by later activity but looks for it when due."""
-    if timers.find(profile, timers.DORMANCY, campaign.id, "") is None:
-        due_ms = batch.now_ms + campaign.trigger.wait_ms
-        put(batch, profile, Timer(due_ms, timers.DORMANCY, campaign.id, "", offset, at_ms))
+    due_ms = batch.now_ms + campaign.trigger.wait_ms
+    put(batch, profile, Timer(due_ms, timers.DORMANCY, campaign.id, "", offset, at_ms))
 
 
 def put(batch: Batch, profile: Profile, timer: Timer) -> None:

@@ -37,11 +37,12 @@ class Turn:
         """Apply an event. Returns False when it was too late to trigger anything (it counts all the same)."""
         batch = self.batch
         index = batch.index
-        if event.context:
-            identity.fold_context(profile, event.context, at_ms)
+        context = event.context
+        if context and at_ms >= profile.seen_ms:
+            identity.fold_context(profile, context)
         if event.type == "track":
             reason = event.event
-            ops = index.of_event(reason)
+            ops = index.by_name.get(reason) or index.learn(reason)
             fold.fold_activity(profile, at_ms, own=ops.own)
             fold.fold_track(batch, profile, ops, event, at_ms)
         else:
@@ -57,10 +58,10 @@ class Turn:
             changes = membership.on_event(batch, profile, index.judge_all, offset, reason)
         elif ops.judge is not None:
             changes = membership.on_event(batch, profile, ops.judge, offset, reason)
-        candidates = triggers.on_event(batch, profile, ops, event, at_ms, offset) if ops.triggers else []
-        in_time = at_ms >= batch.now_ms - index.plan.grace_ms
+        candidates = triggers.on_event(batch, profile, ops, event, at_ms, offset) if ops.triggers else None
+        in_time = at_ms >= batch.now_ms - index.grace_ms
         if changes and in_time:
-            candidates += triggers.on_changes(batch, changes, event.properties, offset)
+            candidates = (candidates or []) + triggers.on_changes(batch, changes, event.properties, offset)
         if candidates:
             arbiter.arbitrate(batch, profile, candidates, self.scorer, self.features_of)
         return in_time
