@@ -49,6 +49,11 @@ async def test_an_order_is_answered_delivered_opened_and_learned(site: Site) -> 
             return bool(snapshots) and snapshots[-1].metrics["examples"] == len(users)
 
         await eventually(learned, "the model has learned every open")
+
+        async def served() -> bool:
+            return site.metric(worker, "nudge_model_version", model="open") == len(users)
+
+        await eventually(served, "the worker serves the newest snapshot")
         await site.happen([event("Order Completed", users[0], "again", order_id="A2", revenue=9.5)])
 
         async def decided_again() -> bool:
