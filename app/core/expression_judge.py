@@ -17,11 +17,12 @@ from collections.abc import Callable, Sequence
 from typing import Any, Final, TypeGuard
 
 from app.core.expression_codegen import load_functions, make_function
-from app.core.expression_ir import Atom, Combined, Negated, Truth, atoms, quote, truth_code
+from app.core.expression_ir import Atom, Combined, Negated, Truth, atoms, is_clocked, quote, truth_code
 from app.core.plan import Segment
 from app.core.profile import Profile
 
 _ANY_EVENT: Final = "*"
+_OFTEN: Final = 3
 
 Moves = list[tuple[Segment, bool]]
 Judge = Callable[[Profile, int, str, int], tuple[int, Moves | None]]
@@ -76,7 +77,7 @@ def make_judge(segments: Sequence[Segment], event: str | None) -> Judge:
         if segment.reads_clock:
             filling |= {"CHANGE": _name(f"change{at}"), "ASKED": _asked(segment, event)}
         parts.append((_CLOCKED if segment.reads_clock else _FIXED, filling))
-        reads.count(truth, filling.get("ASKED"))
+        reads.count(truth)
     questions = [
         statement
         for template, filling in parts
@@ -109,7 +110,17 @@ def _asked(segment: Segment, event: str | None) -> ast.expr:
         return flipped
     # While all hold (or none of "any" does), as before the event, none was flipped.
     loose = _name("inside") if truth.how == "any" else ast.UnaryOp(ast.Not(), _name("inside"))
-    return quote("doubt or LOOSE and FLIPPED", LOOSE=loose, FLIPPED=flipped)
+    return quote("doubt or LOOSE and FLIPPED", LOOSE=loose, FLIPPED=_all_of([*_open(truth, touched), flipped]))
+
+
+def _open(truth: Combined, touched: list[Atom]) -> list[ast.expr]:
+    """Conditions on what neither the event nor the clock can change: if one fails, the next change never comes."""
+    fixed = [item for item in truth.items if not is_clocked(item) and not any(atom in touched for atom in atoms(item))]
+    return [truth_code(item if truth.how == "all" else Negated(item)) for item in fixed]
+
+
+def _all_of(conditions: list[ast.expr]) -> ast.expr:
+    return conditions[0] if len(conditions) == 1 else ast.BoolOp(ast.And(), conditions)
 
 
 def _is_plain(truth: Truth) -> bool:
@@ -117,28 +128,27 @@ def _is_plain(truth: Truth) -> bool:
 
 
 class _Reads:
-    """The windowed totals of several conditions: those that are wanted more than once are read into a local."""
+    """The windowed totals of several conditions; those that are wanted often enough are read into a local."""
 
     def __init__(self) -> None:
         self._wanted: Counter[str] = Counter()
         self._calls: dict[str, ast.Call] = {}
 
-    def count(self, *codes: ast.expr | None) -> None:
-        """Note what these read; a total that comes first is always wanted, so it counts twice."""
-        for code in codes:
-            for node in ast.walk(code) if code is not None else ():
-                if _is_total(node):
-                    self._calls[ast.dump(node)] = node
-                    self._wanted[ast.dump(node)] += 1
-            first = code
-            while isinstance(first, ast.BoolOp | ast.Compare | ast.UnaryOp):
-                first = _first_of(first)
-            if first is not None and _is_total(first):
-                self._wanted[ast.dump(first)] += 1
+    def count(self, truth: ast.expr) -> None:
+        """Note what a condition reads. A total that it reads first is always wanted, another perhaps."""
+        for node in ast.walk(truth):
+            if _is_total(node):
+                self._calls[ast.dump(node)] = node
+                self._wanted[ast.dump(node)] += 1
+        first = truth
+        while isinstance(first, ast.BoolOp | ast.Compare | ast.UnaryOp):
+            first = _first_of(first)
+        if _is_total(first):
+            self._wanted[ast.dump(first)] += _OFTEN
 
     def _local(self, call: ast.Call) -> str:
         text = ast.dump(call)
-        return f"total{list(self._calls).index(text)}" if self._wanted[text] > 1 else ""
+        return f"total{list(self._calls).index(text)}" if self._wanted[text] >= _OFTEN else ""
 
     def shared(self, code: object) -> Any:
         """The code, with the local in place of each shared total."""
