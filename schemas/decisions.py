@@ -5,6 +5,7 @@ A decision not to send is a decision too: `action` is ``suppress`` and `reason` 
 
 from __future__ import annotations
 
+import hashlib
 import uuid
 from typing import Any, Final, Literal
 
@@ -82,7 +83,12 @@ def decision_id(user: str, campaign: str, trigger_key: str, origin: int) -> str:
     origin
         The source offset of the event that triggered it, or the due time (ms) of the timer.
     """
-    return str(uuid.uuid5(_NAMESPACE, f"{user}\x1f{campaign}\x1f{trigger_key}\x1f{origin}"))
+    name = f"{user}\x1f{campaign}\x1f{trigger_key}\x1f{origin}".encode()
+    digest = bytearray(hashlib.sha1(_NAMESPACE.bytes + name, usedforsecurity=False).digest()[:16])
+    digest[6] = digest[6] & 0x0F | 0x50
+    digest[8] = digest[8] & 0x3F | 0x80
+    text = digest.hex()  # as str(uuid.uuid5(...)), which takes three times as long
+    return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
 
 
 def encode_decision(decision: Decision) -> bytes:

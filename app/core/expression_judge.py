@@ -104,9 +104,9 @@ def _asked(segment: Segment, event: str | None) -> ast.expr:
     flipped: ast.expr = ast.Constant(True)
     if len(flips) == len(touched):
         flipped = ast.BoolOp(ast.Or(), [_name("doubt"), *flips])
-    if not isinstance(truth, Combined):
+    if _is_plain(truth):
         return _name("doubt")  # it is its only part: that did not flip
-    if not all(_is_plain(item) for item in truth.items):
+    if not isinstance(truth, Combined) or not all(_is_plain(item) for item in truth.items):
         return flipped
     # While all hold (or none of "any" does), as before the event, none was flipped.
     loose = _name("inside") if truth.how == "any" else ast.UnaryOp(ast.Not(), _name("inside"))

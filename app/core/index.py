@@ -161,6 +161,7 @@ class PlanIndex:
         self.on_traits = EventOps("", plan.on_traits, self._every_dormancy, _judge(plan.on_traits, "$traits"))
         self._other_judge = _judge(plan.other, "")
         self.grace_ms = plan.grace_ms
+        self.age_max_ms = plan.age_max_ms
         self.by_name: dict[str, EventOps] = {name: self._make(name) for name in plan.events}
         """What an event touches; `learn` knows the names that are missing."""
 

@@ -92,7 +92,7 @@ class Run:
         at_ms = now_ms
         if stamp is not None:
             at_ms = epoch_ms(stamp)
-            if at_ms > now_ms or at_ms < now_ms - batch.index.plan.age_max_ms:
+            if at_ms > now_ms or at_ms < now_ms - batch.index.age_max_ms:
                 refusal = self._refuse_time(at_ms)
                 if refusal is not None:
                     self._reject(profile, record, refusal)
@@ -108,7 +108,10 @@ class Run:
         batch.mark, batch.key, batch.source = offset, key, record
         batch.user = event.user_id or event.anonymous_id or ""
         if key not in self.changed:
-            self._touch(key, profile)
+            if self.snapshots is None and not profile.outbox:
+                self.changed[key] = profile  # as `_touch` would
+            else:
+                self._touch(key, profile)
         if profile.policy != batch.index.policy_id:
             self.turn.adopt(profile)
         profile.offset = offset

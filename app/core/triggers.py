@@ -46,7 +46,7 @@ def on_event(batch: Batch, profile: Profile, ops: EventOps, event: Event, at_ms:
     properties = event.properties
     for campaign in ops.cancels:
         timers.cancel(profile, campaign.id, _key(campaign, properties) or None, before_ms=at_ms)
-    if at_ms < batch.now_ms - batch.index.plan.grace_ms:
+    if at_ms < batch.now_ms - batch.index.grace_ms:
         return []
     for campaign in ops.dormancies:
         ref = campaign.id

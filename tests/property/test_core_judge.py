@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from app.core.expressions import compile_expression
@@ -55,6 +55,14 @@ def plan_of(texts: list[str]) -> Plan:
 
 
 @settings(max_examples=300, deadline=None)
+@example(  # B changes a part, though not the whole: from then on the clock can, when A is ten minutes old
+    ['not count("A", "10m") >= 1 and (count("B", "10m") >= 1 and count("B", "1h") >= 1)'],
+    [(3 * MINUTE, "B", 0, None), (9 * MINUTE, "Order Completed", 0, None)],
+)
+@example(  # a negated combination has parts, too
+    ['not ((count("A", "10m") >= 1) or (count("A", "1h", where=size >= 1) < 1))'],
+    [(0, "A", 0, None), (0, "A", 0, 1), (10 * MINUTE, "A", 0, None)],
+)
 @given(st.lists(texts, min_size=1, max_size=5), steps)
 def test_memberships_are_the_conditions_truth_on_every_event_and_at_every_instant_between(
     conditions: list[str], happened: list[tuple[int, str, int, int | None]]
