@@ -47,9 +47,7 @@ async def run(options: Any) -> dict[str, Result]:
                 await asyncio.to_thread(
                     faust_idiomatic.measure, bootstrap, "bench-small", options.partitions, small, options.users
                 ),
-                await asyncio.to_thread(
-                    floor.measure, bootstrap, EVENTS, options.partitions, count, options.users
-                ),
+                await asyncio.to_thread(floor.measure, bootstrap, EVENTS, options.partitions, count, options.users),
             ):
                 found.setdefault(result.name, []).append(result)
     return {name: _median(results) for name, results in found.items()}
@@ -65,7 +63,7 @@ def main() -> None:
     arguments = parser(__doc__, events=400_000)
     arguments.add_argument("--faust-events", type=int, default=20_000, help="events for the idiomatic app")
     arguments.add_argument("--policy", type=Path, default=nudge_worker.POLICY, help="policy of the worker")
-    arguments.add_argument("--cache-rows", type=int, default=50_000, help="decoded rows in the worker's memory")
+    arguments.add_argument("--cache-rows", type=int, default=4_000, help="decoded rows in the worker's memory")
     arguments.add_argument("--repeat", type=int, default=1, help="turns; the median of each contender counts")
     options = arguments.parse_args()
     results = asyncio.run(run(options))

@@ -32,7 +32,8 @@ from app.stream.timers import TimerIndex
 
 log = structlog.get_logger(__name__)
 
-CHUNK_RECORDS: Final = 512
+CHUNK_RECORDS: Final = 1024
+SLICE_RECORDS: Final = 64
 INFLIGHT_MAX: Final = 8
 TIMER_ROWS_MAX: Final = 500
 
@@ -96,8 +97,36 @@ class RowCache:
                 del self.rows[key]
 
 
+class _Work:
+    """What came of a chunk: merged effects, the newest bytes of each changed row, and how many rows are new."""
+
+    __slots__ = ("added", "effects", "rows")
+
+    def __init__(self) -> None:
+        self.effects = Effects()
+        self.rows: dict[bytes, bytes] = {}
+        self.added = 0
+
+    def add(self, effects: Effects, absent: set[bytes]) -> None:
+        """Take in the effects of a slice; `absent` are the keys that had no row before it."""
+        for key, row in effects.changed.items():
+            self.rows[key] = encode_profile(row)
+        if absent:
+            self.added += len(absent.intersection(effects.changed))
+        whole = self.effects
+        whole.outputs += effects.outputs
+        whole.due += effects.due
+        whole.latencies_ms += effects.latencies_ms
+        whole.counts.update(effects.counts)
+        whole.members.update(effects.members)
+
+
 class _Partition:
-    """What the engine holds of a partition."""
+    """What the engine holds of a partition.
+
+    `lock` is held from reading rows to queueing them for the changelog: queueing may wait, and what another task wrote
+    of the same row meanwhile would stand before it in the changelog, older though newer.
+    """
 
     def __init__(self, cache_rows: int) -> None:
         self.cache = RowCache(cache_rows)
@@ -105,6 +134,7 @@ class _Partition:
         self.members: dict[int, int] = {}
         self.owing: list[bytes] = []
         self.position = 0
+        self.lock = asyncio.Lock()
         self.newest: _Settling | None = None
 
 
@@ -140,7 +170,7 @@ class Engine:
         observer: Observer,
         clock_ms: Callable[[], int],
         *,
-        cache_rows: int = 50_000,
+        cache_rows: int = 4_000,
         copartitioned: frozenset[str] = frozenset(),
     ) -> None:
         self.app = app
@@ -178,7 +208,7 @@ class Engine:
             self._observer.members(partition, None)
         for partition, state in self._partitions.items():
             self._observer.members(partition, state.members)
-            state.cache = RowCache(max(1_000, self._cache_rows // len(partitions)))
+            state.cache = RowCache(max(100, self._cache_rows // len(partitions)))
             state.newest = None
 
     async def before_resume(self, offsets: Mapping[int, int]) -> None:
@@ -217,25 +247,37 @@ class Engine:
         for start in range(0, len(records), CHUNK_RECORDS):
             chunk = records[start : start + CHUNK_RECORDS]
             await self._slots.acquire()
-            began = time.perf_counter()
-            keys = list({record.key: None for record in chunk if record.key})
-            rows, absent = self._load(batch.partition, keys)
-            effects = self.processor.process(
-                chunk,
-                batch.topic,
-                batch.partition,
-                rows,
-                now_ms=self._clock_ms(),
-                acked_offset=self._acked(batch.partition),
-                reload=lambda key: self._reload(batch.partition, key),
-            )
-            state.position = chunk[-1].offset + 1
-            last = await self._settle(batch.partition, state, effects, absent)
+            async with state.lock:
+                began = time.perf_counter()
+                work = self._fold(batch, chunk)
+                state.position = chunk[-1].offset + 1
+                last = await self._settle(batch.partition, state, work)
             self._observer.batch(len(chunk), time.perf_counter() - began)
             if start + CHUNK_RECORDS < len(records):
                 await asyncio.sleep(0)
         assert last is not None
         last.add_done_callback(lambda task: None if task.cancelled() or task.exception() else batch.complete())
+
+    def _fold(self, batch: RecordBatch, chunk: Sequence[Any]) -> _Work:
+        """Process a chunk a slice at a time, so that a slice's rows are in the processor's cache from their decoding
+        to their encoding.
+        """
+        work = _Work()
+        partition = batch.partition
+        for start in range(0, len(chunk), SLICE_RECORDS):
+            part = chunk[start : start + SLICE_RECORDS]
+            rows, absent = self._load(partition, list({record.key: None for record in part if record.key}))
+            effects = self.processor.process(
+                part,
+                batch.topic,
+                partition,
+                rows,
+                now_ms=self._clock_ms(),
+                acked_offset=self._acked(partition),
+                reload=lambda key: self._reload(partition, key, work),
+            )
+            work.add(effects, absent)
+        return work
 
     async def tick(self) -> int:
         """Fire the timers that are due; returns how many rows were looked at."""
@@ -253,12 +295,17 @@ class Engine:
                         state.timers.add(0, key)
                     self._slots.release()
                     break
-                rows, absent = self._load(partition, keys)
-                effects = self.processor.fire(
-                    keys, rows, now_ms=now_ms, mark=state.position, acked_offset=self._acked(partition)
-                )
                 self.app.batches.barrier.hold()
-                task = await self._settle(partition, state, effects, absent)
+                async with state.lock:
+                    rows, absent = self._load(partition, keys)
+                    work = _Work()
+                    work.add(
+                        self.processor.fire(
+                            keys, rows, now_ms=now_ms, mark=state.position, acked_offset=self._acked(partition)
+                        ),
+                        absent,
+                    )
+                    task = await self._settle(partition, state, work)
                 task.add_done_callback(self._release)
         return looked
 
@@ -294,24 +341,23 @@ class Engine:
                     rows[key] = decode_profile(value)
         return rows, absent
 
-    def _reload(self, partition: int, key: bytes) -> Profile | None:
-        (value,) = self.table.get_many(partition, [key])
+    def _reload(self, partition: int, key: bytes, work: _Work) -> Profile | None:
+        value = work.rows.get(key)
+        if value is None:
+            (value,) = self.table.get_many(partition, [key])
         return None if value is None else decode_profile(value)
 
-    async def _settle(
-        self, partition: int, state: _Partition, effects: Effects, absent: set[bytes]
-    ) -> asyncio.Task[None]:
-        """Queue the rows for the changelog, in order, and leave the rest to a task."""
+    async def _settle(self, partition: int, state: _Partition, work: _Work) -> asyncio.Task[None]:
+        """Queue the rows for the changelog, in order, and leave the rest to a task. The partition's lock is held."""
+        effects = work.effects
         self._observer.effects(effects, partition)
         add = state.timers.add
         for due, key in effects.due:
             add(due, key)
-        rows = [(key, encode_profile(row)) for key, row in effects.changed.items()]
         try:
             write = None
-            if rows:
-                added = len(absent.intersection(effects.changed)) if absent else 0
-                write = await self.table.begin_write(partition, rows, added=added)
+            if work.rows:
+                write = await self.table.begin_write(partition, list(work.rows.items()), added=work.added)
         except Exception as exc:
             self.app.fatal("a changelog record could not be queued", exc)
         state.cache.trim()

@@ -40,6 +40,7 @@ class FakeProducer:
     held: list[tuple[str, asyncio.Future[Any], Any]] = field(default_factory=list)
     hold: set[str] = field(default_factory=set)
     fail: set[str] = field(default_factory=set)
+    full: asyncio.Event | None = None
 
     def _future(self, kind: str, metadata: Any) -> asyncio.Future[Any]:
         future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
@@ -54,6 +55,9 @@ class FakeProducer:
     async def enqueue_rows(
         self, topic: str, partition: int, rows: Sequence[tuple[bytes, bytes | None]], timestamp_ms: int
     ) -> list[tuple[asyncio.Future[Any], int]]:
+        if self.full is not None:
+            full, self.full = self.full, None
+            await full.wait()  # as aiokafka does while the partition's last batch has not been taken
         base = sum(1 for p, _, _ in self.changelog if p == partition)
         self.changelog += [(partition, key, value) for key, value in rows]
         return [(self._future("changelog", SimpleNamespace(offset=base)), len(rows))]

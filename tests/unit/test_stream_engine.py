@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 
 import pytest
@@ -123,3 +124,20 @@ async def test_no_timer_fires_while_partitions_are_being_given_up(tmp_path: Path
     rig.app.batches.flow_active = False
     rig.now_ms = 10_000
     assert await rig.engine.tick() == 0
+
+
+async def test_a_timer_fired_while_a_batch_waits_to_be_queued_comes_after_it_in_the_changelog(tmp_path: Path) -> None:
+    rig = await make_rig(tmp_path)
+    await rig.engine.submit(rig.batch(("ann", "timer"), start=0))
+    await rig.settled()
+    rig.app.durable_producer.full = waiting = asyncio.Event()
+    rig.now_ms = 10_000
+    submitting = asyncio.create_task(rig.engine.submit(rig.batch(("ann", "view"), start=1)))
+    await rig.turn()
+    ticking = asyncio.create_task(rig.engine.tick())
+    await rig.turn()
+    waiting.set()
+    await asyncio.gather(submitting, ticking)
+    await rig.settled()
+    rows = [decode_profile(value or b"") for _, _, value in rig.app.durable_producer.changelog]
+    assert [(row.events, len(row.timers)) for row in rows] == [(1, 1), (2, 1), (2, 0)]
