@@ -17,8 +17,8 @@ from __future__ import annotations
 import asyncio
 import itertools
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, Final, Protocol
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final
 
 import structlog
 from faust.types import TP
@@ -27,6 +27,7 @@ from app.core.effects import Effects
 from app.core.profile import Output, Profile, decode_profile, encode_profile, peek
 from app.stream.app import StreamApp
 from app.stream.batch import RecordBatch
+from app.stream.contracts import BatchProcessor, Observer
 from app.stream.table import PendingWrite, RowTable
 from app.stream.timers import TimerIndex
 
@@ -36,46 +37,6 @@ CHUNK_RECORDS: Final = 1024
 SLICE_RECORDS: Final = 64
 INFLIGHT_MAX: Final = 8
 TIMER_ROWS_MAX: Final = 500
-
-
-class BatchProcessor(Protocol):
-    """The pure core, as `app.core.processor.Processor` gives it."""
-
-    def process(
-        self,
-        records: Sequence[Any],
-        topic: str,
-        partition: int,
-        rows: dict[bytes, Profile],
-        *,
-        now_ms: int,
-        acked_offset: int,
-        reload: Callable[[bytes], Profile | None],
-    ) -> Effects:
-        """Apply records to rows; `reload` gives a row as it was before this call."""
-        ...
-
-    def fire(
-        self, keys: Iterable[bytes], rows: dict[bytes, Profile], *, now_ms: int, mark: int, acked_offset: int
-    ) -> Effects:
-        """Run what is due in these rows."""
-        ...
-
-
-class Observer(Protocol):
-    """Where the engine reports to (the metrics)."""
-
-    def effects(self, effects: Effects, partition: int) -> None:
-        """A batch was processed."""
-
-    def batch(self, records: int, seconds: float) -> None:
-        """How large it was and how long the processing took."""
-
-    def durable(self, effects: Effects) -> None:
-        """Its effects are durable."""
-
-    def members(self, partition: int, counts: Mapping[int, int] | None) -> None:
-        """Members by segment id of a restored partition; None when the partition was given up."""
 
 
 class RowCache:

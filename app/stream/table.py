@@ -69,6 +69,8 @@ class RowTable(faust.Table):
         self.stores: dict[int, PartitionStore] = {}
         self._unwritten: dict[int, dict[bytes, tuple[bytes | None, int]]] = {}
         self._newest: dict[int, PendingWrite] = {}
+        self._unscanned: set[int] = set()
+        """Partitions whose rows have changed since their client last saw them, or may have."""
 
     @property
     def producer(self) -> DurableProducer:
@@ -170,29 +172,30 @@ class RowTable(faust.Table):
         """
         for partition in set(self.stores) - partitions:
             self.close_partition(partition)
-        opened = {partition for partition in partitions if partition not in self.stores}
-        for partition in opened:
+        for partition in partitions - set(self.stores):
             self.stores[partition] = self._open(partition)
+            self._unscanned.add(partition)
         while True:
             try:
                 stores = {partition: self.stores[partition] for partition in partitions}
                 applied = await restore_partitions(
                     settings, self.changelog, stores, interrupted=interrupted, on_remaining=on_remaining
                 )
-                if applied is None:
+                if applied is None:  # what it applied before it was interrupted has been seen by nobody
+                    self._unscanned |= partitions
                     return False
-                for partition in sorted(partitions):
-                    if partition in opened or applied[partition]:
-                        begin_scan(partition)
-                        self.stores[partition].scan(lambda key, value, p=partition: visit(p, key, value))  # type: ignore[misc]
-                        opened.discard(partition)
-                        await asyncio.sleep(0)
+                self._unscanned |= {partition for partition, records in applied.items() if records}
+                for partition in sorted(self._unscanned):
+                    begin_scan(partition)
+                    self.stores[partition].scan(lambda key, value, p=partition: visit(p, key, value))  # type: ignore[misc]
+                    self._unscanned.discard(partition)
+                    await asyncio.sleep(0)
                 return True
             except StoreDamaged as exc:
                 damaged = next(p for p in partitions if self.factory.path(self.name, p) == exc.path)
                 log.error("store_damaged", table=self.name, partition=damaged, error=str(exc), action="rebuild")
                 self._wipe(damaged)
-                opened.add(damaged)
+                self._unscanned.add(damaged)
 
     def _open(self, partition: int) -> PartitionStore:
         try:
@@ -212,6 +215,7 @@ class RowTable(faust.Table):
         store = self.stores.pop(partition, None)
         self._unwritten.pop(partition, None)
         self._newest.pop(partition, None)
+        self._unscanned.discard(partition)
         if store is not None:
             try:
                 store.close()

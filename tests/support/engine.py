@@ -163,6 +163,7 @@ class BareTable(RowTable):
         self.stores = {}
         self._unwritten = {}
         self._newest = {}
+        self._unscanned = set()
 
 
 @dataclass

@@ -1,0 +1,100 @@
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from app.stream import table as table_module
+from app.stream.store import PartitionStore, StoreDamaged, StoreFactory
+from tests.support.engine import BareTable, FakeApp
+
+
+class Restores:
+    """Stands for the changelog: each call answers with the next of `answers`."""
+
+    def __init__(self, *answers: Any) -> None:
+        self._answers = list(answers)
+
+    async def __call__(
+        self, settings: Mapping[str, Any], topic: str, stores: Mapping[int, PartitionStore], **hooks: Any
+    ) -> dict[int, int] | None:
+        answer = self._answers.pop(0)
+        if isinstance(answer, int):
+            raise StoreDamaged("damaged", stores[answer].path)
+        for partition, records in (answer or {}).items():
+            if records:
+                stores[partition].restore([(b"k%d" % n, b"v") for n in range(records)], next_offset=records)
+        return answer  # type: ignore[no-any-return]
+
+
+class Scans:
+    """What a table's client was shown."""
+
+    def __init__(self) -> None:
+        self.begun: list[int] = []
+        self.rows: list[tuple[int, bytes]] = []
+
+    async def restore(self, table: BareTable, partitions: set[int]) -> bool:
+        self.begun, self.rows = [], []
+        return await table.restore(
+            partitions,
+            {},
+            interrupted=lambda: False,
+            on_remaining=lambda remaining: None,
+            begin_scan=self.begun.append,
+            visit=lambda partition, key, value: self.rows.append((partition, key)),
+        )
+
+
+@pytest.fixture
+def table(tmp_path: Path) -> BareTable:
+    return BareTable(FakeApp(), StoreFactory(tmp_path))
+
+
+def answer(monkeypatch: pytest.MonkeyPatch, *answers: Any) -> None:
+    monkeypatch.setattr(table_module, "restore_partitions", Restores(*answers))
+
+
+async def test_a_partition_is_shown_when_it_is_opened_and_when_its_rows_changed(
+    table: BareTable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scans = Scans()
+    answer(monkeypatch, {0: 2, 1: 0}, {0: 0, 1: 0}, {0: 0, 1: 1})
+    assert await scans.restore(table, {0, 1})
+    assert (scans.begun, scans.rows) == ([0, 1], [(0, b"k0"), (0, b"k1")])
+    assert await scans.restore(table, {0, 1})
+    assert scans.begun == []
+    assert await scans.restore(table, {0, 1})
+    assert scans.begun == [1]
+
+
+async def test_what_an_interrupted_restore_left_unseen_is_shown_by_the_next(
+    table: BareTable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scans = Scans()
+    answer(monkeypatch, None, {0: 0})
+    assert not await scans.restore(table, {0})
+    assert scans.begun == []
+    assert await scans.restore(table, {0})
+    assert scans.begun == [0]
+
+
+async def test_a_damaged_store_is_rebuilt_and_shown_anew(table: BareTable, monkeypatch: pytest.MonkeyPatch) -> None:
+    scans = Scans()
+    answer(monkeypatch, {0: 3}, 0, {0: 3})
+    assert await scans.restore(table, {0})
+    assert await scans.restore(table, {0})
+    assert (scans.begun, len(scans.rows)) == ([0], 3)
+
+
+async def test_a_partition_that_was_given_up_is_shown_again_when_it_comes_back(
+    table: BareTable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scans = Scans()
+    answer(monkeypatch, {0: 1}, {}, {0: 0})
+    assert await scans.restore(table, {0})
+    assert await scans.restore(table, set())
+    assert await scans.restore(table, {0})
+    assert (scans.begun, scans.rows) == ([0], [(0, b"k0")])
