@@ -65,7 +65,7 @@ class _Work:
 
     def __init__(self) -> None:
         self.effects = Effects()
-        self.rows: dict[bytes, bytes] = {}
+        self.rows: dict[bytes, bytes | None] = {}
         self.added = 0
 
     def add(self, effects: Effects, absent: set[bytes]) -> None:
@@ -318,7 +318,7 @@ class Engine:
         try:
             write = None
             if work.rows:
-                write = await self.table.begin_write(partition, list(work.rows.items()), added=work.added)
+                write = await self.table.begin_write(partition, work.rows, added=work.added)
         except Exception as exc:
             self.app.fatal("a changelog record could not be queued", exc)
         state.cache.trim()

@@ -86,7 +86,7 @@ class DurableProducer:
         await (await self.enqueue(topic, key, value, headers, partition))
 
     async def enqueue_rows(
-        self, topic: str, partition: int, rows: Sequence[tuple[bytes, bytes | None]], timestamp_ms: int
+        self, topic: str, partition: int, rows: Iterable[tuple[bytes, bytes | None]], timestamp_ms: int
     ) -> list[tuple[asyncio.Future[Any], int]]:
         """Queue changelog records of one partition; see `enqueue_batch`."""
         records = ((key, value, _NO_HEADERS) for key, value in rows)

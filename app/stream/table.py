@@ -29,17 +29,12 @@ class PendingWrite:
     __slots__ = ("added", "done", "futures", "partition", "previous", "rows")
 
     def __init__(
-        self,
-        partition: int,
-        rows: Sequence[Row],
-        added: int,
-        futures: list[tuple[asyncio.Future[Any], int]],
-        previous: PendingWrite | None,
+        self, partition: int, rows: Mapping[bytes, bytes | None], added: int, previous: PendingWrite | None
     ) -> None:
         self.partition = partition
         self.rows = rows
         self.added = added
-        self.futures = futures
+        self.futures: list[tuple[asyncio.Future[Any], int]] = []
         self.previous = previous
         self.done = asyncio.Event()
 
@@ -67,8 +62,7 @@ class RowTable(faust.Table):
         self.changelog = changelog
         self.factory = factory
         self.stores: dict[int, PartitionStore] = {}
-        self._unwritten: dict[int, dict[bytes, tuple[bytes | None, int]]] = {}
-        self._newest: dict[int, PendingWrite] = {}
+        self._pending: dict[int, list[PendingWrite]] = {}
         self._unscanned: set[int] = set()
         """Partitions whose rows have changed since their client last saw them, or may have."""
 
@@ -81,29 +75,28 @@ class RowTable(faust.Table):
     def get_many(self, partition: int, keys: Sequence[bytes]) -> list[bytes | None]:
         """The newest values, whether they have reached the store yet or not; None where there is no row."""
         values = self.stores[partition].get_many(keys)
-        unwritten = self._unwritten.get(partition)
-        if unwritten:
+        for pending in self._pending.get(partition, ()):  # oldest first: the newest value stays
+            newer = pending.rows
             for index, key in enumerate(keys):
-                newer = unwritten.get(key)
-                if newer is not None:
-                    values[index] = newer[0]
+                if key in newer:
+                    values[index] = newer[key]
         return values
 
-    async def begin_write(self, partition: int, rows: Sequence[Row], *, added: int) -> PendingWrite:
+    async def begin_write(self, partition: int, rows: Mapping[bytes, bytes | None], *, added: int) -> PendingWrite:
         """Queue rows for the changelog, in order; `get_many` sees them at once.
 
         Parameters
         ----------
+        rows
+            The newest value by key, None to delete; not changed afterwards.
         added
             How many of the keys are new, less how many existing ones are deleted.
         """
-        unwritten = self._unwritten.setdefault(partition, {})
-        for key, value in rows:
-            older = unwritten.get(key)
-            unwritten[key] = (value, older[1] + 1 if older else 1)
-        futures = await self.producer.enqueue_rows(self.changelog, partition, rows, time.time_ns() // 1_000_000)
-        pending = PendingWrite(partition, rows, added, futures, self._newest.get(partition))
-        self._newest[partition] = pending
+        others = self._pending.setdefault(partition, [])
+        pending = PendingWrite(partition, rows, added, others[-1] if others else None)
+        others.append(pending)
+        now_ms = time.time_ns() // 1_000_000
+        pending.futures = await self.producer.enqueue_rows(self.changelog, partition, rows.items(), now_ms)
         return pending
 
     async def commit_write(self, pending: PendingWrite) -> None:
@@ -125,30 +118,19 @@ class RowTable(faust.Table):
             pending.previous = None
         store = self.stores.get(pending.partition)
         if store is not None:
-            store.write(pending.rows, added=pending.added, next_offset=next_offset or store.next_offset)
-        self._forget_unwritten(pending)
+            store.write(pending.rows.items(), added=pending.added, next_offset=next_offset or store.next_offset)
+        others = self._pending.get(pending.partition)
+        if others is not None:
+            others.remove(pending)
         pending.done.set()
-        if self._newest.get(pending.partition) is pending:
-            del self._newest[pending.partition]
-
-    def _forget_unwritten(self, pending: PendingWrite) -> None:
-        unwritten = self._unwritten.get(pending.partition)
-        if unwritten is None:
-            return
-        for key, _ in pending.rows:
-            value, writes = unwritten[key]
-            if writes == 1:
-                del unwritten[key]
-            else:
-                unwritten[key] = (value, writes - 1)
 
     async def write(self, partition: int, rows: Sequence[Row]) -> None:
         """`begin_write` and `commit_write`, with the count found by a read."""
-        existing = self.get_many(partition, [key for key, _ in rows])
         newest = dict(rows)
         assert len(newest) == len(rows), "a key stands twice in one write"
+        existing = self.get_many(partition, list(newest))
         added = sum((new is not None) - (old is not None) for new, old in zip(newest.values(), existing, strict=True))
-        await self.commit_write(await self.begin_write(partition, rows, added=added))
+        await self.commit_write(await self.begin_write(partition, newest, added=added))
 
     async def restore(
         self,
@@ -213,8 +195,7 @@ class RowTable(faust.Table):
     def close_partition(self, partition: int) -> None:
         """Give the partition up; its store stays on disk for a cheap return."""
         store = self.stores.pop(partition, None)
-        self._unwritten.pop(partition, None)
-        self._newest.pop(partition, None)
+        self._pending.pop(partition, None)
         self._unscanned.discard(partition)
         if store is not None:
             try:

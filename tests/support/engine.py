@@ -53,7 +53,7 @@ class FakeProducer:
         return future
 
     async def enqueue_rows(
-        self, topic: str, partition: int, rows: Sequence[tuple[bytes, bytes | None]], timestamp_ms: int
+        self, topic: str, partition: int, rows: Iterable[tuple[bytes, bytes | None]], timestamp_ms: int
     ) -> list[tuple[asyncio.Future[Any], int]]:
         if self.full is not None:
             full, self.full = self.full, None
@@ -161,8 +161,7 @@ class BareTable(RowTable):
         self.changelog = "changelog"
         self.factory = factory
         self.stores = {}
-        self._unwritten = {}
-        self._newest = {}
+        self._pending = {}
         self._unscanned = set()
 
 
