@@ -42,6 +42,15 @@ class Metrics:
         self.timers_dropped = Counter(
             "nudge_timers_dropped", "Timers dropped because a row had too many.", registry=registry
         )
+        self.timers = Counter("nudge_timers", "Rows whose timers were run.", ["outcome"], registry=registry)
+        self.outputs_unowed = Counter(
+            "nudge_outputs_unowed",
+            "Outputs that a row owing too much could not remember: lost if the worker died before they left.",
+            registry=registry,
+        )
+        self.values_ignored = Counter(
+            "nudge_values_ignored", "Property values that could not be summed.", registry=registry
+        )
         self.event_to_decision = Histogram(
             "nudge_event_to_decision_seconds",
             "From the triggering event's record timestamp to the acknowledged decision.",
@@ -105,23 +114,27 @@ class WorkerObserver:
         self._metrics = metrics
         self._plan = plan
         self._members: dict[int, dict[str, int]] = {}
+        self._counters = {
+            "events": metrics.events,
+            "dead_letters": metrics.dead_letters,
+            "decisions": metrics.decisions,
+            "outcomes": metrics.outcomes,
+            "segment_changes": metrics.membership_changes,
+            "timers": metrics.timers,
+            "dropped_timers": metrics.timers_dropped,
+            "unowed_outputs": metrics.outputs_unowed,
+            "ignored_values": metrics.values_ignored,
+        }
 
     def effects(self, effects: Effects, partition: int) -> None:
         """Count what a chunk did."""
-        metrics = self._metrics
         for (name, *labels), number in effects.counts.items():
-            if name == "events":
-                metrics.events.labels(EVENTS, *labels).inc(number)
-            elif name == "decisions":
-                metrics.decisions.labels(*labels).inc(number)
-            elif name == "dead_letters":
-                metrics.dead_letters.labels(EVENTS, *labels).inc(number)
-            elif name == "outcomes":
-                metrics.outcomes.labels(_OUTCOMES.get(labels[0], labels[0])).inc(number)
-            elif name == "membership":
-                metrics.membership_changes.labels(*labels).inc(number)
-            elif name == "dropped_timers":
-                metrics.timers_dropped.inc(number)
+            counter = self._counters.get(name)
+            if counter is not None:
+                values = [EVENTS, *labels] if name in ("events", "dead_letters") else labels
+                if name == "outcomes":
+                    values = [_OUTCOMES.get(label, label) for label in labels]
+                (counter.labels(*values) if values else counter).inc(number)
         if effects.members:
             members = self._members.setdefault(partition, {})
             for segment, change in effects.members.items():

@@ -1,8 +1,8 @@
 """Dead letters: what could not be processed, with the reason and the place it came from.
 
 The original key and value travel unchanged as the record's key and value, so that a replay needs nothing else;
-everything about the failure is in headers, which hold no personal data. Only what is longer than `BYTES_MAX` is cut: the
-whole then stands where topic, partition and offset say, and a broker takes the dead letter whatever its limits.
+everything about the failure is in headers, which hold no personal data. Only what is longer than `BYTES_MAX` is cut:
+the whole then stands where topic, partition and offset say, and a broker takes the dead letter whatever its limits.
 """
 
 from __future__ import annotations

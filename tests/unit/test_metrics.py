@@ -28,6 +28,7 @@ def test_effects_are_counted_under_their_labels() -> None:
     observer = WorkerObserver(Metrics(registry), Plan(version="1"))
     effects = Effects()
     effects.counts.update({("events", "applied"): 3, ("decisions", "suppress", "consent"): 2, ("outcomes", "1"): 1})
+    effects.counts.update({("segment_changes", "enter"): 1, ("timers", "fired"): 4, ("ignored_values",): 1})
     effects.members["busy"] = 2
     observer.effects(effects, partition=0)
     observer.effects(effects, partition=1)
@@ -35,6 +36,9 @@ def test_effects_are_counted_under_their_labels() -> None:
     assert value("nudge_events_total", {"topic": "events", "outcome": "applied"}) == 6
     assert value("nudge_decisions_total", {"decision": "suppress", "reason": "consent"}) == 4
     assert value("nudge_segment_members", {"segment": "busy"}) == 4
+    assert value("nudge_membership_changes_total", {"change": "enter"}) == 2
+    assert value("nudge_timers_total", {"outcome": "fired"}) == 8
+    assert value("nudge_values_ignored_total") == 2
 
 
 def test_a_partition_that_is_given_up_no_longer_counts() -> None:
