@@ -12,6 +12,7 @@ import asyncio
 from typing import Any
 
 import structlog
+from aiokafka.errors import IllegalStateError
 from faust.tables.manager import TableManager
 from faust.tables.recovery import Recovery
 from mode import Service
@@ -38,6 +39,8 @@ class RowRecovery(Recovery):
             self.signal_recovery_start.clear()
             try:
                 await self._recover(self._generation_id)
+            except IllegalStateError as exc:  # a partition is no longer ours: the next assignment is on its way
+                log.warning("assignment_changed", error=str(exc))
             except Exception as exc:
                 self.app.fatal("restore failed", exc)
 

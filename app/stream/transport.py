@@ -78,7 +78,6 @@ class BatchedConsumer(driver.Consumer):
     """Delivers `RecordBatch` objects and commits what the barrier says."""
 
     barrier: Barrier
-    fetched_at: float = 0.0
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         self.barrier = Barrier()
@@ -112,7 +111,6 @@ class BatchedConsumer(driver.Consumer):
                 await asyncio.sleep(0.02)
                 return
             records = await self._getmany(active_partitions=active, timeout=_FETCH_TIMEOUT_S)
-        self.fetched_at = monotonic()
         for tp, fetched in records.items():
             if self._flow_epoch != epoch or self.app.consumer_generation_id != generation or self.should_stop:
                 return
@@ -236,7 +234,7 @@ class BatchedConsumer(driver.Consumer):
         """Replaced by `seek_to_start`, which the recovery calls."""
 
     def verify_event_path(self, now: float, tp: TP) -> None:
-        """Faust's livelock detector counts single events; the watchdog of `app.stream.watchdog` replaces it."""
+        """Faust's livelock detector counts single events; here the drain limit ends a wedged worker."""
 
 
 class BatchedConsumerThread(driver.AIOKafkaConsumerThread):
