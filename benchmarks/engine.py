@@ -30,9 +30,13 @@ async def run(options: Any) -> dict[str, Result]:
         async with broker_at(options.broker) as bootstrap:  # a fresh broker for each turn: it keeps all in memory
             await create_topics(bootstrap, options.partitions)
             now_ms = time.time_ns() // 1_000_000
-            records = events(options.events, options.users, options.seed + turn, start_ms=now_ms - 600_000)
+            records = events(
+                options.events, options.users, options.seed + turn, start_ms=now_ms - 600_000, keys=options.keys
+            )
             count = await preload(bootstrap, EVENTS, options.partitions, records, timestamp_ms=now_ms)
-            few = events(options.faust_events, options.users, options.seed + turn, start_ms=now_ms - 600_000)
+            few = events(
+                options.faust_events, options.users, options.seed + turn, start_ms=now_ms - 600_000, keys=options.keys
+            )
             small = await preload(bootstrap, "bench-small", options.partitions, few, timestamp_ms=now_ms)
             for result in (
                 await asyncio.to_thread(
@@ -64,6 +68,7 @@ def main() -> None:
     arguments.add_argument("--faust-events", type=int, default=20_000, help="events for the idiomatic app")
     arguments.add_argument("--policy", type=Path, default=nudge_worker.POLICY, help="policy of the worker")
     arguments.add_argument("--cache-rows", type=int, default=4_000, help="decoded rows in the worker's memory")
+    arguments.add_argument("--keys", choices=["uniform", "zipf"], default="uniform", help="how users are drawn")
     arguments.add_argument("--repeat", type=int, default=1, help="turns; the median of each contender counts")
     options = arguments.parse_args()
     results = asyncio.run(run(options))
@@ -72,7 +77,9 @@ def main() -> None:
         "ratio_vs_faust": ours.events_per_second / faust.events_per_second,
         "share_of_floor": ours.events_per_second / bare.events_per_second,
     }
-    workload = describe(options.seed, users=options.users, events=options.events, partitions=options.partitions)
+    workload = describe(
+        options.seed, keys=options.keys, users=options.users, events=options.events, partitions=options.partitions
+    )
     print_results(list(results.values()), workload, ratios, as_json=False)
     if options.json:
         summary = {
@@ -81,6 +88,7 @@ def main() -> None:
             "cpu_seconds_per_million": round(ours.cpu_s / ours.events * 1e6, 2),
             "rss_mb": ours.rss_mb_max,
             "users": options.users,
+            "keys": options.keys,
             "segments": ours.detail["segments"],
             "faust_events_per_second": round(faust.events_per_second),
             "floor_events_per_second": round(bare.events_per_second),

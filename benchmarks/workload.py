@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import random
 from collections.abc import AsyncIterator, Iterator
 from typing import Any, Final
@@ -37,21 +38,24 @@ def user_key(number: int) -> bytes:
     return b"user-%07d" % number
 
 
-def events(count: int, users: int, seed: int, *, start_ms: int, span_ms: int = 600_000) -> Iterator[KeyValue]:
+def events(
+    count: int, users: int, seed: int, *, start_ms: int, span_ms: int = 600_000, keys: str = "uniform"
+) -> Iterator[KeyValue]:
     """Key and JSON value of `count` events in event-time order.
-
-    Users are drawn uniformly, the hardest case for caches: with fewer events than a few times `users`, nearly every
-    event is another row.
 
     Parameters
     ----------
+    keys
+        ``uniform``, the hardest case for caches: with fewer events than a few times `users`, nearly every event is
+        another row. ``zipf``: the user of rank r has a share proportional to 1/r, as real traffic is skewed.
     start_ms, span_ms
         The first event's time, and over how long the events are spread.
     """
     rng = random.Random(seed)
     names = rng.choices([name for name, _ in NAMES], [share for _, share in NAMES], k=count)
+    drawn = _users(count, users, rng, keys)
     for number, name in enumerate(names):
-        key = user_key(int(rng.random() * users))
+        key = user_key(next(drawn))
         category = CATEGORIES[int(rng.random() * len(CATEGORIES))]
         at_ms = start_ms + span_ms * number // count
         yield (
@@ -61,6 +65,13 @@ def events(count: int, users: int, seed: int, *, start_ms: int, span_ms: int = 6
                 f'"timestamp":{at_ms},"properties":{{"category":"{category}",{_more(name, number, rng)}}}}}'
             ).encode(),
         )
+
+
+def _users(count: int, users: int, rng: random.Random, keys: str) -> Iterator[int]:
+    if keys == "uniform":
+        return (int(rng.random() * users) for _ in range(count))
+    shares = list(itertools.accumulate(1 / rank for rank in range(1, users + 1)))
+    return iter(rng.choices(range(users), cum_weights=shares, k=count))
 
 
 def _more(name: str, number: int, rng: random.Random) -> str:
@@ -129,6 +140,6 @@ async def broker_at(bootstrap: str) -> AsyncIterator[str]:
         yield broker.bootstrap
 
 
-def describe(seed: int, **sizes: int) -> dict[str, Any]:
+def describe(seed: int, *, keys: str = "uniform", **sizes: int) -> dict[str, Any]:
     """What to print about the workload."""
-    return {"seed": seed, **sizes, "keys": "uniform", "mix": dict(NAMES)}
+    return {"seed": seed, **sizes, "keys": keys, "mix": dict(NAMES)}

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import time
+from collections import Counter
 
 import pytest
 
 from benchmarks.common import BenchmarkFailed, ProcessSampler, Result, run_contender
 from benchmarks.floor import PANE_MS, PANES, fold
-from benchmarks.workload import events
+from benchmarks.workload import events, user_key
 from schemas.events import Event, decode_event
 
 START_MS = 1_488_648_000_000
@@ -66,3 +67,10 @@ def test_the_sampler_sees_memory_and_processor_time() -> None:
 def test_a_contender_that_dies_is_a_failure_with_its_last_words() -> None:
     with pytest.raises(BenchmarkFailed, match="unrecognized arguments: --nonsense"):
         run_contender("it", "benchmarks.floor", ["--nonsense"], events=1, users=1, timeout_s=30)
+
+
+def test_zipf_users_are_skewed_as_one_over_their_rank() -> None:
+    seen = Counter(key for key, _ in events(20_000, 1_000, 1, start_ms=START_MS, keys="zipf"))
+    first, second = seen[user_key(0)], seen[user_key(1)]
+    assert 1.7 < first / second < 2.3
+    assert first > 20 * 20_000 / 1_000, "the first user has far more than an equal share"
