@@ -11,6 +11,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from app.cli_schemas import schemas_app
 from app.logs import configure_logs
 from app.settings import ConfigurationError, Settings, load_settings
 
@@ -28,6 +29,7 @@ config_app = typer.Typer(help="Look at the settings.", no_args_is_help=True)
 app.add_typer(topics_app, name="topics")
 app.add_typer(policy_app, name="policy")
 app.add_typer(config_app, name="config")
+app.add_typer(schemas_app, name="schemas")
 
 out = Console()
 err = Console(stderr=True)
