@@ -44,7 +44,8 @@ class Decision(msgspec.Struct, rename="camel", omit_defaults=True, kw_only=True,
     """One decision of the arbiter about one candidate.
 
     `propensity` is the probability with which this variant was chosen at decision time; `open_probability` is the
-    model's estimate. Times are milliseconds since 1970 in event time.
+    model's estimate. `token` is the address of the device that the user used last, `more_tokens` those of the other
+    devices, the last used one first. Times are milliseconds since 1970 in event time.
     """
 
     id: str
@@ -69,6 +70,7 @@ class Decision(msgspec.Struct, rename="camel", omit_defaults=True, kw_only=True,
     source_offset: int = -1
     features: dict[str, float] = {}
     token: dict[str, Any] = {}
+    more_tokens: list[dict[str, Any]] = []
 
 
 _encoder = msgspec.json.Encoder()
@@ -89,6 +91,11 @@ def decision_id(user: str, campaign: str, trigger_key: str, origin: int) -> str:
     digest[8] = digest[8] & 0x3F | 0x80
     text = digest.hex()  # as str(uuid.uuid5(...)), which takes three times as long
     return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
+
+
+def token_id(token: str) -> str:
+    """A name for a device's address by which it cannot be reached: 16 hexadecimal digits of its SHA-256."""
+    return hashlib.sha256(token.encode()).hexdigest()[:16]
 
 
 def encode_decision(decision: Decision) -> bytes:

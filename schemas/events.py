@@ -26,6 +26,7 @@ APPLICATION_OPENED: Final = "Application Opened"
 PRODUCT_VIEWED: Final = "Product Viewed"
 PRODUCT_ADDED: Final = "Product Added"
 ORDER_COMPLETED: Final = "Order Completed"
+DEVICE_TOKEN_REMOVED: Final = "Device Token Removed"  # noqa: S105 - a name, not a token
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _EPOCH_NAIVE = datetime(1970, 1, 1)  # noqa: DTZ001 - subtracted from naive times, which are UTC by contract

@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 
-from app.core import answers, guardrails
+from app.core import answers, devices, guardrails
 from app.core.batch import Batch, trace_of
 from app.core.ids import BUCKETS, bucket
 from app.core.plan import Campaign, Plan, Scorer, Variant
@@ -87,6 +87,7 @@ def send(batch: Batch, profile: Profile, bid: Bid, model_version: int) -> None:
     candidate = bid.candidate
     campaign = candidate.campaign
     variant, propensity = pick_variant(batch.user, campaign)
+    tokens = devices.tokens(profile)
     rendered = variant.render(render_context(profile, candidate))
     made = _decision(
         batch,
@@ -101,7 +102,8 @@ def send(batch: Batch, profile: Profile, bid: Bid, model_version: int) -> None:
         value=bid.score,
         model_version=model_version,
         features=bid.features,
-        token=profile.token,
+        token=tokens[0] if tokens else {},
+        more_tokens=tokens[1:],
     )
     _emit(batch, profile, made)
     batch.count("decisions", "send", "")

@@ -1,4 +1,4 @@
-"""Who the user is: traits, aliases, device, time zone, push token, consent.
+"""Who the user is: traits, aliases, device, time zone, consent.
 
 Newest event time wins. A refusal is the exception that may only win: at equal times, and against a back-dated consent.
 """
@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Any, Final
 
 from app.core.batch import Batch
+from app.core.devices import fold_devices
 from app.core.profile import Profile
 from app.core.values import NAME_CHARS_MAX, plain, weight
 from schemas.events import Event
@@ -16,19 +17,19 @@ TRAITS_MAX: Final = 64
 TRAITS_BYTES_MAX: Final = 32_000
 ALIASES_MAX: Final = 16
 CATEGORIES_MAX: Final = 64
-TOKEN_CHARS_MAX: Final = 4096
 CONSENT_TRAITS: Final = ("push_consent", "pushConsent")
 """Boolean traits that an identify may carry consent in."""
 
 
-def fold_context(profile: Profile, context: dict[str, Any]) -> None:
-    """Time zone, device and push token of an event that is the newest so far."""
+def fold_context(profile: Profile, context: dict[str, Any], at_ms: int) -> None:
+    """Time zone, device and address of an event that is the newest so far."""
     timezone = context.get("timezone")
     if timezone is not None and timezone != profile.timezone:
         _set_timezone(profile, timezone)
     device = context.get("device")
     if device.__class__ is dict:
         _fold_device(profile, device)
+        fold_devices(profile, device, at_ms)
 
 
 def _set_timezone(profile: Profile, timezone: object) -> None:
@@ -40,9 +41,6 @@ def _fold_device(profile: Profile, device: dict[str, Any]) -> None:
     kind = device.get("type")
     if kind.__class__ is str and kind != profile.device and 0 < len(kind) <= NAME_CHARS_MAX:
         profile.device = kind
-    token = device.get("token")
-    if token.__class__ is str and 0 < len(token) <= TOKEN_CHARS_MAX and token != profile.token.get("token"):
-        profile.token = {"token": token, "type": profile.device}
 
 
 def fold_identify(profile: Profile, event: Event, at_ms: int) -> None:

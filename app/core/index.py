@@ -14,6 +14,7 @@ from app.core.ids import stable_id
 from app.core.plan import Campaign, EventPlan, Feature, Plan, Segment, Where, event_id
 from app.core.profile import Profile
 from schemas.events import (
+    DEVICE_TOKEN_REMOVED,
     NOTIFICATION_CLICKED,
     NOTIFICATION_DISMISSED,
     NOTIFICATION_FAILED,
@@ -26,7 +27,7 @@ from schemas.events import (
 NAMES_MAX: Final = 2048
 WEEK_MS: Final = 7 * 86_400_000
 
-RECEIPTS: Final = frozenset({NOTIFICATION_SENT, NOTIFICATION_FAILED})
+RECEIPTS: Final = frozenset({NOTIFICATION_SENT, NOTIFICATION_FAILED, DEVICE_TOKEN_REMOVED})
 """Not the user's own activity: the sender writes them."""
 _NOT_INTEREST = RECEIPTS | {
     NOTIFICATION_OPENED,

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import Final
 
-from app.core import answers, fold, identity
+from app.core import answers, devices, fold, identity
 from app.core.batch import Batch
 from app.core.decide import FeaturesOf
 from app.core.effects import Effects, Record
@@ -30,6 +30,7 @@ HANDLERS: Final[dict[str, Callable[[Batch, Profile, Event, int], None]]] = {
     events.NOTIFICATIONS_ENABLED: identity.fold_enabled,
     events.NOTIFICATIONS_DISABLED: identity.fold_disabled,
     events.ORDER_COMPLETED: fold.fold_order,
+    events.DEVICE_TOKEN_REMOVED: devices.fold_token_removed,
 }
 
 

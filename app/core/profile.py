@@ -117,6 +117,8 @@ class Profile(msgspec.Struct, array_like=True, gc=False):
         Category to the time of the newest event that opted out of it or back in, bounded.
     policy
         Stable id of the policy version that all segments were last evaluated with.
+    devices
+        Push token to the device that has it, see `app.core.devices`, bounded.
     labels
         The newest matured labels as bits behind a sentinel, see `app.core.label_history`.
     """
@@ -151,7 +153,7 @@ class Profile(msgspec.Struct, array_like=True, gc=False):
     pending: list[Pending] = []
     timers: list[Timer] = []
     outbox: list[OutboxEntry] = []
-    token: dict[str, Any] = {}
+    devices: dict[str, Any] = {}
     segments_due_ms: int = NEVER_MS
     category_consent: dict[str, int] = {}
     policy: int = 0

@@ -39,7 +39,7 @@ class Turn:
         index = batch.index
         context = event.context
         if context and at_ms >= profile.seen_ms:
-            identity.fold_context(profile, context)
+            identity.fold_context(profile, context, at_ms)
         if event.type == "track":
             reason = event.event
             ops = index.by_name.get(reason) or index.learn(reason)

@@ -42,7 +42,7 @@ def test_the_context_gives_zone_device_and_token(stream: Stream) -> None:
     context = {"timezone": "Europe/Berlin", "device": {"type": "ios", "token": "abc"}}
     stream.send(track("Seen", START, context=context))
     assert (stream.row.timezone, stream.row.device) == ("Europe/Berlin", "ios")
-    assert stream.row.token == {"token": "abc", "type": "ios"}
+    assert stream.row.devices == {"abc": ["ios", START]}
 
 
 def test_an_old_context_does_not_replace_a_newer_one(stream: Stream) -> None:
@@ -55,7 +55,7 @@ def test_an_old_context_does_not_replace_a_newer_one(stream: Stream) -> None:
 def test_a_context_of_wrong_types_is_ignored(stream: Stream, context: dict[str, object]) -> None:
     effects = stream.send(track("Seen", START, context=context))
     assert effects.counts["events", "applied"] == 1
-    assert (stream.row.timezone, stream.row.device, stream.row.token) == ("", "", {})
+    assert (stream.row.timezone, stream.row.device, stream.row.devices) == ("", "", {})
 
 
 def test_an_alias_is_remembered_once(stream: Stream) -> None:
