@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from app.cli_schemas import schemas_app
+from app.experiments.cli import experiments_app
 from app.logs import configure_logs
 from app.settings import ConfigurationError, Settings, load_settings
 
@@ -30,6 +31,7 @@ app.add_typer(topics_app, name="topics")
 app.add_typer(policy_app, name="policy")
 app.add_typer(config_app, name="config")
 app.add_typer(schemas_app, name="schemas")
+app.add_typer(experiments_app, name="experiments")
 
 out = Console()
 err = Console(stderr=True)

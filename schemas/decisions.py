@@ -43,9 +43,11 @@ class Content(msgspec.Struct, rename="camel", omit_defaults=True, frozen=True):
 class Decision(msgspec.Struct, rename="camel", omit_defaults=True, kw_only=True, frozen=True):
     """One decision of the arbiter about one candidate.
 
-    `propensity` is the probability with which this variant was chosen at decision time; `open_probability` is the
-    model's estimate. `token` is the address of the device that the user used last, `more_tokens` those of the other
-    devices, the last used one first. Times are milliseconds since 1970 in event time.
+    `propensity` is the probability with which this variant was chosen at decision time (of a user held out of the
+    campaign: the share held out); `chooser` says by what, empty for fixed weights, and `choice_version` by which
+    snapshot of what was learned about variants. `open_probability` is the model's estimate. `token` is the address of
+    the device that the user used last, `more_tokens` those of the other devices, the last used one first. Times are
+    milliseconds since 1970 in event time.
     """
 
     id: str
@@ -71,6 +73,8 @@ class Decision(msgspec.Struct, rename="camel", omit_defaults=True, kw_only=True,
     features: dict[str, float] = {}
     token: dict[str, Any] = {}
     more_tokens: list[dict[str, Any]] = []
+    chooser: str = ""
+    choice_version: int = 0
 
 
 _encoder = msgspec.json.Encoder()
