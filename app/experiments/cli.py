@@ -166,7 +166,7 @@ def _print(report: Report) -> None:
 
 
 def _table(comparisons: Iterable[Comparison]) -> Table:
-    table = Table(box=None, pad_edge=False)
+    table = Table(box=None, padding=(0, 1, 0, 0))
     for column in ("metric", "variant", "rate", "control", "diff", "at every look", "p", "adjusted"):
         table.add_column(column, justify="left" if column in ("metric", "variant") else "right", no_wrap=True)
     for one in comparisons:
