@@ -29,10 +29,12 @@ from app.stream.app import StreamApp
 from app.stream.broadcast import BroadcastReader
 from app.stream.engine import Engine
 from app.stream.store import StoreFactory, StoreOptions
+from schemas.erasures import Subjects
 from schemas.models import BadSignature, decode_snapshot
 from schemas.topics import (
     DEAD_LETTERS,
     DECISIONS,
+    ERASURES,
     EVENTS,
     MODELS,
     OUTCOMES,
@@ -46,7 +48,7 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger(__name__)
 
-WORKER_TOPICS = (EVENTS, DECISIONS, SEGMENTS, OUTCOMES, MODELS, DEAD_LETTERS, PROFILES_CHANGELOG)
+WORKER_TOPICS = (EVENTS, DECISIONS, SEGMENTS, OUTCOMES, MODELS, DEAD_LETTERS, ERASURES, PROFILES_CHANGELOG)
 TICK_S = 0.05
 
 
@@ -118,7 +120,8 @@ class Worker:
             idempotent=settings.idempotent,
             **faust_settings(settings, settings.app_id),
         )
-        self.processor = Processor(self.plan, prior_scorer(), open_features)
+        self.subjects = Subjects(settings.privacy_bytes())
+        self.processor = Processor(self.plan, prior_scorer(), open_features, self.subjects)
         self.engine = self._engine()
         self.learner = learner_agent.LearnerService(
             self.app,
@@ -158,6 +161,7 @@ class Worker:
             self.clock.now_ms,
             cache_rows=self.settings.cache_rows,
             copartitioned=frozenset({DECISIONS, SEGMENTS}),
+            subjects=self.subjects,
         )
         self.app.bind(self.table, EVENTS, engine)
         return engine

@@ -45,6 +45,9 @@ class Settings(BaseSettings):
     rocksdb_memtable_mb: int = Field(8, ge=1, description="RocksDB write buffer of one partition")
     snapshot_interval_s: float = Field(2.0, gt=0, description="how often the learner publishes its models")
     secret: SecretStr = Field(SecretStr(DEV_SECRET), description="signs model snapshots (HMAC-SHA-256)")
+    privacy_secret: SecretStr = Field(
+        SecretStr(""), description="keys the hashes of users (erasure, ledger); never change it; else NUDGE_SECRET"
+    )
     log_format: Literal["console", "json"] = Field("json", description="log lines for people or for machines")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="least level that is logged")
 
@@ -101,6 +104,10 @@ class Settings(BaseSettings):
     def secret_bytes(self) -> bytes:
         """The key that signs snapshots."""
         return self.secret.get_secret_value().encode()
+
+    def privacy_bytes(self) -> bytes:
+        """The key of the hashes by which erased users are recognised."""
+        return self.privacy_secret.get_secret_value().encode() or self.secret_bytes()
 
     def ssl_context(self) -> ssl.SSLContext | None:
         """The TLS context for Kafka, None for a plaintext protocol."""

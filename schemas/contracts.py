@@ -14,12 +14,13 @@ from typing import Any, Final
 import msgspec
 
 from schemas.dead_letters import DeadLetter
-from schemas.decisions import DECISION_TYPE, SOURCE, SUPPRESS_REASONS, SUPPRESSED_TYPE, Decision
+from schemas.decisions import DECISION_TYPE, ERASED, ERASED_TYPE, SOURCE, SUPPRESS_REASONS, SUPPRESSED_TYPE, Decision
+from schemas.erasures import ErasureReceipt
 from schemas.events import NAME_CHARS_MAX, REASONS, USER_CHARS_MAX, Event
 from schemas.models import ModelSnapshot
 from schemas.outcomes import Outcome
 from schemas.segments import MembershipChange
-from schemas.topics import DECISIONS, EVENTS, MODELS, OUTCOMES, SEGMENTS
+from schemas.topics import DECISIONS, ERASURES, EVENTS, MODELS, OUTCOMES, SEGMENTS
 
 Schema = dict[str, Any]
 
@@ -29,6 +30,7 @@ MESSAGES: Final[dict[str, type[msgspec.Struct]]] = {
     SEGMENTS: MembershipChange,
     OUTCOMES: Outcome,
     MODELS: ModelSnapshot,
+    ERASURES: ErasureReceipt,
 }
 """The struct of each topic whose values are JSON."""
 
@@ -50,7 +52,7 @@ _RULES: Final[dict[str, Schema]] = {
         "allOf": [
             {
                 "properties": {
-                    "type": {"enum": ["track", "identify", "alias"]},
+                    "type": {"enum": ["track", "identify", "alias", "erase"]},
                     "event": {"maxLength": NAME_CHARS_MAX},
                 }
             },
@@ -66,7 +68,7 @@ _RULES: Final[dict[str, Schema]] = {
             {
                 "if": {"properties": {"action": {"const": "send"}}},
                 "then": {"required": ["content"]},
-                "else": {"properties": {"reason": {"enum": list(SUPPRESS_REASONS)}}, "required": ["reason"]},
+                "else": {"properties": {"reason": {"enum": [*SUPPRESS_REASONS, ERASED]}}, "required": ["reason"]},
             },
             {"properties": {"propensity": {"minimum": 0, "maximum": 1}}},
             {"properties": {"openProbability": {"minimum": 0, "maximum": 1}}},
@@ -133,7 +135,7 @@ def header_schema(topic: str) -> Schema | None:
                     "type": "string",
                     "description": "The decision's id, the same for ever.",
                 },
-                "ce_type": {"enum": [DECISION_TYPE, SUPPRESSED_TYPE]},
+                "ce_type": {"enum": [DECISION_TYPE, SUPPRESSED_TYPE, ERASED_TYPE]},
                 "ce_source": {"const": SOURCE},
                 "content-type": {"const": "application/json"},
             }

@@ -13,10 +13,14 @@ import msgspec
 
 DECISION_TYPE: Final = "dev.nudge.decision.v1"
 SUPPRESSED_TYPE: Final = "dev.nudge.decision.suppressed.v1"
+ERASED_TYPE: Final = "dev.nudge.decision.erased.v1"
 SOURCE: Final = "/nudge/worker"
 _NAMESPACE = uuid.UUID("6f1f2b1c-6a0e-5b57-9d0e-0c7d4f0f2a11")
 
 Headers = list[tuple[str, bytes]]
+
+ERASED: Final = "erased"
+"""The reason of a decision that names no campaign: the user is erased, and nothing decided before may be sent."""
 
 # Machine-readable reasons of a suppressed candidate, in the order in which the gates are asked.
 SUPPRESS_REASONS: Final = (
@@ -117,10 +121,16 @@ def decision_headers(decision: Decision, traceparent: bytes | None = None) -> He
     headers = [
         ("ce_specversion", b"1.0"),
         ("ce_id", decision.id.encode()),
-        ("ce_type", (DECISION_TYPE if decision.action == "send" else SUPPRESSED_TYPE).encode()),
+        ("ce_type", _type_of(decision).encode()),
         ("ce_source", SOURCE.encode()),
         ("content-type", b"application/json"),
     ]
     if traceparent:
         headers.append(("traceparent", traceparent))
     return headers
+
+
+def _type_of(decision: Decision) -> str:
+    if decision.action == "send":
+        return DECISION_TYPE
+    return ERASED_TYPE if decision.reason == ERASED else SUPPRESSED_TYPE

@@ -28,6 +28,9 @@ PRODUCT_ADDED: Final = "Product Added"
 ORDER_COMPLETED: Final = "Order Completed"
 DEVICE_TOKEN_REMOVED: Final = "Device Token Removed"  # noqa: S105 - a name, not a token
 
+ERASE: Final = "erase"
+"""The type of a control message: forget the user. Written by `nudge erase`, signed (`schemas.erasures`)."""
+
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _EPOCH_NAIVE = datetime(1970, 1, 1)  # noqa: DTZ001 - subtracted from naive times, which are UTC by contract
 _MS = timedelta(milliseconds=1)
@@ -39,7 +42,7 @@ class Event(msgspec.Struct, rename="camel", omit_defaults=True, kw_only=True, gc
     Parameters
     ----------
     type
-        ``track``, ``identify`` or ``alias``.
+        ``track``, ``identify`` or ``alias``; ``erase`` is a control message (`schemas.erasures`).
     user_id, anonymous_id
         At least one is required; the record key must be ``user_id`` where it is present, else ``anonymous_id``.
     event
@@ -82,11 +85,12 @@ REASONS: Final = (
     "timestamp_in_future",
     "timestamp_too_old",
     "processing_failed",
+    "erase_refused",
 )
 
 _decoder = msgspec.json.Decoder(Event)
 _encoder = msgspec.json.Encoder()
-_TYPES = frozenset({"track", "identify", "alias"})
+_TYPES = frozenset({"track", "identify", "alias", ERASE})
 
 
 def epoch_ms(value: datetime | int) -> int:

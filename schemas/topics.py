@@ -30,8 +30,10 @@ class Topic(msgspec.Struct, frozen=True, kw_only=True):
     def config(self) -> dict[str, str]:
         """Kafka's topic configuration."""
         if self.cleanup == "compact":
-            return {"cleanup.policy": "compact", "min.cleanable.dirty.ratio": "0.1"}
-        return {"cleanup.policy": "delete", "retention.ms": str(self.retention_ms)}
+            lag_ms = str(DAY_MS)  # an erased row's old value is gone after this and a cleaner's turn
+            return {"cleanup.policy": "compact", "min.cleanable.dirty.ratio": "0.1", "max.compaction.lag.ms": lag_ms}
+        # Kafka deletes whole segments: an open one would keep its oldest record for another `segment.ms`, a week.
+        return {"cleanup.policy": "delete", "retention.ms": str(self.retention_ms), "segment.ms": str(DAY_MS)}
 
 
 EVENTS: Final = "events"
@@ -40,6 +42,7 @@ SEGMENTS: Final = "segments"
 OUTCOMES: Final = "outcomes"
 MODELS: Final = "models"
 DEAD_LETTERS: Final = "dead-letters"
+ERASURES: Final = "erasures"
 PROFILES_CHANGELOG: Final = "nudge-profiles-changelog"
 LEDGER_CHANGELOG: Final = "nudge-ledger-changelog"
 
@@ -95,8 +98,17 @@ TOPICS: Final[tuple[Topic, ...]] = (
         value="as received",
         partitions=1,
         cleanup="delete",
-        retention_ms=30 * DAY_MS,
+        retention_ms=7 * DAY_MS,
         purpose="records that could not be processed, with reason and place in headers",
+    ),
+    Topic(
+        name=ERASURES,
+        key="subject (keyed hash) / part",
+        value="ErasureReceipt (JSON)",
+        partitions=1,
+        cleanup="compact",
+        retention_ms=-1,
+        purpose="receipts: whose data was erased, where and when, by keyed hash",
     ),
     Topic(
         name=PROFILES_CHANGELOG,

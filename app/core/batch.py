@@ -31,9 +31,11 @@ class Batch:
         "key",
         "latencies_ms",
         "mark",
+        "moved",
         "moves",
         "now_ms",
         "outputs",
+        "partition",
         "source",
         "tally",
         "untouched",
@@ -44,6 +46,7 @@ class Batch:
         self.index = index
         self.now_ms = now_ms
         self.mark = -1
+        self.partition = 0
         self.key = b""
         self.user = ""
         self.source: Record | None = None
@@ -53,6 +56,7 @@ class Batch:
         self.moves: list[tuple[str, int]] = []
         self.latencies_ms: list[int] = []
         self.due: list[tuple[int, bytes]] = []
+        self.moved: set[bytes] = set()
         self._lengths = (0, 0, 0, 0)
 
     def count(self, *labels: str) -> None:
@@ -112,6 +116,7 @@ class Batch:
         effects.outputs.extend(self.outputs)
         effects.latencies_ms.extend(self.latencies_ms)
         effects.due.extend(self.due)
+        effects.moved |= self.moved
         effects.counts.update(self.tally)
         for segment, change in self.moves:
             effects.members[segment] += change

@@ -50,6 +50,9 @@ class Effects:
         Increments of metrics: (metric, label value, ...) to number.
     members
         Segment name to change of its size.
+    moved
+        Keys of `changed` whose row has become the mark of an erased user, or has ceased to be one: what was kept
+        under the other key must be deleted.
     latencies_ms
         Source record timestamps (ms) of events that led to a decision, for event-to-decision time.
     """
@@ -60,3 +63,4 @@ class Effects:
     counts: Counter[tuple[str, ...]] = field(default_factory=Counter)
     members: Counter[str] = field(default_factory=Counter)
     latencies_ms: list[int] = field(default_factory=list)
+    moved: set[bytes] = field(default_factory=set)

@@ -45,6 +45,11 @@ def on_event(batch: Batch, profile: Profile, judge: Judge, offset: int, reason: 
     return [_move(batch, profile, segment, inside, offset, "event", reason) for segment, inside in moves]
 
 
+def leave(batch: Batch, profile: Profile, segment: Segment, offset: int, reason: str) -> None:
+    """Take a member out for another reason than the segment's condition."""
+    _move(batch, profile, segment, False, offset, "event", reason)
+
+
 def on_clock(batch: Batch, profile: Profile) -> Changes:
     """Evaluate every segment that the clock can change, and find when it can next do so."""
     origin = profile.segments_due_ms

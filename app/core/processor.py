@@ -1,7 +1,7 @@
 """The processor: records and due timers in, effects out. The one door to the decision logic.
 
 A record has exactly one fate, counted under ``("events", fate)``: applied, late (applied, but it triggers nothing),
-replayed, duplicate or rejected (dead-lettered).
+replayed, duplicate, erased (of a user who was erased) or rejected (dead-lettered).
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from app.core.profile import Profile
 from app.core.run import Reload, Run
 from app.core.turn import Turn
 from schemas import events
+from schemas.erasures import Subjects
 from schemas.events import Event
 
 HANDLERS: Final[dict[str, Callable[[Batch, Profile, Event, int], None]]] = {
@@ -43,12 +44,15 @@ class Processor:
         The compiled policy and the serving model. Both may be set anew between batches.
     features_of
         What the model is told: ``features_of(profile, campaign, now_ms, plan)``.
+    subjects
+        Keyed hashes of erased users; without them requests to erase are refused.
     """
 
-    def __init__(self, plan: Plan, scorer: Scorer, features_of: FeaturesOf) -> None:
+    def __init__(self, plan: Plan, scorer: Scorer, features_of: FeaturesOf, subjects: Subjects | None = None) -> None:
         self._index = PlanIndex(plan, HANDLERS)
         self.scorer = scorer
         self._features_of = features_of
+        self._subjects = subjects
 
     @property
     def plan(self) -> Plan:
@@ -103,4 +107,4 @@ class Processor:
         return run.effects()
 
     def _turn(self, now_ms: int) -> Turn:
-        return Turn(Batch(self._index, now_ms), self.scorer, self._features_of)
+        return Turn(Batch(self._index, now_ms), self.scorer, self._features_of, self._subjects)

@@ -121,6 +121,8 @@ class Profile(msgspec.Struct, array_like=True, gc=False):
         Push token to the device that has it, see `app.core.devices`, bounded.
     labels
         The newest matured labels as bits behind a sentinel, see `app.core.label_history`.
+    erased_ms
+        Above 0 this is no user but the mark of one that was erased then, see `app.core.erasure`.
     """
 
     offset: int = -1
@@ -158,6 +160,7 @@ class Profile(msgspec.Struct, array_like=True, gc=False):
     category_consent: dict[str, int] = {}
     policy: int = 0
     labels: int = 1
+    erased_ms: int = 0
 
 
 _encode_into = msgspec.msgpack.Encoder().encode

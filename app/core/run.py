@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import Final
 
+from app.core import erasure
 from app.core.batch import Batch
 from app.core.effects import Effects, Record
 from app.core.ids import message_word
@@ -17,7 +18,7 @@ from app.core.panes import NEVER_MS
 from app.core.profile import Output, Profile, decode_profile, due_ms, encode_profile
 from app.core.turn import Turn
 from schemas.dead_letters import DeadLetter, cut, dead_letter_headers
-from schemas.events import Event, Rejected, decode_event, epoch_ms
+from schemas.events import ERASE, Event, Rejected, decode_event, epoch_ms
 from schemas.topics import DEAD_LETTERS
 
 RECENT_MAX: Final = 32
@@ -49,9 +50,9 @@ class Run:
         self.rows = rows
         self.acked_offset = acked_offset
         self.topic = topic
-        self.partition = partition
+        self.partition = self.batch.partition = partition
         self.changed: dict[bytes, Profile] = {}
-        self.fates = {"applied": 0, "late": 0, "replayed": 0, "duplicate": 0, "rejected": 0}
+        self.fates = {"applied": 0, "late": 0, "replayed": 0, "duplicate": 0, "erased": 0, "rejected": 0}
         self.failed: dict[int, Rejected] = {}
         self.snapshots: dict[bytes, bytes] | None = {} if reload is None else None
         self.reload = reload or self._from_snapshot
@@ -80,7 +81,8 @@ class Run:
             except Exception as exc:
                 batch.cut()
                 fates["rejected"] += 1
-                self.failed[record.offset] = Rejected("processing_failed", _where(exc))
+                refused = exc.rejected if isinstance(exc, erasure.Refusal) else None
+                self.failed[record.offset] = refused or Rejected("processing_failed", _where(exc))
                 self._put_back(records, record)
 
     def _take(self, profile: Profile, event: Event, record: Record) -> str:
@@ -95,6 +97,8 @@ class Run:
             if at_ms > now_ms or at_ms < now_ms - batch.index.age_max_ms:
                 refusal = self._refuse_time(at_ms)
                 if refusal is not None:
+                    if profile.erased_ms:
+                        return "erased"
                     self._reject(profile, record, refusal)
                     return "rejected"
                 at_ms = now_ms
@@ -104,6 +108,9 @@ class Run:
         if digest and digest in recent and _remembers(recent, digest):
             profile.offset = offset
             return "duplicate"
+        foreign = profile.policy != batch.index.policy_id
+        if foreign and erasure.bars(profile, event, at_ms):
+            return "erased"
         key: bytes = record.key  # type: ignore[assignment]  # decode_event has checked it
         batch.mark, batch.key, batch.source = offset, key, record
         batch.user = event.user_id or event.anonymous_id or ""
@@ -112,7 +119,9 @@ class Run:
                 self.changed[key] = profile  # as `_touch` would
             else:
                 self._touch(key, profile)
-        if profile.policy != batch.index.policy_id:
+        if foreign:
+            if profile.erased_ms and event.type != ERASE:
+                erasure.readmit(batch, profile)
             self.turn.adopt(profile)
         profile.offset = offset
         if digest:
@@ -135,6 +144,8 @@ class Run:
         if self.snapshots is not None and profile.offset >= 0:
             self.snapshots[key] = encode_profile(profile)
         self.changed[key] = profile
+        if profile.erased_ms:
+            self.batch.moved.add(key)
         if profile.outbox:
             self._trim(profile)
 
@@ -169,13 +180,17 @@ class Run:
             self._touch(key, profile)
         self.batch.mark = profile.offset = record.offset
         self.batch.emit(profile, self._dead_letter(record, refusal))
+        if profile.erased_ms and self.turn.subjects is not None:
+            erasure.tidy_later(self.batch, profile, erasure.mark_key(self.turn.subjects, key))
 
     def _put_back(self, records: Sequence[Record], broken: Record) -> None:
         """Restore the row that `broken` left half-changed: as before this call, and then its earlier records."""
         key = broken.key
         assert key is not None, "decode_event has checked the key"
         whole = self.reload(key) or Profile()
-        turn = Turn(Batch(self.batch.index, self.batch.now_ms), self.turn.scorer, self.turn.features_of)
+        turn = Turn(
+            Batch(self.batch.index, self.batch.now_ms), self.turn.scorer, self.turn.features_of, self.turn.subjects
+        )
         again = Run(turn, {key: whole}, self.acked_offset, self.topic, self.partition, None)
         for record in records:
             if record.offset >= broken.offset:
@@ -183,6 +198,7 @@ class Run:
             if record.key == key and record.offset > whole.offset:
                 again._repeat(whole, record, self.failed.get(record.offset))
         self.rows[key] = whole
+        self.batch.moved |= again.batch.moved
         if key in self.changed:
             self.changed[key] = whole
         self._reject(whole, broken, self.failed[broken.offset])
@@ -212,8 +228,13 @@ class Run:
             profile = self.rows.get(key)
             if profile is None:
                 continue
+            if profile.erased_ms and not erasure.is_mark(key):
+                continue  # the mark has a place of its own in the index
             if due_ms(profile) <= batch.now_ms:
-                profile = self._fire(key, profile)
+                if profile.erased_ms:
+                    erasure.tidy(batch, profile, key, self.acked_offset)
+                else:
+                    profile = self._fire(key, profile)
                 self.changed[key] = profile
             if (next_ms := due_ms(profile)) < NEVER_MS:
                 due.append((next_ms, key))

@@ -19,6 +19,9 @@ HORIZON: Final = 3
 DEFERRED: Final = 4
 """A candidate that waits for the end of quiet hours; `origin` is its own."""
 
+TIDY: Final = 5
+"""Of the mark of an erased user: the outputs that it owed have been acknowledged by now."""
+
 LIMITS: Final = {ABSENCE: 32, DORMANCY: 32, HORIZON: 32, DEFERRED: 16}
 
 

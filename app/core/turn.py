@@ -6,12 +6,13 @@ The order matters and is always this: fold, then segments (they read what was fo
 
 from __future__ import annotations
 
-from app.core import answers, arbiter, fold, identity, membership, timers, triggers
+from app.core import answers, arbiter, erasure, fold, identity, membership, timers, triggers
 from app.core.batch import Batch
 from app.core.decide import FeaturesOf
 from app.core.plan import Scorer
 from app.core.profile import Profile
-from schemas.events import Event
+from schemas.erasures import Subjects
+from schemas.events import ERASE, Event
 
 
 class Turn:
@@ -21,12 +22,13 @@ class Turn:
     half-changed: the caller has to put it back.
     """
 
-    __slots__ = ("batch", "features_of", "scorer")
+    __slots__ = ("batch", "features_of", "scorer", "subjects")
 
-    def __init__(self, batch: Batch, scorer: Scorer, features_of: FeaturesOf) -> None:
+    def __init__(self, batch: Batch, scorer: Scorer, features_of: FeaturesOf, subjects: Subjects | None = None) -> None:
         self.batch = batch
         self.scorer = scorer
         self.features_of = features_of
+        self.subjects = subjects
 
     def adopt(self, profile: Profile) -> None:
         """Bring a row that another policy version wrote to this one. A new row has nothing to bring."""
@@ -45,6 +47,9 @@ class Turn:
             ops = index.by_name.get(reason) or index.learn(reason)
             fold.fold_activity(profile, at_ms, own=ops.own)
             fold.fold_track(batch, profile, ops, event, at_ms)
+        elif event.type == ERASE:
+            erasure.fold_erase(batch, profile, event, offset, self.subjects)
+            return True
         else:
             reason, ops = event.type, index.on_traits
             fold.fold_activity(profile, at_ms, own=True)

@@ -24,12 +24,14 @@ import structlog
 from faust.types import TP
 
 from app.core.effects import Effects
+from app.core.erasure import is_mark, mark_key
 from app.core.profile import Output, Profile, decode_profile, encode_profile, peek
 from app.stream.app import StreamApp
 from app.stream.batch import RecordBatch
 from app.stream.contracts import BatchProcessor, Observer
 from app.stream.table import PendingWrite, RowTable
 from app.stream.timers import TimerIndex
+from schemas.erasures import Subjects
 
 log = structlog.get_logger(__name__)
 
@@ -93,6 +95,8 @@ class _Partition:
         self.cache = RowCache(cache_rows)
         self.timers = TimerIndex()
         self.members: dict[int, int] = {}
+        self.marks = 0
+        """Marks of erased users that were found or made: where there is none, nobody looks for them."""
         self.owing: list[bytes] = []
         self.position = 0
         self.lock = asyncio.Lock()
@@ -120,6 +124,8 @@ class Engine:
         Decoded rows kept in memory, over all partitions.
     copartitioned
         Topics that have as many partitions as the source: outputs to them go to the row's own partition.
+    subjects
+        Keyed hashes under which the marks of erased users are kept; without them there are none.
     """
 
     def __init__(
@@ -133,6 +139,7 @@ class Engine:
         *,
         cache_rows: int = 4_000,
         copartitioned: frozenset[str] = frozenset(),
+        subjects: Subjects | None = None,
     ) -> None:
         self.app = app
         self.table = table
@@ -142,6 +149,7 @@ class Engine:
         self._clock_ms = clock_ms
         self._cache_rows = cache_rows
         self._copartitioned = copartitioned
+        self._subjects = subjects
         self._partitions: dict[int, _Partition] = {}
         self._slots = asyncio.Semaphore(INFLIGHT_MAX)
         self._tasks: set[asyncio.Task[None]] = set()
@@ -157,6 +165,7 @@ class Engine:
         state = self._partitions[partition]
         head = peek(value)
         state.timers.add(head.due_ms, key)
+        state.marks += is_mark(key)
         for segment in head.segments:
             state.members[segment] = state.members.get(segment, 0) + 1
         if head.has_outbox:
@@ -224,6 +233,7 @@ class Engine:
         to their encoding.
         """
         work = _Work()
+        moved: set[bytes] = set()
         partition = batch.partition
         for start in range(0, len(chunk), SLICE_RECORDS):
             part = chunk[start : start + SLICE_RECORDS]
@@ -238,7 +248,29 @@ class Engine:
                 reload=lambda key: self._reload(partition, key, work),
             )
             work.add(effects, absent)
+            moved |= effects.moved
+            if effects.moved:
+                self._move(self._partitions[partition], effects, work)
+        if moved:
+            old = self.table.get_many(partition, list(work.rows))
+            pairs = zip(work.rows.values(), old, strict=True)
+            work.added = sum((new is not None) - (was is not None) for new, was in pairs)
         return work
+
+    def _move(self, state: _Partition, effects: Effects, work: _Work) -> None:
+        """Store rows that have become marks, and marks that have become rows, under the other key.
+
+        The new one goes first: a changelog that ends in between has both, and the request is folded again.
+        """
+        assert self._subjects is not None, "without subjects nobody is erased"
+        for key in effects.moved & effects.changed.keys():
+            mark = mark_key(self._subjects, key)
+            raw = work.rows.pop(key)
+            work.rows.pop(mark, None)
+            erased = effects.changed[key].erased_ms > 0
+            work.rows |= {mark: raw, key: None} if erased else {key: raw, mark: None}
+            state.cache.rows.pop(mark, None)
+            state.marks += erased
 
     async def tick(self) -> int:
         """Fire the timers that are due; returns how many rows were looked at."""
@@ -266,7 +298,8 @@ class Engine:
                         ),
                         absent,
                     )
-                    task = await self._settle(partition, state, work)
+                    tidied = state.marks > 0 and any(map(is_mark, work.rows))
+                    task = await self._settle(partition, state, work, flush=tidied)
                 task.add_done_callback(self._release)
         return looked
 
@@ -300,16 +333,33 @@ class Engine:
                     absent.add(key)
                 else:
                     rows[key] = decode_profile(value)
+            if absent and self._subjects is not None and self._partitions[partition].marks:
+                self._load_marks(partition, absent, rows, self._subjects)
         return rows, absent
 
-    def _reload(self, partition: int, key: bytes, work: _Work) -> Profile | None:
-        value = work.rows.get(key)
-        if value is None:
-            (value,) = self.table.get_many(partition, [key])
-        return None if value is None else decode_profile(value)
+    def _load_marks(self, partition: int, absent: set[bytes], rows: dict[bytes, Profile], subjects: Subjects) -> None:
+        """Of those who have no row: the marks of those who were erased."""
+        keys = [key for key in absent if not is_mark(key)]
+        values = self.table.get_many(partition, [mark_key(subjects, key) for key in keys])
+        for key, value in zip(keys, values, strict=True):
+            if value is not None:
+                rows[key] = decode_profile(value)
 
-    async def _settle(self, partition: int, state: _Partition, work: _Work) -> asyncio.Task[None]:
-        """Queue the rows for the changelog, in order, and leave the rest to a task. The partition's lock is held."""
+    def _reload(self, partition: int, key: bytes, work: _Work) -> Profile | None:
+        places = [key] if self._subjects is None else [key, mark_key(self._subjects, key)]
+        for place in places:
+            value = work.rows[place] if place in work.rows else self.table.get_many(partition, [place])[0]
+            if value is not None:
+                return decode_profile(value)
+        return None
+
+    async def _settle(
+        self, partition: int, state: _Partition, work: _Work, *, flush: bool = False
+    ) -> asyncio.Task[None]:
+        """Queue the rows for the changelog, in order, and leave the rest to a task. The partition's lock is held.
+
+        `flush` brings them to disk, so that a compaction finds what they have replaced.
+        """
         effects = work.effects
         self._observer.effects(effects, partition)
         add = state.timers.add
@@ -324,7 +374,7 @@ class Engine:
         state.cache.trim()
         previous, settling = state.newest, _Settling()
         state.newest = settling
-        task = asyncio.create_task(self._make_durable(partition, effects, write, previous, settling))
+        task = asyncio.create_task(self._make_durable(partition, effects, write, previous, settling, flush=flush))
         settling.task = task
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
@@ -337,10 +387,14 @@ class Engine:
         write: PendingWrite | None,
         previous: _Settling | None,
         settling: _Settling,
+        *,
+        flush: bool,
     ) -> None:
         try:
             if write is not None:
                 await self.table.commit_write(write)
+                if flush and (store := self.table.stores.get(partition)) is not None:
+                    store.flush()
             if previous is not None:
                 await previous.published
             acknowledgements = await self._enqueue(partition, effects.outputs)

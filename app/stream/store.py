@@ -15,11 +15,14 @@ import struct
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 import structlog
 from rocksdict import (
     BlockBasedOptions,
+    BottommostLevelCompaction,
     Cache,
+    CompactOptions,
     DBCompressionType,
     Options,
     Rdict,
@@ -32,6 +35,9 @@ log = structlog.get_logger(__name__)
 # Keys are UTF-8; no UTF-8 text starts with this byte, so no row can have the key of the metadata.
 _META_KEY = b"\xff\xfemeta"
 _META = struct.Struct(">qq")
+
+PERIODIC_COMPACTION_S: Final = 86_400
+"""A file is rewritten at the latest when it is so old: what was deleted before then leaves the disk."""
 
 Rows = Iterable[tuple[bytes, bytes | None]]
 
@@ -108,6 +114,7 @@ class PartitionStore:
 
     def __init__(self, db: Rdict, path: Path) -> None:
         self._db = db
+        self._db.set_options({"periodic_compaction_seconds": str(PERIODIC_COMPACTION_S)})  # no setter in Options
         self.path = path
         self._write_options = WriteOptions()
         self._write_options.disable_wal = True
@@ -186,6 +193,16 @@ class PartitionStore:
     def flush(self) -> None:
         """Bring the memtable to disk, so that the next start reads less of the changelog."""
         self._db.flush(True)
+
+    def compact(self) -> None:
+        """Rewrite everything, so that nothing deleted or overwritten is left on disk. Blocks for as long as it takes.
+
+        RocksDB does it by itself within a day (`PERIODIC_COMPACTION_S`).
+        """
+        self.flush()
+        everything = CompactOptions()
+        everything.set_bottommost_level_compaction(BottommostLevelCompaction.force())
+        self._db.compact_range(None, None, everything)
 
     def close(self) -> None:
         """Flush and close."""

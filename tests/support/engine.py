@@ -200,7 +200,9 @@ class Rig:
             await asyncio.sleep(0)
 
 
-async def make_rig(path: Path, *, committed: int = 0, cache_rows: int = 1000, processor: Any = None) -> Rig:
+async def make_rig(
+    path: Path, *, committed: int = 0, cache_rows: int = 1000, processor: Any = None, subjects: Any = None
+) -> Rig:
     """Open (again) what is at `path`, as a worker does that was assigned partition 0."""
     app = FakeApp()
     table = BareTable(app, StoreFactory(path))
@@ -214,6 +216,7 @@ async def make_rig(path: Path, *, committed: int = 0, cache_rows: int = 1000, pr
         lambda: rig.now_ms,
         cache_rows=cache_rows,
         copartitioned=frozenset({"decisions"}),
+        subjects=subjects,
     )
     table.stores[0] = table.factory.open("profiles", 0)
     rig.engine.begin_scan(0)

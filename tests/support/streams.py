@@ -13,12 +13,14 @@ from app.core.plan import Plan, Scorer
 from app.core.processor import Processor
 from app.core.profile import Output, Profile, decode_profile, encode_profile
 from schemas.decisions import Decision, decode_decision
+from schemas.erasures import Subjects
 from schemas.outcomes import Outcome, decode_outcome
 from schemas.segments import MembershipChange, decode_membership
 from schemas.topics import DEAD_LETTERS, DECISIONS, OUTCOMES, SEGMENTS
 from tests.support.plans import FixedScorer, campaign_only
 
 USER = "u1"
+SUBJECTS = Subjects(b"a secret of the tests")
 START = 1_772_442_000_000  # 2026-03-02 09:00 UTC, a Monday
 
 
@@ -70,7 +72,7 @@ class Stream:
     log: list[FakeRecord] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.processor = Processor(self.plan, self.scorer, campaign_only)
+        self.processor = Processor(self.plan, self.scorer, campaign_only, SUBJECTS)
 
     def at(self, ms: int) -> Stream:
         """Set the clock to `ms` after the start."""

@@ -14,6 +14,7 @@ import pytest
 from schemas import topics
 from schemas.dead_letters import BYTES_MAX, DeadLetter, cut, dead_letter_headers, read_dead_letter
 from schemas.decisions import Decision, decision_headers, decision_id, decode_decision, encode_decision
+from schemas.erasures import ErasureReceipt, decode_receipt, encode_receipt
 from schemas.events import (
     EVENT_BYTES_MAX,
     NAME_CHARS_MAX,
@@ -46,6 +47,7 @@ ROUND_TRIPS: dict[str, Callable[[bytes, bytes], bytes]] = {
     topics.OUTCOMES: lambda raw, _key: encode_outcome(decode_outcome(raw)),
     topics.MODELS: lambda raw, _key: encode_snapshot(decode_snapshot(raw, SECRET), SECRET),
     topics.DEAD_LETTERS: lambda raw, _key: raw,
+    topics.ERASURES: lambda raw, _key: encode_receipt(decode_receipt(raw)),
 }
 
 
@@ -107,6 +109,7 @@ REQUIRED = {
     MembershipChange: {"id", "user", "segment", "change", "atMs", "cause"},
     Outcome: {"id", "model", "label", "features", "score", "modelVersion", "campaign", "decidedMs", "maturedMs"},
     ModelSnapshot: {"model", "version", "partition", "nextOffset", "createdMs", "state", "metrics"},
+    ErasureReceipt: {"subject", "request", "part", "atMs", "partition", "offset", "erased"},
 }
 
 
