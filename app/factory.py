@@ -18,6 +18,7 @@ from app.core.features import open_features
 from app.core.plan import Plan
 from app.core.processor import Processor
 from app.faust_settings import faust_settings
+from app.gauges import read_gauges
 from app.health import HealthServer
 from app.learning.contract import BadModel
 from app.learning.serving import prior_scorer, read_scorer
@@ -75,6 +76,7 @@ class ModelFeed:
             log.error("snapshot_rejected", error=str(exc))
             return
         self._metrics.model_version.labels(snapshot.model).set(snapshot.version)
+        self._metrics.snapshot_created.labels(snapshot.model).set(snapshot.created_ms / 1000)
 
 
 class LearnerMetrics:
@@ -199,8 +201,12 @@ class Worker:
             return True
 
     def _before_scrape(self) -> None:
-        rows = sum(len(store) for store in self.table.stores.values())
-        self.metrics.state_rows.labels(self.table.name).set(rows)
+        read_gauges(
+            self.metrics,
+            app=self.app,
+            table=self.table,
+            directory=self.settings.data_dir,
+            ready=not self.problems(),
+            positions=self.engine.lag(),
+        )
         self.metrics.timer_entries.set(self.engine.timer_entries())
-        for (topic, partition), lag in self.engine.lag().items():
-            self.metrics.consumer_lag.labels(topic, str(partition)).set(lag)

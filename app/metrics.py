@@ -77,6 +77,12 @@ class Metrics:
             "nudge_restore_remaining_records", "Changelog records still to restore.", ["table"], registry=registry
         )
         self.state_rows = Gauge("nudge_state_rows", "Rows in this worker's partitions.", ["table"], registry=registry)
+        self.state_bytes = Gauge(
+            "nudge_state_bytes", "Bytes on disk of the rows in this worker's partitions.", ["table"], registry=registry
+        )
+        self.disk_free = Gauge("nudge_disk_free_bytes", "Free on the disk of the data directory.", registry=registry)
+        self.disk_size = Gauge("nudge_disk_size_bytes", "Size of the disk of the data directory.", registry=registry)
+        self.ready = Gauge("nudge_ready", "1 when /readyz says so, else 0.", registry=registry)
         self.timer_entries = Gauge("nudge_timer_index_entries", "Entries of the timer index.", registry=registry)
         self.model_auc = Gauge("nudge_model_auc", "Progressive area under the ROC curve.", ["model"], registry=registry)
         self.model_log_loss = Gauge("nudge_model_log_loss", "Progressive log loss.", ["model"], registry=registry)
@@ -90,6 +96,12 @@ class Metrics:
         self.model_version = Gauge(
             "nudge_model_version", "Version of the snapshot that is served.", ["model"], registry=registry
         )
+        self.snapshot_created = Gauge(
+            "nudge_model_snapshot_timestamp_seconds",
+            "When the snapshot that is served was made, in seconds since 1970.",
+            ["model"],
+            registry=registry,
+        )
         self.drift = Counter("nudge_drift_detected", "Drift alarms.", ["model", "detector"], registry=registry)
         self.snapshots_rejected = Counter(
             "nudge_model_snapshots_rejected", "Snapshots with a wrong signature or content.", registry=registry
@@ -100,6 +112,11 @@ class Metrics:
         self.send_retries = Counter("nudge_send_retries", "Attempts after the first.", ["provider"], registry=registry)
         self.send_seconds = Histogram(
             "nudge_send_seconds", "Time of one attempt.", ["provider"], buckets=LATENCY_BUCKETS_S, registry=registry
+        )
+        self.suppression_age = Gauge(
+            "nudge_suppression_feed_age_seconds",
+            "Since the feed of opt-outs was last read to its end; +Inf before the first time.",
+            registry=registry,
         )
         self.build_info = Gauge("nudge_build_info", "Always 1.", ["version", "policy_version"], registry=registry)
 

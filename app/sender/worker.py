@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import secrets
 import time
 from collections.abc import Mapping
@@ -12,6 +13,7 @@ import structlog
 
 from agents import deliveries
 from app.faust_settings import faust_settings
+from app.gauges import read_gauges
 from app.health import HealthServer
 from app.metrics import Metrics
 from app.preflight import Preflight
@@ -120,6 +122,10 @@ class SuppressionFeed:
         """Whether the feed can tell at all."""
         return self.suppressions.fresh(self._look())
 
+    def age_s(self) -> float:
+        """Seconds since everything had been read."""
+        return time.monotonic() - self.reader.as_of if self.reader.as_of else math.inf
+
     def _look(self) -> int:
         """Pass on how far the reader is; returns the wall-clock time (ms)."""
         wall_ms = _wall_ms()
@@ -177,7 +183,7 @@ class Sender:
         deliveries.attach(self.app, self.deliverer.deliver)
         self.preflight = Preflight(settings, (EVENTS, DECISIONS, DEAD_LETTERS, LEDGER_CHANGELOG))
         self.app.preflight = self._before_start
-        self.health = HealthServer(settings.http_host, settings.http_port, self.metrics.registry, self.problems)
+        self.health = HealthServer(settings.http_host, settings.http_port, self.metrics.registry, self.problems, self._before_scrape)
         self.app.on_before_shutdown.connect(self._on_shutdown, weak=False)
 
     async def _produce(
@@ -198,6 +204,16 @@ class Sender:
 
     async def _on_shutdown(self, _app: Any, **_kwargs: Any) -> None:
         await asyncio.gather(self.feed.reader.stop(), self.deliverer.close(), self.health.stop())
+
+    def _before_scrape(self) -> None:
+        read_gauges(
+            self.metrics,
+            app=self.app,
+            table=self.table,
+            directory=self.settings.data_dir,
+            ready=not self.problems(),
+        )
+        self.metrics.suppression_age.set(self.feed.age_s())
 
     def problems(self) -> dict[str, str]:
         """What keeps the sender from being ready."""

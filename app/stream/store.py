@@ -132,6 +132,10 @@ class PartitionStore:
     def __len__(self) -> int:
         return self._count
 
+    def disk_bytes(self) -> int:
+        """Size of the table files; what is still in the write buffer is not in it."""
+        return int(self._db.property_int_value("rocksdb.total-sst-files-size") or 0)
+
     def get_many(self, keys: Sequence[bytes]) -> list[bytes | None]:
         """Values in the order of `keys`, None where there is no row. Raises `StoreDamaged`."""
         try:

@@ -182,6 +182,15 @@ class BatchedConsumer(driver.Consumer):
         self._committed_offset.update(offsets)
         return offsets
 
+    def lag(self) -> dict[TP, int]:
+        """Records of each partition that are not complete yet, where the broker has said how far it reaches."""
+        result: dict[TP, int] = {}
+        for tp, committed in self._committed_offset.items():
+            end = self.highwater(tp)
+            if end is not None and committed is not None:
+                result[tp] = max(0, end - (self.barrier.committable(tp) or committed))
+        return result
+
     # -- acknowledgement: the batch's `complete`, not Faust's stream
 
     def _begin(self, batch: RecordBatch) -> bool:

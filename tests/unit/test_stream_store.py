@@ -83,3 +83,11 @@ def test_a_damaged_file_is_noticed(factory: StoreFactory, victim: str) -> None:
         assert silently_complete or (len(seen), reopened.next_offset, len(reopened)) == (0, 0, 0)
     except StoreDamaged:
         pass
+
+
+def test_what_was_flushed_takes_space_on_disk(factory: StoreFactory) -> None:
+    store = factory.open("t", 0)
+    assert store.disk_bytes() == 0
+    store.write([(b"%03d" % n, b"v" * 100) for n in range(500)], added=500, next_offset=500)
+    store.flush()
+    assert store.disk_bytes() > 500

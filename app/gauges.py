@@ -1,0 +1,43 @@
+"""Gauges that are read when somebody asks, not counted on the way: of any process with a row table."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+
+from app.metrics import Metrics
+from app.stream.app import StreamApp
+from app.stream.table import RowTable
+
+
+def read_gauges(
+    metrics: Metrics,
+    *,
+    app: StreamApp,
+    table: RowTable,
+    directory: Path,
+    ready: bool,
+    positions: Mapping[tuple[str, int], int] | None = None,
+) -> None:
+    """Set readiness, lag, state and disk to what they are now.
+
+    Parameters
+    ----------
+    directory
+        Where the rows are; its disk is measured.
+    positions
+        Lag by topic and partition where the caller knows better than by what is complete.
+    """
+    metrics.ready.set(ready)
+    stores = list(table.stores.values())
+    metrics.state_rows.labels(table.name).set(sum(len(store) for store in stores))
+    metrics.state_bytes.labels(table.name).set(sum(store.disk_bytes() for store in stores))
+    usage = shutil.disk_usage(directory)
+    metrics.disk_free.set(usage.free)
+    metrics.disk_size.set(usage.total)
+    metrics.consumer_lag.clear()  # a partition that was given up has no lag here: another process tells it
+    if app.tables.recovery.completed.is_set():
+        lags: dict[tuple[str, int], int] = {(tp.topic, tp.partition): lag for tp, lag in app.batches.lag().items()}
+        for (topic, partition), lag in {**lags, **(positions or {})}.items():
+            metrics.consumer_lag.labels(topic, str(partition)).set(lag)

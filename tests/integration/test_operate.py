@@ -1,0 +1,64 @@
+"""What an operator sees of running processes: gauges that tell the truth, and a trace that goes all the way."""
+
+from __future__ import annotations
+
+import math
+import time
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from app.children import Child
+from schemas.events import Event, encode_event
+from schemas.topics import DECISIONS, EVENTS
+from tests.support.site import Site, eventually
+
+pytestmark = pytest.mark.broker
+
+TRACE = b"00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+
+
+def gauges(site: Site, child: Child) -> dict[str, float]:
+    """Every sample by name; those of one name added up."""
+    found: dict[str, float] = {}
+    for family in text_string_to_metric_families(site.get(child, "/metrics")[1]):
+        for sample in family.samples:
+            found[sample.name] = found.get(sample.name, 0.0) + sample.value
+    return found
+
+
+def event(name: str, message_id: str) -> bytes:
+    now_ms = time.time_ns() // 1_000_000
+    return encode_event(Event(type="track", event=name, user_id="u1", message_id=message_id, timestamp=now_ms))
+
+
+async def test_a_trace_goes_from_the_event_to_the_receipt_and_the_gauges_follow(site: Site) -> None:
+    with site.worker() as worker, site.sender() as sender:
+        await site.ready(worker)
+        await site.ready(sender)
+        await site.put(EVENTS, "u1", event("Notifications Enabled", "m1"))
+        await site.put(EVENTS, "u1", event("Order Completed", "m2"), [("traceparent", TRACE)])
+        await site.flush()
+
+        async def receipts() -> list[dict[str, bytes]]:
+            return [headers for *_, value, headers in await site.read(EVENTS) if b"Notification Sent" in (value or b"")]
+
+        async def told() -> bool:
+            return bool(await receipts())
+
+        await eventually(told, "the decision is sent and told")
+        sent = [headers for *_, headers in await site.read(DECISIONS) if headers["ce_type"].endswith(b"decision.v1")]
+        assert [headers.get("traceparent") for headers in sent] == [TRACE]
+        assert [headers.get("traceparent") for headers in await receipts()] == [TRACE]
+
+        async def caught_up() -> bool:
+            lags = [gauges(site, child).get("nudge_consumer_lag_records", math.nan) for child in (worker, sender)]
+            return lags == [0, 0]
+
+        await eventually(caught_up, "no lag is left")
+        for child in (worker, sender):
+            seen = gauges(site, child)
+            assert seen["nudge_ready"] == 1
+            assert seen["nudge_state_rows"] == 1
+            assert 0 < seen["nudge_disk_free_bytes"] <= seen["nudge_disk_size_bytes"]
+        assert gauges(site, sender)["nudge_suppression_feed_age_seconds"] < 60
