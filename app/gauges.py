@@ -38,6 +38,7 @@ def read_gauges(
     metrics.disk_size.set(usage.total)
     metrics.consumer_lag.clear()  # a partition that was given up has no lag here: another process tells it
     if app.tables.recovery.completed.is_set():
+        metrics.restore_remaining.labels(table.name).set(0)  # a restore that was interrupted has not said so
         lags: dict[tuple[str, int], int] = {(tp.topic, tp.partition): lag for tp, lag in app.batches.lag().items()}
         for (topic, partition), lag in {**lags, **(positions or {})}.items():
             metrics.consumer_lag.labels(topic, str(partition)).set(lag)

@@ -142,6 +142,8 @@ class WorkerObserver:
             "unowed_outputs": metrics.outputs_unowed,
             "ignored_values": metrics.values_ignored,
         }
+        # Prometheus sees an increase only of a series that was there before: the first failure would raise no alert.
+        metrics.dead_letters.labels(EVENTS, "processing_failed")
 
     def effects(self, effects: Effects, partition: int) -> None:
         """Count what a chunk did."""

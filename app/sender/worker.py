@@ -183,8 +183,13 @@ class Sender:
         deliveries.attach(self.app, self.deliverer.deliver)
         self.preflight = Preflight(settings, (EVENTS, DECISIONS, DEAD_LETTERS, LEDGER_CHANGELOG))
         self.app.preflight = self._before_start
-        self.health = HealthServer(settings.http_host, settings.http_port, self.metrics.registry, self.problems, self._before_scrape)
+        self.health = HealthServer(
+            settings.http_host, settings.http_port, self.metrics.registry, self.problems, self._before_scrape
+        )
         self.app.on_before_shutdown.connect(self._on_shutdown, weak=False)
+        self.app.on_remaining = lambda table, remaining: self.metrics.restore_remaining.labels(table).set(remaining)
+        self.app.on_rebalanced = self.metrics.rebalances.inc
+        self.app.on_committed = self.metrics.commit_seconds.observe
 
     async def _produce(
         self,

@@ -41,6 +41,13 @@ def test_effects_are_counted_under_their_labels() -> None:
     assert value("nudge_values_ignored_total") == 2
 
 
+def test_a_first_failure_is_an_increase() -> None:
+    registry = CollectorRegistry()
+    WorkerObserver(Metrics(registry), Plan(version="1"))
+    labels = {"topic": "events", "reason": "processing_failed"}
+    assert registry.get_sample_value("nudge_dead_letter_records_total", labels) == 0
+
+
 def test_a_partition_that_is_given_up_no_longer_counts() -> None:
     registry = CollectorRegistry()
     observer = WorkerObserver(Metrics(registry), Plan(version="1"))
