@@ -13,6 +13,7 @@ from rich.table import Table
 
 from app.cli_schemas import schemas_app
 from app.experiments.cli import experiments_app
+from app.explain.cli import explain
 from app.logs import configure_logs
 from app.settings import ConfigurationError, Settings, load_settings
 
@@ -32,6 +33,7 @@ app.add_typer(policy_app, name="policy")
 app.add_typer(config_app, name="config")
 app.add_typer(schemas_app, name="schemas")
 app.add_typer(experiments_app, name="experiments")
+app.command(epilog="Example: nudge explain --user ann   or   nudge explain --decision 6f1f…")(explain)
 
 out = Console()
 err = Console(stderr=True)

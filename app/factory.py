@@ -14,9 +14,11 @@ from aiokafka.errors import KafkaError
 from agents import learner as learner_agent
 from agents import profiles as profiles_agent
 from agents import timers as timers_agent
+from app.admin import Admin
 from app.core.features import open_features
 from app.core.plan import Plan
 from app.core.processor import Processor
+from app.explain.desk import UserDesk
 from app.faust_settings import faust_settings
 from app.gauges import read_gauges
 from app.health import HealthServer
@@ -139,8 +141,14 @@ class Worker:
         self.models = ModelFeed(self.processor, settings, self.metrics)
         self.preflight = Preflight(settings, WORKER_TOPICS)
         self.app.preflight = self._before_start
+        desk = UserDesk(self.table, self.processor, open_features, self.clock.now_ms)
         self.health = HealthServer(
-            settings.http_host, settings.http_port, self.metrics.registry, self.problems, self._before_scrape
+            settings.http_host,
+            settings.http_port,
+            self.metrics.registry,
+            self.problems,
+            self._before_scrape,
+            Admin(settings.admin_token.get_secret_value(), desk.answer).routes(),
         )
         self.app.on_before_shutdown.connect(self._on_shutdown, weak=False)
         self.app.on_remaining = lambda table, remaining: self.metrics.restore_remaining.labels(table).set(remaining)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 from aiohttp import web
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
@@ -20,6 +20,8 @@ class HealthServer:
         Gives what keeps the process from being ready, by check name; empty when it is ready.
     before_scrape
         Called before metrics are rendered, to set gauges that are read rather than counted.
+    routes
+        What else is served on the port, such as `app.admin`.
     """
 
     def __init__(
@@ -29,11 +31,13 @@ class HealthServer:
         registry: CollectorRegistry,
         problems: Checks,
         before_scrape: Callable[[], None] = lambda: None,
+        routes: Sequence[web.RouteDef] = (),
     ) -> None:
         self._host, self._port = host, port
         self._registry = registry
         self._problems = problems
         self._before_scrape = before_scrape
+        self._routes = routes
         self._runner: web.AppRunner | None = None
 
     @property
@@ -47,6 +51,7 @@ class HealthServer:
         app.router.add_get("/livez", self._livez)
         app.router.add_get("/readyz", self._readyz)
         app.router.add_get("/metrics", self._metrics)
+        app.router.add_routes(self._routes)
         self._runner = web.AppRunner(app, access_log=None)
         await self._runner.setup()
         site = web.TCPSite(self._runner, self._host, self._port)

@@ -6,6 +6,7 @@ An error names the variable, the value and the mend; secrets are never printed.
 from __future__ import annotations
 
 import ipaddress
+import re
 import ssl
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -16,6 +17,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from app.clock import Clock, clock_from_spec
 
 DEV_SECRET = "nudge-development-secret"  # noqa: S105 - refused outside the dev profile
+TOKEN_CHARS_MIN = 16
 
 
 class ConfigurationError(Exception):
@@ -48,6 +50,13 @@ class Settings(BaseSettings):
     privacy_secret: SecretStr = Field(
         SecretStr(""), description="keys the hashes of users (erasure, ledger); never change it; else NUDGE_SECRET"
     )
+    admin_token: SecretStr = Field(SecretStr(""), description="asks a worker for a user's row; empty: nobody can")
+    worker_urls: str = Field(
+        "http://127.0.0.1:6066", description="HTTP endpoints of the workers (and senders), for explain and console"
+    )
+    console_host: str = Field("127.0.0.1", description="address of the console")
+    console_port: int = Field(6080, ge=0, le=65535, description="port of the console; 0 takes a free one")
+    console_token: SecretStr = Field(SecretStr(""), description="needed in the console to look at one user")
     log_format: Literal["console", "json"] = Field("json", description="log lines for people or for machines")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="least level that is logged")
 
@@ -75,6 +84,14 @@ class Settings(BaseSettings):
                 raise ValueError(f"{server!r} is not HOST:PORT")
         return value
 
+    @field_validator("worker_urls")
+    @classmethod
+    def _urls(cls, value: str) -> str:
+        for url in filter(None, value.split(",")):
+            if not re.fullmatch(r"https?://[A-Za-z0-9.\[\]:_-]+/?", url.strip()):
+                raise ValueError(f"{url.strip()!r} is not http://HOST:PORT")
+        return value
+
     @field_validator("clock")
     @classmethod
     def _readable_clock(cls, value: str) -> str:
@@ -95,7 +112,20 @@ class Settings(BaseSettings):
         if self.sender_provider == "webhook" and not self.webhook_url:
             raise ValueError("webhook_url: NUDGE_WEBHOOK_URL is required with NUDGE_SENDER_PROVIDER=webhook")
         ipaddress.ip_address(self.http_host)
+        if not ipaddress.ip_address(self.console_host).is_loopback and not self.console_token.get_secret_value():
+            raise ValueError(
+                "console_host: NUDGE_CONSOLE_HOST is not a loopback address: set NUDGE_CONSOLE_TOKEN, which is then "
+                "needed to look at users"
+            )
+        for name in ("admin_token", "console_token"):
+            token = getattr(self, name).get_secret_value()
+            if self.profile == "prod" and 0 < len(token) < TOKEN_CHARS_MIN:
+                raise ValueError(f"{name}: a token has {TOKEN_CHARS_MIN} or more characters; `openssl rand -hex 32`")
         return self
+
+    def worker_endpoints(self) -> list[str]:
+        """`worker_urls` one by one, without a slash at the end."""
+        return [url.strip().rstrip("/") for url in self.worker_urls.split(",") if url.strip()]
 
     def make_clock(self) -> Clock:
         """The clock that `clock` names."""

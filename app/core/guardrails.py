@@ -41,7 +41,7 @@ def quiet_until(batch: Batch, profile: Profile, campaign: Campaign) -> int | Non
 def volume_refusal(batch: Batch, profile: Profile, campaign: Campaign) -> str:
     """The gates on whom and how much we send: the reason, or empty."""
     plan = batch.index.plan
-    now_ms = _memory_now_ms(batch, profile)
+    now_ms = memory_now_ms(batch, profile)
     if not campaign.transactional:
         if plan.holdout_share > 0 and bucket(batch.user, plan.holdout_salt) < plan.holdout_share * BUCKETS:
             return "holdout"
@@ -56,7 +56,7 @@ def volume_refusal(batch: Batch, profile: Profile, campaign: Campaign) -> str:
     return ""
 
 
-def _memory_now_ms(batch: Batch, profile: Profile) -> int:
+def memory_now_ms(batch: Batch, profile: Profile) -> int:
     """A worker's clock may be behind the one that decided last; what was forgotten then must not be missed now."""
     return max(batch.now_ms, profile.sends[-1].at_ms) if profile.sends else batch.now_ms
 
@@ -86,7 +86,7 @@ def _is_full(batch: Batch, profile: Profile, now_ms: int) -> bool:
 
 def remember_send(batch: Batch, profile: Profile, campaign: Campaign) -> None:
     """Keep a decision to send for as long as a cap or a cool-down may ask for it."""
-    now_ms = _memory_now_ms(batch, profile)
+    now_ms = memory_now_ms(batch, profile)
     oldest_ms = now_ms - batch.index.memory_ms
     sends = [send for send in profile.sends if send.at_ms > oldest_ms]
     category = UNCAPPED if campaign.transactional else campaign.category_id

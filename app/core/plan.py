@@ -7,11 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from app.core.expression_ir import Condition
 from app.core.ids import stable_id
 from app.core.profile import Profile
+
+if TYPE_CHECKING:
+    from app.core.expression_context import ExpressionContext
 
 Where = Callable[[Mapping[str, Any]], bool]
 
@@ -127,6 +130,8 @@ class Campaign:
     quiet_hours: Literal["defer", "drop", "ignore"] = "defer"
     id: int = 0
     category_id: int = 0
+    audience_text: str = ""
+    """The condition that `audience` was compiled from, for explanations."""
 
     def __post_init__(self) -> None:
         _default_id(self, "id", self.name)
@@ -204,6 +209,8 @@ class Plan:
     """Campaigns with an enter or leave trigger, by segment name."""
     opens_wait: bool = False
     """Whether the example of an open waits for the label horizon, as that of silence does."""
+    context: ExpressionContext | None = None
+    """What its conditions were compiled against: an explanation compiles their clauses one by one."""
 
 
 class Scorer(Protocol):

@@ -63,6 +63,11 @@ class Processor:
     def plan(self, plan: Plan) -> None:
         self._index = PlanIndex(plan, HANDLERS)
 
+    @property
+    def index(self) -> PlanIndex:
+        """The policy in force, arranged for look-ups."""
+        return self._index
+
     def process(
         self,
         records: Sequence[Record],

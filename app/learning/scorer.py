@@ -55,3 +55,22 @@ class FrozenModel:
             elif -VALUE_MAX <= value <= VALUE_MAX:
                 logit += weight * ((low if value < low else high) - mean)
         return sigmoid(logit)
+
+    def explain_one(self, features: Mapping[str, float]) -> dict[str, float]:
+        """Contribution of each feature in log-odds; with ``bias`` they sum to the logit of `open_probability`.
+
+        Features that add nothing are left out.
+
+        Examples
+        --------
+        >>> FrozenModel(1, -1.0, {"orders_log": (0.5, 2.0, 0.0, 9.0)}).explain_one({"orders_log": 4.0, "d=ios": 1.0})
+        {'bias': -1.0, 'orders_log': 1.0}
+        """
+        shares = {"bias": self.bias}
+        for name, value in features.items():
+            term = self.terms.get(name)
+            if term is not None and -VALUE_MAX <= value <= VALUE_MAX:
+                weight, mean, low, high = term
+                if share := weight * (min(max(value, low), high) - mean):
+                    shares[name] = share
+        return shares

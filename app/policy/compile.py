@@ -127,6 +127,7 @@ class Compiler:
             grace_ms=defaults.grace,
             future_skew_ms=defaults.future_skew,
             age_max_ms=defaults.age_max,
+            context=self._context,
         )
 
     def _refuse(self, path: Path, message: str, suggestion: str = "") -> None:
@@ -219,6 +220,7 @@ class Compiler:
             trigger=self._trigger((*path, "trigger"), model.trigger),
             variants=tuple(self._variants(path, model)),
             audience=None if audience is None else audience.evaluate,
+            audience_text=model.audience or "",
             value=model.value,
             cost=model.cost,
             transactional=model.transactional,

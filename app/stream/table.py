@@ -82,6 +82,17 @@ class RowTable(faust.Table):
                     values[index] = newer[key]
         return values
 
+    def find(self, key: bytes) -> tuple[int, bytes] | None:
+        """The partition and the newest value of a key, of those partitions that are ours; None where there is no row.
+
+        Every partition is asked, so it holds for producers with a partitioner of their own, too.
+        """
+        for partition in self.stores:
+            (value,) = self.get_many(partition, [key])
+            if value is not None:
+                return partition, value
+        return None
+
     async def begin_write(self, partition: int, rows: Mapping[bytes, bytes | None], *, added: int) -> PendingWrite:
         """Queue rows for the changelog, in order; `get_many` sees them at once.
 

@@ -124,6 +124,10 @@ class Site:
 
         await eventually(answers, f"the {child.name} is ready")
 
+    def port(self, child: Child) -> int:
+        """The port of a process's health endpoint."""
+        return self._ports[child.pid]
+
     def status(self, child: Child, path: str = "/readyz") -> int:
         """The HTTP status of a health endpoint; 0 when nobody answers."""
         return self.get(child, path)[0]

@@ -1,0 +1,43 @@
+"""The newest model that the topic holds, to show what a logged score was made of."""
+
+from __future__ import annotations
+
+import msgspec
+
+from app.learning.contract import BadModel
+from app.learning.scorer import FrozenModel
+from app.learning.serving import read_scorer
+from app.settings import Settings
+from app.stream.broadcast import read_to_end
+from schemas.models import BadSignature, ModelSnapshot, decode_snapshot
+from schemas.topics import MODELS
+
+READ_S_MAX = 15.0
+
+
+async def newest_scorer(settings: Settings, model: str = "open") -> tuple[FrozenModel | None, str]:
+    """The model as workers serve it now; or None and why."""
+    newest: list[ModelSnapshot] = []
+    rejected = 0
+
+    def keep(_key: bytes | None, value: bytes | None, _offset: int) -> None:
+        nonlocal rejected
+        try:
+            snapshot = decode_snapshot(value or b"", settings.secret_bytes())
+        except (BadSignature, msgspec.MsgspecError):
+            rejected += 1
+            return
+        if snapshot.model == model:
+            newest[:] = [snapshot]
+
+    try:
+        await read_to_end(settings.client_settings(), MODELS, keep, READ_S_MAX)
+    except TimeoutError as exc:
+        return None, str(exc)
+    if not newest:
+        reason = "its snapshots are not signed with NUDGE_SECRET" if rejected else "it has no snapshot yet"
+        return None, f"no contributions of model {model!r}: {reason}"
+    try:
+        return read_scorer(newest[0]), ""
+    except BadModel as exc:
+        return None, str(exc)
