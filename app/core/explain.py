@@ -26,7 +26,6 @@ from app.core.profile import Profile
 Contributions = Callable[[Mapping[str, float]], Mapping[str, float]]
 """A model's `explain_one`: log-odds by feature, with ``bias``."""
 
-_MASK: Final = "********"
 _TIMERS: Final = {
     timers.ABSENCE: "absence",
     timers.DORMANCY: "dormancy",
@@ -132,7 +131,7 @@ def profile_summary(profile: Profile, plan: Plan) -> dict[str, Any]:
         "opted_out": list(profile.opted_out),
         "timezone": profile.timezone,
         "device": profile.device,
-        "has_token": bool(profile.token),
+        "devices": len(profile.devices),
         "traits": dict(profile.traits),
         "orders": profile.orders,
         "revenue": profile.revenue_milli / 1000,
@@ -148,11 +147,11 @@ def profile_summary(profile: Profile, plan: Plan) -> dict[str, Any]:
 
 
 def row_as_json(profile: Profile) -> dict[str, Any]:
-    """The row's fields by name. The push token is masked, and of the outbox only the length is told."""
+    """The row's fields by name. Of the devices, whose keys are push tokens, and of the outbox only the number."""
     shown: dict[str, Any] = {
         name: msgspec.to_builtins(getattr(profile, name), str_keys=True) for name in profile.__struct_fields__
     }
-    shown["token"] = dict.fromkeys(profile.token, _MASK)
+    shown["devices"] = len(profile.devices)
     shown["outbox"] = len(profile.outbox)
     return shown
 

@@ -97,8 +97,10 @@ class _DecisionFound:
         self.made, self.shares, self.problem, self.version = made, shares, problem, version
 
     def plain(self) -> dict[str, Any]:
+        from app.explain.life import without_tokens  # noqa: PLC0415
+
         return {
-            "decision": msgspec.to_builtins(msgspec.structs.replace(self.made, token={})),
+            "decision": msgspec.to_builtins(without_tokens(self.made)),
             "shares": msgspec.to_builtins(self.shares),
             "sharesModelVersion": self.version,
         }

@@ -46,8 +46,11 @@ class UserDesk:
         if found is None:
             return None
         partition, raw = found
+        profile = decode_profile(raw)
+        if profile.erased_ms:  # what is left of an erased user is not theirs to be found by
+            return None
         async with self._one_at_a_time:
-            return await asyncio.to_thread(self._encode, question, partition, decode_profile(raw))
+            return await asyncio.to_thread(self._encode, question, partition, profile)
 
     def _encode(self, question: Question, partition: int, profile: Profile) -> bytes:
         index, scorer = self._processor.index, self._processor.scorer

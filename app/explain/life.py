@@ -107,7 +107,12 @@ def decision_moment(made: Decision) -> Moment:
         detail += f"variant {made.variant}, P(open) {made.open_probability:.0%}"
     else:
         title, detail = f"did not send {made.campaign}", made.reason
-    return Moment(made.decided_ms, "decision", title, detail, made.id, msgspec.structs.replace(made, token={}))
+    return Moment(made.decided_ms, "decision", title, detail, made.id, without_tokens(made))
+
+
+def without_tokens(made: Decision) -> Decision:
+    """The decision without the addresses of the user's devices."""
+    return msgspec.structs.replace(made, token={}, more_tokens=[])
 
 
 def _event(record: Any) -> tuple[str, Moment | None]:

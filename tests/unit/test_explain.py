@@ -97,7 +97,7 @@ def test_a_users_view_holds_segments_campaigns_and_the_model() -> None:
 
 
 def test_a_row_as_json_keeps_the_push_token_to_itself() -> None:
-    shown = row_as_json(Profile(token={"fcm": "very-secret"}, traits={"city": "Ghent"}))
+    shown = row_as_json(Profile(devices={"very-secret": ["ios", 1]}, traits={"city": "Ghent"}))
     assert "very-secret" not in str(shown)
     assert shown["traits"] == {"city": "Ghent"}
-    assert shown["token"] == {"fcm": "********"}
+    assert shown["devices"] == 1
