@@ -55,6 +55,15 @@ def test_promtool_finds_an_alert_that_does_not_fire(promtool: str, tmp_path: Pat
     assert "NudgeProcessDown" in done.stdout + done.stderr
 
 
+def test_the_tests_name_the_order_of_all_groups() -> None:
+    groups = [group["name"] for path in RULES for document in documents(path) for group in document["groups"]]
+    for path in TESTS:
+        (document,) = documents(path)
+        order = document["group_eval_order"]
+        assert order[0] == "nudge-recording"
+        assert sorted(order) == sorted(groups)
+
+
 def test_every_alert_is_shown_to_fire_and_to_keep_quiet() -> None:
     firing, quiet = set(), set()
     for path in TESTS:
