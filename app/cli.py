@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
+from app import cli_policy
+from app.cli_common import Broker, err, fail, kafka_call, out, read_settings
 from app.cli_schemas import schemas_app
 from app.experiments.cli import experiments_app
 from app.explain.cli import explain
-from app.logs import configure_logs
-from app.settings import ConfigurationError, Settings, load_settings
+from app.settings import Settings
 
 app = typer.Typer(
     name="nudge",
@@ -26,33 +25,15 @@ app = typer.Typer(
     rich_markup_mode="rich",
 )
 topics_app = typer.Typer(help="Create or check the topics that nudge needs.", no_args_is_help=True)
-policy_app = typer.Typer(help="Work with policy files.", no_args_is_help=True)
+policy_app = typer.Typer(help="Work with policies: check, compare, apply, roll back, try out.", no_args_is_help=True)
 config_app = typer.Typer(help="Look at the settings.", no_args_is_help=True)
 app.add_typer(topics_app, name="topics")
 app.add_typer(policy_app, name="policy")
+cli_policy.register(policy_app)
 app.add_typer(config_app, name="config")
 app.add_typer(schemas_app, name="schemas")
 app.add_typer(experiments_app, name="experiments")
 app.command(epilog="Example: nudge explain --user ann   or   nudge explain --decision 6f1f…")(explain)
-
-out = Console()
-err = Console(stderr=True)
-
-
-def _fail(message: object, code: int = 2) -> typer.Exit:
-    err.print(f"[bold red]nudge:[/] {message}", highlight=False, markup=True)
-    return typer.Exit(code)
-
-
-def _settings(**overrides: Any) -> Settings:
-    try:
-        settings = load_settings(**{name: value for name, value in overrides.items() if value is not None})
-    except ConfigurationError as exc:
-        err.print("[bold red]nudge: the configuration cannot be used[/]")
-        err.print(str(exc), markup=False, highlight=False)
-        raise typer.Exit(2) from None
-    configure_logs(settings.log_format, settings.log_level)
-    return settings
 
 
 def _run(build: Callable[[], Any]) -> None:
@@ -69,19 +50,18 @@ def _run(build: Callable[[], Any]) -> None:
         err.print(str(exc), markup=False, highlight=False)
         raise typer.Exit(2) from None
     except BadProvider as exc:
-        raise _fail(f"the provider cannot be used (NUDGE_SENDER_PROVIDER): {exc}") from None
+        raise fail(f"the provider cannot be used (NUDGE_SENDER_PROVIDER): {exc}") from None
     run_app(process.app)
 
 
 Policy = Annotated[Path | None, typer.Option("--policy", help="Policy file (NUDGE_POLICY).")]
 Port = Annotated[int | None, typer.Option("--http-port", help="Port of /metrics, /livez, /readyz (NUDGE_HTTP_PORT).")]
-Broker = Annotated[str | None, typer.Option("--broker", help="Bootstrap servers (NUDGE_BROKER).")]
 
 
 @app.command(epilog="Example: NUDGE_BROKER=kafka:9092 NUDGE_SECRET=… nudge worker --policy policies/shop.yaml")
 def worker(policy: Policy = None, http_port: Port = None, broker: Broker = None) -> None:
     """Run a worker: fold events, keep segments, decide, learn. Start several to share the partitions."""
-    settings = _settings(policy=policy, http_port=http_port, broker=broker)
+    settings = read_settings(policy=policy, http_port=http_port, broker=broker)
 
     def build() -> Any:
         from app.factory import Worker  # noqa: PLC0415
@@ -94,7 +74,7 @@ def worker(policy: Policy = None, http_port: Port = None, broker: Broker = None)
 @app.command(epilog="Example: NUDGE_SENDER_PROVIDER=webhook NUDGE_WEBHOOK_URL=https://push.example/send nudge sender")
 def sender(http_port: Port = None, broker: Broker = None) -> None:
     """Run a sender: deliver decisions through a provider, each at most once, and report back."""
-    settings = _settings(http_port=http_port, broker=broker)
+    settings = read_settings(http_port=http_port, broker=broker)
 
     def build() -> Any:
         from app.sender.worker import Sender  # noqa: PLC0415
@@ -150,7 +130,7 @@ def simulate(
     from app.demo.simulate import Load, Mix  # noqa: PLC0415
     from app.demo.simulate import simulate as run_simulation  # noqa: PLC0415
 
-    settings = _settings(broker=broker)
+    settings = read_settings(broker=broker)
     if seconds is None and events is None:
         seconds = 60.0
     try:
@@ -165,8 +145,8 @@ def simulate(
             shares=Shares(late=late, duplicate=duplicate, malformed=malformed),
         )
     except (ValueError, TypeError) as exc:
-        raise _fail(exc) from None
-    produced = _topics_call(
+        raise fail(exc) from None
+    produced = kafka_call(
         settings,
         lambda security: run_simulation(
             settings.broker, load, clock=settings.make_clock(), idempotent=settings.idempotent, **security
@@ -195,8 +175,8 @@ def topics_create(
     """Create the topics that are missing; existing ones are left as they are."""
     from app.topics import create_topics  # noqa: PLC0415
 
-    settings = _settings(partitions=partitions, replication=replication, broker=broker)
-    created = _topics_call(
+    settings = read_settings(partitions=partitions, replication=replication, broker=broker)
+    created = kafka_call(
         settings, lambda security: create_topics(settings.broker, settings.partitions, settings.replication, **security)
     )
     out.print("\n".join(f"created {name}" for name in created) or "every topic exists already", highlight=False)
@@ -210,28 +190,13 @@ def topics_check(
     """Compare the broker's topics with the registry; exit 1 when something is wrong."""
     from app.topics import check_topics  # noqa: PLC0415
 
-    settings = _settings(partitions=partitions, broker=broker)
-    problems = _topics_call(settings, lambda security: check_topics(settings.broker, settings.partitions, **security))
+    settings = read_settings(partitions=partitions, broker=broker)
+    problems = kafka_call(settings, lambda security: check_topics(settings.broker, settings.partitions, **security))
     for problem in problems:
         out.print(str(problem), highlight=False, markup=False)
     if problems:
         raise typer.Exit(1)
     out.print("all topics are as they must be")
-
-
-def _topics_call(settings: Settings, call: Callable[[dict[str, Any]], Any]) -> Any:
-    from aiokafka.errors import KafkaError  # noqa: PLC0415
-
-    from app.topics import TopicRefused  # noqa: PLC0415
-
-    security = settings.client_settings()
-    del security["bootstrap_servers"]
-    try:
-        return asyncio.run(call(security))
-    except TopicRefused as exc:
-        raise _fail(exc, 1) from None
-    except (KafkaError, OSError) as exc:
-        raise _fail(f"no Kafka broker answers at {settings.broker} (NUDGE_BROKER): {type(exc).__name__}", 1) from None
 
 
 @policy_app.command("validate", epilog="Example: nudge policy validate policies/shop.yaml")
@@ -262,7 +227,7 @@ def config_show() -> None:
     table = Table(box=None, pad_edge=False)
     for column in ("variable", "value", "meaning"):
         table.add_column(column, overflow="fold")
-    for variable, value in _settings().shown().items():
+    for variable, value in read_settings().shown().items():
         field = Settings.model_fields[variable.removeprefix("NUDGE_").lower()]
         table.add_row(variable, value, field.description or "")
     out.print(table)

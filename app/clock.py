@@ -22,6 +22,10 @@ class Clock(Protocol):
         """The time."""
         ...
 
+    def at_ms(self, wall_ms: int) -> int:
+        """What it showed at a wall time."""
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class SystemClock:
@@ -31,6 +35,9 @@ class SystemClock:
 
     def now_ms(self) -> int:
         return time.time_ns() // 1_000_000
+
+    def at_ms(self, wall_ms: int) -> int:
+        return wall_ms
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +50,9 @@ class ScaledClock:
 
     def now_ms(self) -> int:
         return self.event_ms + int((time.time_ns() / 1e6 - self.wall_ms) * self.rate)
+
+    def at_ms(self, wall_ms: int) -> int:
+        return self.event_ms + int((wall_ms - self.wall_ms) * self.rate)
 
     def spec(self) -> str:
         """The text that `clock_from_spec` reads."""

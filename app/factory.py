@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +16,8 @@ from agents import profiles as profiles_agent
 from agents import timers as timers_agent
 from app.admin import Admin
 from app.core.features import open_features
+from app.core.history_fold import HistoryFold
+from app.core.index import PlanIndex
 from app.core.plan import Plan
 from app.core.processor import Processor
 from app.explain.desk import UserDesk
@@ -26,9 +28,12 @@ from app.learning.contract import BadModel
 from app.learning.serving import prior_scorer, read_scorer
 from app.metrics import Metrics, WorkerObserver
 from app.policy.load import load_policy
+from app.policy_feed import PolicyFeed
+from app.policy_metrics import BackfillMetrics, PolicyMetrics
 from app.preflight import Preflight
 from app.settings import Settings
 from app.stream.app import StreamApp
+from app.stream.backfill import Backfill
 from app.stream.broadcast import BroadcastReader
 from app.stream.engine import Engine
 from app.stream.store import StoreFactory, StoreOptions
@@ -41,6 +46,7 @@ from schemas.topics import (
     EVENTS,
     MODELS,
     OUTCOMES,
+    POLICY,
     PROFILES_CHANGELOG,
     SEGMENTS,
 )
@@ -51,7 +57,17 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger(__name__)
 
-WORKER_TOPICS = (EVENTS, DECISIONS, SEGMENTS, OUTCOMES, MODELS, DEAD_LETTERS, ERASURES, PROFILES_CHANGELOG)
+WORKER_TOPICS = (
+    EVENTS,
+    DECISIONS,
+    SEGMENTS,
+    OUTCOMES,
+    MODELS,
+    POLICY,
+    DEAD_LETTERS,
+    ERASURES,
+    PROFILES_CHANGELOG,
+)
 TICK_S = 0.05
 
 
@@ -115,7 +131,7 @@ class Worker:
 
     def __init__(self, settings: Settings, *, plan: Plan | None = None, metrics: Metrics | None = None) -> None:
         self.settings = settings
-        self.plan = plan if plan is not None else load_policy(settings.policy)
+        file = load_policy(settings.policy) if plan is None and settings.policy is not None else plan
         self.metrics = metrics or Metrics()
         self.clock = settings.make_clock()
         self.app = StreamApp(
@@ -125,7 +141,8 @@ class Worker:
             **faust_settings(settings, settings.app_id),
         )
         self.subjects = Subjects(settings.privacy_bytes())
-        self.processor = Processor(self.plan, prior_scorer(), open_features, self.subjects)
+        self.processor = Processor(file or Plan(version="none"), prior_scorer(), open_features, self.subjects)
+        self._observer = WorkerObserver(self.metrics, self.processor.plan)
         self.engine = self._engine()
         self.learner = learner_agent.LearnerService(
             self.app,
@@ -139,6 +156,15 @@ class Worker:
         timers_agent.attach(self.app, self.engine, interval_s=TICK_S)
         learner_agent.attach(self.app, self.learner, interval_s=settings.snapshot_interval_s)
         self.models = ModelFeed(self.processor, settings, self.metrics)
+        self.policies = PolicyFeed(settings, file, self._switch, PolicyMetrics(self.metrics))
+        self.backfill = Backfill(
+            self.engine,
+            self.processor,
+            self._history,
+            BackfillMetrics(self.metrics, self.processor, self.clock.now_ms),
+            self.clock.at_ms,
+            share=settings.backfill_share,
+        )
         self.preflight = Preflight(settings, WORKER_TOPICS)
         self.app.preflight = self._before_start
         desk = UserDesk(self.table, self.processor, open_features, self.clock.now_ms)
@@ -154,7 +180,27 @@ class Worker:
         self.app.on_remaining = lambda table, remaining: self.metrics.restore_remaining.labels(table).set(remaining)
         self.app.on_rebalanced = self.metrics.rebalances.inc
         self.app.on_committed = self.metrics.commit_seconds.observe
-        self.metrics.build_info.labels(version("nudge-engine"), self.plan.version).set(1)
+
+    @property
+    def plan(self) -> Plan:
+        """The policy in force."""
+        return self.processor.plan
+
+    def _switch(self, index: PlanIndex, serial: int) -> None:
+        """A policy version comes into force, between two batches."""
+        before, plan = self.processor.plan, index.plan
+        self.processor.switch(index)
+        self._observer.policy(plan)
+        self.metrics.policy_serial.clear()
+        self.metrics.policy_serial.labels(plan.name, plan.version).set(serial)
+        self.metrics.build_info.clear()
+        self.metrics.build_info.labels(version("nudge-engine"), plan.version).set(1)
+        if plan.model != before.model:
+            self.processor.scorer = prior_scorer()
+            self.models.reader.restart()  # the newest snapshot of another model was passed by, perhaps long ago
+
+    def _history(self, covers: frozenset[int], keys: Collection[bytes]) -> HistoryFold:
+        return HistoryFold(self.processor.plan, covers, keys, self.subjects)
 
     def _engine(self) -> Engine:
         options = StoreOptions(
@@ -167,7 +213,7 @@ class Worker:
             self.table,
             EVENTS,
             self.processor,
-            WorkerObserver(self.metrics, self.plan),
+            self._observer,
             self.clock.now_ms,
             cache_rows=self.settings.cache_rows,
             copartitioned=frozenset({DECISIONS, SEGMENTS}),
@@ -180,13 +226,17 @@ class Worker:
         await self.health.start()
         log.info("http", address=f"http://{self.settings.http_host}:{self.health.port}")
         await self.preflight.wait()
+        await self.policies.start()
         await self.models.reader.start()
+        self.backfill.start()
         # What lives now lives for ever; a young generation of 700 objects would be collected at every few events.
         gc.collect()
         gc.freeze()
         gc.set_threshold(50_000, 20, 100)
 
     async def _on_shutdown(self, _app: Any, **_kwargs: Any) -> None:
+        await self.backfill.stop()
+        await self.policies.stop()
         await self.models.reader.stop()
         await self.health.stop()
 
@@ -195,6 +245,8 @@ class Worker:
         found: dict[str, str] = {}
         if self.preflight.problem is not None:
             found["broker"] = self.preflight.problem
+        elif self.policies.problem is not None:
+            found["policy"] = self.policies.problem
         elif not self.app.tables.recovery.completed.is_set():
             found["state"] = "partitions are not assigned and restored yet"
         elif self._broker_is_lost():
@@ -218,3 +270,4 @@ class Worker:
             positions=self.engine.lag(),
         )
         self.metrics.timer_entries.set(self.engine.timer_entries())
+        self.metrics.backfill_partitions.set(self.backfill.remaining())

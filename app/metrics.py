@@ -9,6 +9,7 @@ from typing import Final
 from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histogram
 
 from app.core.effects import Effects
+from app.core.ids import stable_id
 from app.core.plan import Plan
 from schemas.topics import EVENTS
 
@@ -119,6 +120,32 @@ class Metrics:
             registry=registry,
         )
         self.build_info = Gauge("nudge_build_info", "Always 1.", ["version", "policy_version"], registry=registry)
+        self.policy_serial = Gauge(
+            "nudge_policy_serial",
+            "Serial of the policy version in force; 0 when it came from a file.",
+            ["policy", "version"],
+            registry=registry,
+        )
+        self.policies_refused = Counter(
+            "nudge_policies_refused", "Policy versions that were not used.", ["reason"], registry=registry
+        )
+        self.backfill_partitions = Gauge(
+            "nudge_backfill_partitions", "Partitions still to be brought to the policy in force.", registry=registry
+        )
+        self.backfill_rows = Counter(
+            "nudge_backfill_rows",
+            "Rows that the backfill came to, by what became of them.",
+            ["outcome"],
+            registry=registry,
+        )
+        self.backfill_records = Counter(
+            "nudge_backfill_history_records", "Records of `events` read again for new windows.", registry=registry
+        )
+        self.backfill_missing = Gauge(
+            "nudge_backfill_missing_seconds",
+            "How much of the longest new window `events` no longer held when it was rebuilt.",
+            registry=registry,
+        )
 
 
 _OUTCOMES: Final = {"1": "opened", "0": "ignored"}
@@ -141,6 +168,7 @@ class WorkerObserver:
             "dropped_timers": metrics.timers_dropped,
             "unowed_outputs": metrics.outputs_unowed,
             "ignored_values": metrics.values_ignored,
+            "backfill": metrics.backfill_rows,
         }
         # Prometheus sees an increase only of a series that was there before: the first failure would raise no alert.
         metrics.dead_letters.labels(EVENTS, "processing_failed")
@@ -159,6 +187,11 @@ class WorkerObserver:
             for segment, change in effects.members.items():
                 members[segment] = members.get(segment, 0) + change
             self._show(effects.members)
+
+    def policy(self, plan: Plan) -> None:
+        """Another policy is in force. Segments that it does not have are shown until their last member has left."""
+        before, self._plan = self._plan, plan
+        self._show({segment.name: 0 for segment in (*before.segments, *plan.segments)})
 
     def batch(self, records: int, seconds: float) -> None:
         """A chunk was processed."""
@@ -185,3 +218,5 @@ class WorkerObserver:
         for segment in segments:
             total = sum(members.get(segment, 0) for members in self._members.values())
             self._metrics.segment_members.labels(segment).set(total)
+            if total <= 0 and stable_id(segment) not in self._plan.segment_by_id:
+                self._metrics.segment_members.remove(segment)

@@ -36,7 +36,11 @@ class Settings(BaseSettings):
     partitions: int = Field(8, ge=1, le=1024, description="partitions of `events` and the topics bound to it")
     replication: int = Field(1, ge=1, le=7, description="replication factor for `nudge topics create`")
     data_dir: Path = Field(Path("data"), description="where the row stores live; one directory a process")
-    policy: Path = Field(Path("policies/shop.yaml"), description="the policy file")
+    policy: Path | None = Field(None, description="the policy file, until the topic `policy` has a version of it")
+    policy_name: str = Field("", description="which policy of the topic `policy`; else the file's, or the only one")
+    backfill_share: float = Field(
+        0.2, gt=0, le=1, description="of a worker's time, at most, for bringing rows to a new policy version"
+    )
     clock: str = Field("system", description="system, or scaled:EVENT_MS:WALL_MS:RATE for a replay")
     http_host: str = Field("127.0.0.1", description="address of /metrics, /livez and /readyz")
     http_port: int = Field(6066, ge=0, le=65535, description="port of the same; 0 takes a free one")
@@ -46,7 +50,7 @@ class Settings(BaseSettings):
     rocksdb_cache_mb: int = Field(32, ge=4, description="RocksDB block cache of the process")
     rocksdb_memtable_mb: int = Field(8, ge=1, description="RocksDB write buffer of one partition")
     snapshot_interval_s: float = Field(2.0, gt=0, description="how often the learner publishes its models")
-    secret: SecretStr = Field(SecretStr(DEV_SECRET), description="signs model snapshots (HMAC-SHA-256)")
+    secret: SecretStr = Field(SecretStr(DEV_SECRET), description="signs model snapshots and policies (HMAC-SHA-256)")
     privacy_secret: SecretStr = Field(
         SecretStr(""), description="keys the hashes of users (erasure, ledger); never change it; else NUDGE_SECRET"
     )
@@ -102,8 +106,8 @@ class Settings(BaseSettings):
     def _safe(self) -> Self:
         if self.profile == "prod" and self.secret.get_secret_value() == DEV_SECRET:
             raise ValueError(
-                "secret: NUDGE_SECRET is not set. It signs model snapshots: set it to 32 or more random characters, "
-                "the same for all workers, or NUDGE_PROFILE=dev on your own machine"
+                "secret: NUDGE_SECRET is not set. It signs model snapshots and policies: set it to 32 or more random "
+                "characters, the same for all workers, or NUDGE_PROFILE=dev on your own machine"
             )
         if self.profile == "prod" and self.security_protocol == "SASL_PLAINTEXT":
             raise ValueError("security_protocol: SASL_PLAINTEXT sends the password in clear; use SASL_SSL")
@@ -132,7 +136,7 @@ class Settings(BaseSettings):
         return clock_from_spec(self.clock)
 
     def secret_bytes(self) -> bytes:
-        """The key that signs snapshots."""
+        """The key that signs snapshots and policies."""
         return self.secret.get_secret_value().encode()
 
     def privacy_bytes(self) -> bytes:

@@ -8,14 +8,16 @@ import msgspec
 
 
 class MembershipChange(msgspec.Struct, rename="camel", omit_defaults=True, kw_only=True, frozen=True):
-    """`cause` is ``event`` or ``clock``; `reason` names the clause or event that decided. `id` is deterministic."""
+    """`cause` is ``event``, ``clock``, or for a new policy version ``policy`` (the user's next event came first) or
+    ``backfill``; `reason` names the clause or event that decided. `id` is deterministic.
+    """
 
     id: str
     user: str
     segment: str
     change: Literal["enter", "leave"]
     at_ms: int
-    cause: Literal["event", "clock", "policy"]
+    cause: Literal["event", "clock", "policy", "backfill"]
     reason: str = ""
     policy_version: str = ""
 

@@ -41,6 +41,7 @@ DECISIONS: Final = "decisions"
 SEGMENTS: Final = "segments"
 OUTCOMES: Final = "outcomes"
 MODELS: Final = "models"
+POLICY: Final = "policy"
 DEAD_LETTERS: Final = "dead-letters"
 ERASURES: Final = "erasures"
 PROFILES_CHANGELOG: Final = "nudge-profiles-changelog"
@@ -91,6 +92,15 @@ TOPICS: Final[tuple[Topic, ...]] = (
         cleanup="compact",
         retention_ms=-1,
         purpose="the newest snapshot of each model, read by every worker",
+    ),
+    Topic(
+        name=POLICY,
+        key="policy, or policy@serial",
+        value="PolicyVersion (JSON, signed)",
+        partitions=1,
+        cleanup="compact",
+        retention_ms=-1,
+        purpose="the version of the policy that is in force, and those before it, read by every worker",
     ),
     Topic(
         name=DEAD_LETTERS,

@@ -26,7 +26,6 @@ from schemas.topics import DECISIONS, ERASURES, EVENTS
 TIDY_MS: Final = 60_000
 """After so long the mark is looked at, to drop the outputs it owed: their keys name the user."""
 _MARK_BYTE: Final = b"\xff"  # no UTF-8 text begins with it, so no user's key does
-_FRESH: Final = Profile()
 
 
 class Refusal(Exception):
@@ -80,8 +79,8 @@ def fold_erase(batch: Batch, profile: Profile, event: Event, offset: int, subjec
             membership.leave(batch, profile, segment, offset, ERASED)
     outputs = [entry for entry in profile.outbox if entry.mark == offset]
     censored = sum(pending.answered != EMITTED for pending in profile.pending)
-    for name in profile.__struct_fields__:
-        setattr(profile, name, getattr(_FRESH, name))
+    fresh = Profile()  # not one for all: its lists and dicts become the row's
+        setattr(profile, name, getattr(fresh, name))
     profile.timers, profile.outbox = [], outputs
     profile.offset, profile.erased_ms = offset, batch.now_ms
     for _ in range(censored):

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final, NamedTuple
 
+from app.core.earlier import NOTHING, Earlier
 from app.core.expression_judge import Judge, make_judge
 from app.core.ids import stable_id
 from app.core.plan import Campaign, EventPlan, Feature, Plan, Segment, Where, event_id
@@ -130,10 +131,13 @@ class PlanIndex:
     ----------
     handlers
         What the engine itself does with an event, by name: answers, consent, orders.
+    earlier
+        What earlier versions asked for, as far as it is known.
     """
 
-    def __init__(self, plan: Plan, handlers: dict[str, Callable[..., None]]) -> None:
+    def __init__(self, plan: Plan, handlers: dict[str, Callable[..., None]], earlier: Earlier = NOTHING) -> None:
         self.plan = plan
+        self.earlier = earlier
         self.policy_id = stable_id(plan.version)
         self._handlers = handlers
         self._every_dormancy = tuple(
@@ -179,6 +183,17 @@ class PlanIndex:
         ops = EventOps(name, plan or self.plan.other, self._every_dormancy, judge)
         ops.handler = self._handlers.get(name)
         return ops
+
+    def unasked(self, profile: Profile) -> list[int]:
+        """The windows that the row has no state of, because no version that it has seen asked for them.
+
+        A row of a version that nobody remembers is taken to have everything.
+        """
+        missing = [known for known in profile.missing if known in self.feature_ids]
+        asked = self.earlier.features.get(profile.policy)
+        if asked is None or profile.policy == self.policy_id:
+            return missing
+        return sorted({*missing, *(self.feature_ids - asked)})
 
     def entered(self, segment: Segment, change: str) -> tuple[Campaign, ...]:
         """The campaigns that start when a user makes this `change` ("enter" or "leave") to the segment."""

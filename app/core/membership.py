@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Literal
 
 import xxhash
@@ -9,13 +10,13 @@ import xxhash
 from app.core.batch import Batch, trace_of
 from app.core.expression_judge import Judge
 from app.core.index import SegmentOp
-from app.core.panes import NEVER_MS
+from app.core.panes import NEVER_MS, Panes
 from app.core.plan import Segment
 from app.core.profile import Output, Profile
 from schemas.segments import MembershipChange, encode_membership
 from schemas.topics import SEGMENTS
 
-Cause = Literal["event", "clock", "policy"]
+Cause = Literal["event", "clock", "policy", "backfill"]
 Change = Literal["enter", "leave"]
 Changes = list[tuple[Segment, Change]]
 
@@ -40,6 +41,8 @@ def on_event(batch: Batch, profile: Profile, judge: Judge, offset: int, reason: 
         due_ms = max(due_ms, now_ms + 1)
         batch.wake(profile, due_ms)
         profile.segments_due_ms = due_ms
+    if moves is not None and (missing := profile.missing):
+        moves = [move for move in moves if move[0].features.isdisjoint(missing)] or None
     if moves is None:
         return None
     return [_move(batch, profile, segment, inside, offset, "event", reason) for segment, inside in moves]
@@ -62,16 +65,67 @@ def on_policy(batch: Batch, profile: Profile) -> None:
 
     Nobody is notified for it: an edited segment would otherwise be a mass mailing.
     """
+    _adopt(batch, profile, "policy")
+    _judge_anew(batch, profile, "policy")
+
+
+def backfill(batch: Batch, profile: Profile, windows: Mapping[int, Panes], covers: frozenset[int]) -> None:
+    """As `on_policy`, for a row that waits for no event, with the windows that it never had.
+
+    Parameters
+    ----------
+    windows
+        Totals by feature id, folded from the user's history up to the row's offset; one without events is left out.
+    covers
+        Ids of the features that were looked for.
+    """
+    if profile.policy != batch.index.policy_id:
+        _adopt(batch, profile, "backfill")
+    for feature_id in profile.missing:
+        if feature_id not in covers:
+            continue
+        if feature_id in windows:
+            profile.features[feature_id] = windows[feature_id]
+        else:
+            profile.features.pop(feature_id, None)
+    profile.missing = [feature_id for feature_id in profile.missing if feature_id not in covers]
+    _judge_anew(batch, profile, "backfill")
+
+
+def _adopt(batch: Batch, profile: Profile, cause: Cause) -> None:
+    """Forget what the policy no longer has, and note what it has that the row has not."""
     index = batch.index
     for segment_id in [known for known in profile.segments if known not in index.segment_ids]:
-        del profile.segments[segment_id]
+        name = index.earlier.segments.get(segment_id)
+        if name is None:
+            del profile.segments[segment_id]
+        else:
+            gone = Segment(name, "", _nobody, _never, frozenset(), id=segment_id)
+            _move(batch, profile, gone, False, _policy_origin(batch), cause, cause)
     for feature_id in [known for known in profile.features if known not in index.feature_ids]:
         del profile.features[feature_id]
+    profile.missing = index.unasked(profile)
+    profile.policy = index.policy_id
+
+
+def _nobody(_profile: Profile, _now_ms: int, _user: str) -> bool:
+    return False
+
+
+def _never(_profile: Profile, _now_ms: int, _user: str) -> int:
+    return NEVER_MS
+
+
+def _judge_anew(batch: Batch, profile: Profile, cause: Cause) -> None:
     due_before_ms, profile.segments_due_ms = profile.segments_due_ms, NEVER_MS
-    _evaluate_all(batch, profile, index.segments, index.policy_id, "policy")
+    _evaluate_all(batch, profile, batch.index.segments, _policy_origin(batch), cause)
     if profile.segments_due_ms < due_before_ms:
         batch.due.append((profile.segments_due_ms, batch.key))
-    profile.policy = index.policy_id
+
+
+def _policy_origin(batch: Batch) -> int:
+    """Of changes that a policy version makes. A rollback brings the same version back, hence the offset."""
+    return batch.index.policy_id << 40 | max(batch.mark, 0)
 
 
 def _evaluate_all(
@@ -79,7 +133,10 @@ def _evaluate_all(
 ) -> Changes:
     now_ms, user = batch.now_ms, batch.user
     changes: Changes = []
+    missing = profile.missing
     for segment_id, evaluate, next_change, segment in segments:
+        if missing and not segment.features.isdisjoint(missing):
+            continue  # judged when the backfill has rebuilt what it reads
         inside = evaluate(profile, now_ms, user)
         if inside is not (segment_id in profile.segments):
             changes.append(_move(batch, profile, segment, inside, origin, cause, cause))

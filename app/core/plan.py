@@ -70,6 +70,8 @@ class Segment:
     """Events that, as long as they do not change the answer, can only postpone `next_change`: it need not be asked
     after them. So an event that touches one windowed total or recency, compared by an inequality, and nothing else of
     the condition, if nothing else of it reads the clock. Of a compiled `condition` the core finds that out itself."""
+    features: frozenset[int] = frozenset()
+    """Ids of the windowed totals that it reads, with those of the segments it names."""
     condition: Condition | None = None
     """What `evaluate` and `next_change` were compiled from, if they were: then an event's segments are judged in one
     function, which reads each total once."""
@@ -207,6 +209,8 @@ class Plan:
     campaign_by_id: Mapping[int, Campaign] = field(default_factory=dict)
     on_segment: Mapping[str, tuple[Campaign, ...]] = field(default_factory=dict)
     """Campaigns with an enter or leave trigger, by segment name."""
+    name: str = ""
+    """The policy's, whatever its version."""
     opens_wait: bool = False
     """Whether the example of an open waits for the label horizon, as that of silence does."""
     context: ExpressionContext | None = None

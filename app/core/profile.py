@@ -123,6 +123,9 @@ class Profile(msgspec.Struct, array_like=True, gc=False):
         The newest matured labels as bits behind a sentinel, see `app.core.label_history`.
     erased_ms
         Above 0 this is no user but the mark of one that was erased then, see `app.core.erasure`.
+    missing
+        Ids of windows that the policy asked for when the row existed already: until the backfill has rebuilt them from
+        `events`, segments that read them stay as they are.
     """
 
     offset: int = -1
@@ -161,6 +164,7 @@ class Profile(msgspec.Struct, array_like=True, gc=False):
     policy: int = 0
     labels: int = 1
     erased_ms: int = 0
+    missing: list[int] = []
 
 
 _encode_into = msgspec.msgpack.Encoder().encode

@@ -13,6 +13,7 @@ from typing import Final
 from app.core import erasure
 from app.core.batch import Batch
 from app.core.effects import Effects, Record
+from app.core.history import Windows
 from app.core.ids import message_word
 from app.core.panes import NEVER_MS
 from app.core.profile import Output, Profile, decode_profile, due_ms, encode_profile
@@ -259,6 +260,37 @@ class Run:
             batch.count("timers", "fired")
         return profile
 
+    # -- the backfill
+
+    def sweep(self, keys: Iterable[bytes], mark: int, windows: Windows) -> None:
+        """Bring rows to the policy in force; one that raises stays as it is."""
+        batch = self.batch
+        batch.mark, batch.source = mark, None
+        for key in keys:
+            profile = self.rows.get(key)
+            if profile is None or profile.erased_ms or _is_current(profile, batch.index.policy_id):
+                batch.count("backfill", "current")
+            elif windows.covers and profile.offset >= windows.next_offset:
+                batch.count("backfill", "postponed")
+            else:
+                self._bring(key, profile, windows)
+
+    def _bring(self, key: bytes, profile: Profile, windows: Windows) -> None:
+        batch = self.batch
+        batch.key, batch.user = key, key.decode()
+        snapshot = encode_profile(profile)
+        batch.untouched = True
+        try:
+            self._trim(profile)
+            self.turn.backfill(profile, windows.of(key), windows.covers)
+        except Exception:
+            batch.cut()
+            batch.count("backfill", "failed")
+            self.rows[key] = decode_profile(snapshot)
+        else:
+            batch.count("backfill", "evaluated")
+            self.changed[key] = profile
+
     # -- the end
 
     def effects(self) -> Effects:
@@ -277,6 +309,10 @@ def _remembers(recent: bytes, digest: bytes) -> bool:
     while at % 8 and at > 0:
         at = recent.find(digest, at + 1)
     return at >= 0
+
+
+def _is_current(profile: Profile, policy_id: int) -> bool:
+    return profile.policy == policy_id and not profile.missing
 
 
 def _postpone(profile: Profile, now_ms: int) -> None:

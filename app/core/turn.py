@@ -6,9 +6,12 @@ The order matters and is always this: fold, then segments (they read what was fo
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from app.core import answers, arbiter, erasure, fold, identity, membership, timers, triggers
 from app.core.batch import Batch
 from app.core.decide import FeaturesOf
+from app.core.panes import Panes
 from app.core.plan import Scorer
 from app.core.profile import Profile
 from schemas.erasures import Subjects
@@ -34,6 +37,10 @@ class Turn:
         """Bring a row that another policy version wrote to this one. A new row has nothing to bring."""
         if profile.events:
             membership.on_policy(self.batch, profile)
+
+    def backfill(self, profile: Profile, windows: Mapping[int, Panes], covers: frozenset[int]) -> None:
+        """Bring a row that waits for no event to the policy in force. Nobody is notified for it."""
+        membership.backfill(self.batch, profile, windows, covers)
 
     def event(self, profile: Profile, event: Event, at_ms: int, offset: int) -> bool:
         """Apply an event. Returns False when it was too late to trigger anything (it counts all the same)."""

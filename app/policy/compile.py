@@ -113,6 +113,7 @@ class Compiler:
         quiet = defaults.quiet_hours
         return Plan(
             version=version,
+            name=self.policy.name,
             caps=tuple(Cap(cap.limit, cap.window, cap.category) for cap in defaults.caps),
             quiet_hours=QuietHours(quiet.start, quiet.end) if quiet else None,
             default_timezone=defaults.timezone,
@@ -190,6 +191,7 @@ class Compiler:
             description=model.description,
             reads_clock=expression.clocked,
             condition=expression.condition,
+            features=frozenset(feature.id for feature in expression.features),
         )
 
     def _order(self) -> list[str]:

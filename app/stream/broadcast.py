@@ -17,7 +17,7 @@ from aiokafka.errors import KafkaError
 
 log = structlog.get_logger(__name__)
 
-Apply = Callable[[bytes | None, bytes | None, int], None]
+Apply = Callable[[bytes | None, bytes | None, int], object]
 
 
 async def read_to_end(settings: Mapping[str, Any], topic: str, apply: Apply, timeout_s: float = 60.0) -> None:
@@ -64,6 +64,12 @@ class BroadcastReader:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
             self._task = None
+
+    def restart(self) -> None:
+        """Read everything again from the beginning, while whatever else goes on."""
+        if self._task is not None:
+            self._task.cancel()
+            self._task = asyncio.create_task(self._run(), name=f"broadcast:{self._topic}")
 
     async def _run(self) -> None:
         while True:

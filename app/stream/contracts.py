@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
 from app.core.effects import Effects
+from app.core.history import Windows
 from app.core.profile import Profile
 
 
@@ -24,6 +25,19 @@ class BatchProcessor(Protocol):
         reload: Callable[[bytes], Profile | None],
     ) -> Effects:
         """Apply records to rows; `reload` gives a row as it was before this call."""
+        ...
+
+    def sweep(
+        self,
+        keys: Iterable[bytes],
+        rows: dict[bytes, Profile],
+        windows: Windows,
+        *,
+        now_ms: int,
+        mark: int,
+        acked_offset: int,
+    ) -> Effects:
+        """Bring rows that wait for no event to the policy in force."""
         ...
 
     def fire(

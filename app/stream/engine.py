@@ -18,6 +18,7 @@ import asyncio
 import itertools
 import time
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any, Final
 
 import structlog
@@ -25,6 +26,7 @@ from faust.types import TP
 
 from app.core.effects import Effects
 from app.core.erasure import is_mark, mark_key
+from app.core.history import Windows
 from app.core.profile import Output, Profile, decode_profile, encode_profile, peek
 from app.stream.app import StreamApp
 from app.stream.batch import RecordBatch
@@ -282,29 +284,59 @@ class Engine:
                 if not keys:
                     break
                 looked += len(keys)
-                await self._slots.acquire()
-                if not self.app.batches.flow_active or self._partitions.get(partition) is not state:
+                if await self._turn(partition, state, keys, partial(self.processor.fire, now_ms=now_ms)) is None:
                     for key in keys:
                         state.timers.add(0, key)
-                    self._slots.release()
                     break
-                self.app.batches.barrier.hold()
-                async with state.lock:
-                    rows, absent = self._load(partition, keys)
-                    work = _Work()
-                    work.add(
-                        self.processor.fire(
-                            keys, rows, now_ms=now_ms, mark=state.position, acked_offset=self._acked(partition)
-                        ),
-                        absent,
-                    )
-                    tidied = state.marks > 0 and any(map(is_mark, work.rows))
-                    task = await self._settle(partition, state, work, flush=tidied)
-                task.add_done_callback(self._release)
         return looked
+
+    async def _turn(
+        self, partition: int, state: _Partition, keys: list[bytes], process: Callable[..., Effects]
+    ) -> Effects | None:
+        """Have rows changed by something else than their events; None when the partition is being given up."""
+        await self._slots.acquire()
+        if not self.app.batches.flow_active or self._partitions.get(partition) is not state:
+            self._slots.release()
+            return None
+        self.app.batches.barrier.hold()
+        async with state.lock:
+            rows, absent = self._load(partition, keys)
+            effects = process(keys, rows, mark=state.position, acked_offset=self._acked(partition))
+            work = _Work()
+            work.add(effects, absent)
+            tidied = state.marks > 0 and any(map(is_mark, work.rows))
+            task = await self._settle(partition, state, work, flush=tidied)
+        task.add_done_callback(self._release)
+        return effects
 
     def _release(self, _task: asyncio.Task[None]) -> None:
         self.app.batches.barrier.release()
+
+    # -- the backfill
+
+    def tenures(self) -> dict[int, object]:
+        """Our partitions; the value is another object when a partition came back to us."""
+        return dict(self._partitions)
+
+    def position(self, partition: int) -> int:
+        """The partition's next source offset: everything before it is folded."""
+        return self._partitions[partition].position
+
+    async def settled(self, partition: int) -> None:
+        """Return when what has been processed so far is in the store."""
+        state = self._partitions.get(partition)
+        if state is not None and state.newest is not None and state.newest.task is not None:
+            await asyncio.wait([state.newest.task])
+
+    async def sweep(self, partition: int, keys: list[bytes], windows: Windows) -> Effects | None:
+        """Bring rows that wait for no event to the policy in force; None when the partition is being given up."""
+        state = self._partitions.get(partition)
+        if state is None:
+            return None
+        now_ms = self._clock_ms()
+        return await self._turn(
+            partition, state, keys, lambda k, rows, **at: self.processor.sweep(k, rows, windows, now_ms=now_ms, **at)
+        )
 
     def timer_entries(self) -> int:
         """Entries of the timer index, over all partitions."""

@@ -171,6 +171,19 @@ class PartitionStore:
             raise OSError(f"cannot write to {self.path}: {exc}") from exc
         self._count, self._next_offset = count, next_offset
 
+    def page(self, after: bytes, limit: int) -> list[tuple[bytes, bytes]]:
+        """At most `limit` rows in the order of their keys, from the first key beyond `after`. Raises `StoreDamaged`."""
+        found: list[tuple[bytes, bytes]] = []
+        try:
+            for key, value in self._db.items(from_key=after or None):
+                if key not in (after, _META_KEY):
+                    found.append((key, value))
+                    if len(found) == limit:
+                        break
+        except Exception as exc:
+            raise StoreDamaged(f"{self.path}: {exc}", self.path) from exc
+        return found
+
     def scan(self, visit: Callable[[bytes, bytes], None]) -> None:
         """Call `visit(key, value)` for every row and check that all are there. Raises `StoreDamaged`."""
         found = 0

@@ -9,6 +9,7 @@ import pytest
 from app.core.guardrails import SENDS_MAX
 from app.core.ids import BUCKETS, bucket
 from app.core.plan import Campaign, Cap, QuietHours
+from app.core.processor import make_index
 from schemas.decisions import SUPPRESS_REASONS
 from schemas.events import NOTIFICATIONS_DISABLED, NOTIFICATIONS_ENABLED
 from tests.support.plans import DAY, HOUR, MINUTE, campaign, make_plan, on_event
@@ -169,7 +170,7 @@ def test_the_first_gate_that_refuses_gives_the_reason() -> None:
     go(stream, 2)
     for opened in ("quiet_hours", "holdout_share", "caps"):
         del closed[opened]
-        stream.processor.plan = make_plan(campaigns=[part], version=opened, **closed)
+        stream.processor.switch(make_index(make_plan(campaigns=[part], version=opened, **closed)))
         go(stream, 3)
     assert len(stream.sends) == 1
     go(stream, 4)

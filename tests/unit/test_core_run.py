@@ -9,7 +9,7 @@ import pytest
 
 from app.core.batch import OWED_BYTES_MAX
 from app.core.plan import Segment
-from app.core.processor import Processor
+from app.core.processor import Processor, make_index
 from app.core.profile import Profile, decode_profile, encode_profile
 from app.core.run import RETRY_MS
 from schemas.dead_letters import cut, read_dead_letter
@@ -212,7 +212,8 @@ def test_the_scorer_and_the_plan_may_be_exchanged_between_batches() -> None:
     stream = Stream(make_plan(campaigns=[HELLO]))
     stream.processor = processor
     stream.send(track("Go", START))
-    processor.plan, processor.scorer = make_plan(campaigns=[HELLO], version="test-2"), FixedScorer(0.9)
+    processor.switch(make_index(make_plan(campaigns=[HELLO], version="test-2")))
+    processor.scorer = FixedScorer(0.9)
     stream.send(track("Go", START))
     seen: list[tuple[str, Any]] = [(one.policy_version, one.open_probability) for one in stream.sends]
     assert seen == [("test-1", 0.3), ("test-2", 0.9)]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from app.core.panes import NEVER_MS
 from app.core.plan import Trigger
+from app.core.processor import make_index
 from app.core.profile import due_ms
 from schemas.events import PRODUCT_VIEWED
 from tests.support.plans import HOUR, MINUTE, at_least, campaign, count_feature, make_plan, segment
@@ -80,7 +81,7 @@ def test_a_new_policy_is_applied_to_a_row_before_its_next_event_and_triggers_not
     stream = Stream(make_plan([KEEN], [VIEWS]))
     stream.send(*views(3))
     hello = campaign("hello", Trigger("enter", segment="everyone"))
-    stream.processor.plan = make_plan([EVERYONE], campaigns=[hello], version="test-2")
+    stream.processor.switch(make_index(make_plan([EVERYONE], campaigns=[hello], version="test-2")))
     stream.send(track("Anything", START))
     assert [(change.segment, change.cause) for change in stream.changes[1:]] == [("everyone", "policy")]
     assert stream.row.segments.keys() == {EVERYONE.id}

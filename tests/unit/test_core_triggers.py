@@ -6,6 +6,7 @@ from typing import Any
 
 from app.core import timers
 from app.core.plan import QuietHours, Trigger
+from app.core.processor import make_index
 from app.core.profile import due_ms
 from schemas.events import NOTIFICATION_SENT, ORDER_COMPLETED, PRODUCT_ADDED, PRODUCT_VIEWED
 from tests.support.plans import DAY, HOUR, MINUTE, at_least, campaign, count_feature, make_plan, on_event, segment
@@ -194,7 +195,7 @@ def test_entering_and_leaving_trigger_their_campaigns() -> None:
 def test_a_campaign_that_the_policy_no_longer_has_is_dropped_when_due() -> None:
     stream = cart_stream()
     stream.send(added())
-    stream.processor.plan = make_plan(version="test-2")
+    stream.processor.switch(make_index(make_plan(version="test-2")))
     effects = stream.at(WAIT).fire()
     assert effects.counts[("dropped_timers",)] == 1
     assert (stream.row.timers, stream.decisions) == ([], [])

@@ -28,6 +28,7 @@ from schemas.events import (
 )
 from schemas.models import BadSignature, ModelSnapshot, decode_snapshot, encode_snapshot
 from schemas.outcomes import Outcome, decode_outcome, encode_outcome
+from schemas.policies import decode_policy_version, encode_policy_version
 from schemas.segments import MembershipChange, decode_membership, encode_membership
 
 EXAMPLES = sorted((Path(topics.__file__).parent / "examples").glob("*.json"))
@@ -46,6 +47,7 @@ ROUND_TRIPS: dict[str, Callable[[bytes, bytes], bytes]] = {
     topics.SEGMENTS: lambda raw, _key: encode_membership(decode_membership(raw)),
     topics.OUTCOMES: lambda raw, _key: encode_outcome(decode_outcome(raw)),
     topics.MODELS: lambda raw, _key: encode_snapshot(decode_snapshot(raw, SECRET), SECRET),
+    topics.POLICY: lambda raw, _key: encode_policy_version(decode_policy_version(raw, SECRET), SECRET),
     topics.DEAD_LETTERS: lambda raw, _key: raw,
     topics.ERASURES: lambda raw, _key: encode_receipt(decode_receipt(raw)),
 }
