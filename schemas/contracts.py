@@ -19,8 +19,9 @@ from schemas.erasures import ErasureReceipt
 from schemas.events import NAME_CHARS_MAX, REASONS, USER_CHARS_MAX, Event
 from schemas.models import ModelSnapshot
 from schemas.outcomes import Outcome
+from schemas.policies import PolicyVersion
 from schemas.segments import MembershipChange
-from schemas.topics import DECISIONS, ERASURES, EVENTS, MODELS, OUTCOMES, SEGMENTS
+from schemas.topics import DECISIONS, ERASURES, EVENTS, MODELS, OUTCOMES, POLICY, SEGMENTS
 
 Schema = dict[str, Any]
 
@@ -30,6 +31,7 @@ MESSAGES: Final[dict[str, type[msgspec.Struct]]] = {
     SEGMENTS: MembershipChange,
     OUTCOMES: Outcome,
     MODELS: ModelSnapshot,
+    POLICY: PolicyVersion,
     ERASURES: ErasureReceipt,
 }
 """The struct of each topic whose values are JSON."""

@@ -80,6 +80,7 @@ def fold_erase(batch: Batch, profile: Profile, event: Event, offset: int, subjec
     outputs = [entry for entry in profile.outbox if entry.mark == offset]
     censored = sum(pending.answered != EMITTED for pending in profile.pending)
     fresh = Profile()  # not one for all: its lists and dicts become the row's
+    for name in profile.__struct_fields__:
         setattr(profile, name, getattr(fresh, name))
     profile.timers, profile.outbox = [], outputs
     profile.offset, profile.erased_ms = offset, batch.now_ms
