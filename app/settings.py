@@ -9,13 +9,15 @@ import ipaddress
 import re
 import ssl
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Final, Literal, Self
 
 from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from app.clock import Clock, clock_from_spec
 
+HTTPS: Final = r"^https://[^\s@]+$"
+PROVIDERS: Final = ("console", "webhook", "fcm", "apns", "webpush")
 DEV_SECRET = "nudge-development-secret"  # noqa: S105 - refused outside the dev profile
 TOKEN_CHARS_MIN = 16
 
@@ -72,12 +74,24 @@ class Settings(BaseSettings):
     ssl_certfile: Path | None = None
     ssl_keyfile: Path | None = None
 
-    sender_provider: Literal["console", "webhook"] = Field("console", description="where decisions are delivered")
+    sender_provider: str = Field("console", description="console, webhook, or push services: fcm,apns,webpush")
     sender_output: Path | None = Field(None, description="console provider: a file instead of standard output")
     sender_concurrency: int = Field(64, ge=1, le=4096, description="deliveries under way at a time")
     webhook_url: str = ""
     webhook_secret: SecretStr = SecretStr("")
     webhook_private: bool = Field(False, description="allow private webhook addresses (link-local never)")
+    push_ca_file: Path | None = Field(None, description="PEM of further authorities that push services may have")
+    push_timeout_s: float = Field(10.0, ge=1.0, le=20.0, description="how long a push service may take")
+    fcm_credentials: Path | None = Field(None, description="JSON file of the Google service account")
+    fcm_url: str = Field("https://fcm.googleapis.com", pattern=HTTPS, description="an https:// URL")
+    fcm_token_url: str = Field("", pattern=f"^$|{HTTPS}", description="instead of the one in the credentials")
+    apns_key: Path | None = Field(None, description="the .p8 file")
+    apns_key_id: str = ""
+    apns_team_id: str = ""
+    apns_topic: str = Field("", description="the app's bundle id")
+    apns_url: str = Field("https://api.push.apple.com", pattern=HTTPS, description="an https:// URL")
+    webpush_key: Path | None = Field(None, description="PEM file of the VAPID key, on P-256")
+    webpush_subject: str = Field("", description="whom a push service may write to: mailto:ADDRESS or https://…")
 
     @field_validator("broker")
     @classmethod
@@ -94,6 +108,14 @@ class Settings(BaseSettings):
         for url in filter(None, value.split(",")):
             if not re.fullmatch(r"https?://[A-Za-z0-9.\[\]:_-]+/?", url.strip()):
                 raise ValueError(f"{url.strip()!r} is not http://HOST:PORT")
+        return value
+
+    @field_validator("sender_provider")
+    @classmethod
+    def _known_providers(cls, value: str) -> str:
+        for name in value.split(","):
+            if name.strip() not in PROVIDERS:
+                raise ValueError(f"{name.strip()!r} is not one of {', '.join(PROVIDERS)}")
         return value
 
     @field_validator("clock")
@@ -113,8 +135,14 @@ class Settings(BaseSettings):
             raise ValueError("security_protocol: SASL_PLAINTEXT sends the password in clear; use SASL_SSL")
         if self.security_protocol.startswith("SASL") and not self.sasl_username:
             raise ValueError("sasl_username: NUDGE_SASL_USERNAME is required with a SASL protocol")
-        if self.sender_provider == "webhook" and not self.webhook_url:
-            raise ValueError("webhook_url: NUDGE_WEBHOOK_URL is required with NUDGE_SENDER_PROVIDER=webhook")
+        for provider, name in (
+            ("webhook", "webhook_url"),
+            ("fcm", "fcm_credentials"),
+            ("apns", "apns_key"),
+            ("webpush", "webpush_key"),
+        ):
+            if provider in self.sender_providers() and not getattr(self, name):
+                raise ValueError(f"{name}: NUDGE_{name.upper()} is required with NUDGE_SENDER_PROVIDER={provider}")
         ipaddress.ip_address(self.http_host)
         if not ipaddress.ip_address(self.console_host).is_loopback and not self.console_token.get_secret_value():
             raise ValueError(
@@ -130,6 +158,10 @@ class Settings(BaseSettings):
     def worker_endpoints(self) -> list[str]:
         """`worker_urls` one by one, without a slash at the end."""
         return [url.strip().rstrip("/") for url in self.worker_urls.split(",") if url.strip()]
+
+    def sender_providers(self) -> list[str]:
+        """The providers' names; the first is for devices whose own provider is not in use."""
+        return list(dict.fromkeys(name.strip() for name in self.sender_provider.split(",")))
 
     def make_clock(self) -> Clock:
         """The clock that `clock` names."""

@@ -21,6 +21,7 @@ from app.sender.backoff import Backoff
 from app.sender.claims import Claims
 from app.sender.jobs import Job, message_of, read_jobs, trace_headers
 from app.sender.lane import Lane
+from app.sender.providers import PROVIDER_OF
 from app.sender.providers.base import BadProvider, Provider
 from app.sender.receipts import receipt
 from app.sender.recorder import NoRecorder, Recorder
@@ -252,9 +253,9 @@ class Deliverer:
         return judge(decision, now_ms=self._clock.now_ms(), suppressed=suppressed)
 
     def _route(self, job: Job) -> str:
-        """The token comes from the user's device: it may choose among our providers, and nothing else."""
-        name = job.decision.token.get("provider")
-        return name if isinstance(name, str) and name in self._lanes else self._default
+        """The device's kind chooses among the providers in use, and nothing else."""
+        name = PROVIDER_OF.get(str(job.decision.token.get("type")))
+        return name if name in self._lanes else self._default
 
     def _reserve(self, job: Job) -> Job:
         job.entry = LedgerEntry(State.RESERVED, job.offset, self._wall_ms())

@@ -18,11 +18,8 @@ from app.health import HealthServer
 from app.metrics import Metrics
 from app.preflight import Preflight
 from app.sender.delivery import Deliverer, DeliverySettings
-from app.sender.providers import ProviderSettings, build_provider
-from app.sender.providers.addresses import AddressRule
-from app.sender.providers.console import ConsoleSettings
-from app.sender.providers.webhook import WebhookSettings
 from app.sender.suppressions import Suppressions
+from app.sender.wiring import build_providers
 from app.settings import Settings
 from app.stream.app import StreamApp
 from app.stream.broadcast import BroadcastReader
@@ -139,16 +136,6 @@ def _wall_ms() -> int:
     return time.time_ns() // 1_000_000
 
 
-def _providers(settings: Settings) -> ProviderSettings:
-    output = settings.sender_output
-    webhook = None
-    if settings.webhook_url:
-        rule = AddressRule(loopback=settings.profile == "dev", private=settings.webhook_private)
-        secret = settings.webhook_secret.get_secret_value().encode()
-        webhook = WebhookSettings(url=settings.webhook_url, secret=secret, addresses=rule)
-    return ProviderSettings(console=ConsoleSettings(path=str(output or "")), webhook=webhook)
-
-
 class Sender:
     """Everything a sender process consists of; `app` is the Faust app."""
 
@@ -173,8 +160,8 @@ class Sender:
         self.deliverer = Deliverer(
             table=self.table,
             produce=self._produce,
-            providers={settings.sender_provider: build_provider(settings.sender_provider, _providers(settings))},
-            default=settings.sender_provider,
+            providers=build_providers(settings),
+            default=settings.sender_providers()[0],
             clock=settings.make_clock(),
             suppressed=self.feed.check,
             settings=DeliverySettings(concurrency=settings.sender_concurrency),

@@ -265,7 +265,7 @@ async def test_no_more_messages_than_allowed_are_on_the_way_to_a_provider() -> N
     assert most == 4
 
 
-async def test_a_token_chooses_among_the_configured_providers_only() -> None:
+async def test_a_device_chooses_among_the_providers_in_use_only() -> None:
     world = World()
     used: list[str] = []
 
@@ -283,18 +283,18 @@ async def test_a_token_chooses_among_the_configured_providers_only() -> None:
     deliverer = Deliverer(
         table=world,
         produce=world.produce,
-        providers={"a": Named("a"), "b": Named("b")},
-        default="a",
+        providers={"fcm": Named("fcm"), "apns": Named("apns")},
+        default="fcm",
         clock=world.time,
         suppressed=world.suppressed,
         settings=DeliverySettings(concurrency=1),
         wall_s=world.time.wall_s,
     )
-    tokens = [{}, {"provider": "b"}, {"provider": "c"}, {"provider": ["b"]}]
+    tokens = [{}, {"type": "ios"}, {"type": "web"}, {"type": ["ios"]}, {"type": "fridge"}]
     for n, token in enumerate(tokens):
         await deliverer.deliver(FakeBatch([record(n, decision(n, token=token))]))
     await deliverer.close()
-    assert used == ["a", "b", "a", "a", "a closed", "b closed"]
+    assert used == ["fcm", "apns", "fcm", "fcm", "fcm", "fcm closed", "apns closed"]
 
 
 def test_a_default_provider_that_is_not_configured_is_refused() -> None:

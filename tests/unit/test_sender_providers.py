@@ -10,9 +10,10 @@ import pytest
 
 from app.sender.providers import ProviderSettings, build_provider
 from app.sender.providers.addresses import AddressRule
+from app.sender.providers.answers import read_answer
 from app.sender.providers.base import Accepted, BadProvider, Message, Retry
 from app.sender.providers.console import ConsoleProvider, ConsoleSettings
-from app.sender.providers.webhook import WebhookProvider, WebhookSettings, read_answer, sign
+from app.sender.providers.webhook import WebhookProvider, WebhookSettings, sign
 
 SECRET = b"0123456789abcdef"
 
@@ -62,8 +63,14 @@ def test_a_console_file_that_cannot_be_opened_stops_the_start(tmp_path: Path) ->
 
 
 def test_an_unknown_provider_is_refused_with_the_names_that_exist() -> None:
-    with pytest.raises(BadProvider, match="'fcm': expected one of console, webhook"):
-        build_provider("fcm", ProviderSettings())
+    with pytest.raises(BadProvider, match="'pigeon': expected one of apns, console, fcm"):
+        build_provider("pigeon", ProviderSettings())
+
+
+@pytest.mark.parametrize("name", ["fcm", "apns", "webpush"])
+def test_a_push_service_without_settings_is_refused(name: str) -> None:
+    with pytest.raises(BadProvider, match=f"{name}: needs"):
+        build_provider(name, ProviderSettings())
 
 
 def test_a_webhook_without_settings_is_refused() -> None:

@@ -36,9 +36,13 @@ class Accepted:
 
 @dataclass(frozen=True, slots=True)
 class Rejected:
-    """The provider refused it for good. `reason` is a short machine-readable word without personal data."""
+    """The provider refused it for good. `reason` is a short machine-readable word without personal data.
+
+    `gone` says that the device's address is no longer one, so that nothing more need be sent there.
+    """
 
     reason: str
+    gone: bool = False
 
 
 @dataclass(frozen=True, slots=True)

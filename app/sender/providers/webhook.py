@@ -18,14 +18,13 @@ import hmac
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from email.utils import parsedate_to_datetime
 from typing import Final
 
 import httpx
 
 from app.sender.providers.addresses import PUBLIC_ONLY, AddressRefused, AddressRule, GuardedTransport
+from app.sender.providers.answers import read_answer, word
 from app.sender.providers.base import (
-    Accepted,
     BadProvider,
     Message,
     Outcome,
@@ -40,7 +39,6 @@ ANSWER_BYTES_MAX: Final = 65_536
 DRAIN_S: Final = 1.0
 
 _NOT_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)
-_TRY_LATER = frozenset({408, 425, 429, 503})  # each says that the request was not acted upon (RFC 9110, 8470, 6585)
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,11 +97,11 @@ class WebhookProvider:
         except AddressRefused:
             return Rejected("address_refused")
         except _NOT_SENT as exc:
-            return Retry(_word(exc))
+            return Retry(word(type(exc).__name__))
         except httpx.LocalProtocolError:
             return Rejected("invalid_request")
         except (httpx.TransportError, TimeoutError) as exc:
-            return Unknown(_word(exc))
+            return Unknown(word(type(exc).__name__))
         await _drain(response)
         return read_answer(response.status_code, response.headers.get("retry-after"), self._wall_s())
 
@@ -131,43 +129,6 @@ def sign(secret: bytes, message_id: str, timestamp: str, body: bytes) -> str:
     return "v1," + base64.b64encode(hmac.new(secret, signed, hashlib.sha256).digest()).decode()
 
 
-def read_answer(status: int, retry_after: str | None, wall_s: float) -> Outcome:
-    """What an HTTP status means for the message.
-
-    Examples
-    --------
-    >>> read_answer(202, None, 0.0), read_answer(429, "2", 0.0), read_answer(410, None, 0.0)
-    (Accepted(provider_id=''), Retry(reason='http_429', after_ms=2000), Rejected(reason='http_410'))
-    >>> read_answer(502, None, 0.0)
-    Unknown(reason='http_502')
-    """
-    if 200 <= status < 300:
-        return Accepted()
-    if status in _TRY_LATER:
-        return Retry(f"http_{status}", retry_after_ms(retry_after, wall_s))
-    if status >= 500 and status != 501:
-        return Unknown(f"http_{status}")
-    return Rejected(f"http_{status}")
-
-
-def retry_after_ms(header: str | None, wall_s: float) -> int | None:
-    """``Retry-After`` (RFC 9110, 10.2.3): seconds or an HTTP date. None when absent or unreadable.
-
-    Examples
-    --------
-    >>> retry_after_ms("Thu, 01 Jan 1970 00:01:00 GMT", 50.0), retry_after_ms("soon", 0.0)
-    (10000, None)
-    """
-    if header is None:
-        return None
-    if header.isascii() and header.isdecimal():
-        return int(header[:9]) * 1_000  # nine digits are decades: no need for more, and int() of a long text is slow
-    try:
-        return max(0, int((parsedate_to_datetime(header).timestamp() - wall_s) * 1_000))
-    except (ValueError, OverflowError):
-        return None
-
-
 async def _drain(response: httpx.Response) -> None:
     """Read the rest, so that the connection can be used again. The status has decided: nothing here changes it."""
     size = 0
@@ -180,12 +141,6 @@ async def _drain(response: httpx.Response) -> None:
                         return
     finally:
         await response.aclose()
-
-
-def _word(exc: Exception) -> str:
-    """The exception's class as a reason: its text may hold an address."""
-    name = type(exc).__name__
-    return "".join(f"_{c.lower()}" if c.isupper() else c for c in name).removeprefix("_")
 
 
 def _check(settings: WebhookSettings) -> None:
