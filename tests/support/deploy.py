@@ -23,6 +23,7 @@ _STRINGS: Final = re.compile(r'"[^"]*"|\'[^\']*\'')
 _NAME: Final = re.compile(r"[a-zA-Z_:][a-zA-Z0-9_:]*")
 # fmt: off
 _WORDS: Final = frozenset({
+    "Inf", "NaN",
     "abs", "absent", "and", "avg", "bool", "by", "changes", "clamp_max", "clamp_min", "count", "deriv", "group_left",
     "group_right", "histogram_quantile", "ignoring", "increase", "label_replace", "max", "max_over_time", "min",
     "offset", "on", "or", "rate", "sum", "time", "topk", "unless", "vector", "without", "label_values",
