@@ -16,14 +16,16 @@ import msgspec
 import structlog
 
 from app.learning.contract import BadModel
+from app.learning.served_choices import SUFFIX
 from app.stream.app import StreamApp
 from app.stream.batch import RecordBatch
 from app.stream.broadcast import read_to_end
 from schemas.models import BadSignature, ModelSnapshot, decode_snapshot, encode_snapshot
-from schemas.outcomes import decode_outcome
+from schemas.outcomes import LATE_OPT_OUT, Outcome, decode_outcome
 from schemas.topics import MODELS, OUTCOMES
 
 if TYPE_CHECKING:
+    from app.learning.arms import ArmLearner
     from app.learning.learner import Learner
 
 log = structlog.get_logger(__name__)
@@ -49,15 +51,25 @@ def _learner_type() -> type[Learner]:
     return Learner
 
 
+def _arms_type() -> type[ArmLearner]:
+    """As `_learner_type`: it computes with SciPy."""
+    from app.learning.arms import ArmLearner  # noqa: PLC0415
+
+    return ArmLearner
+
+
 class _Partition:
     """The models of one outcomes partition and the batches that wait for their snapshot."""
 
     def __init__(self, next_offset: int) -> None:
         self.next_offset = next_offset
         self.learners: dict[str, Learner] = {}
+        self.arms: dict[str, ArmLearner] = {}
+        """What is known about variants, by the model's name; its snapshots stand beside the model's."""
         self.learned_to: dict[str, int] = {}
         self.waiting: list[RecordBatch] = []
         self.dirty: set[str] = set()
+        self.dirty_arms: set[str] = set()
 
 
 class LearnerService:
@@ -111,7 +123,10 @@ class LearnerService:
 
     def _resume_from(self, state: _Partition, snapshot: ModelSnapshot) -> None:
         try:
-            state.learners[snapshot.model] = _learner_type().restore(snapshot)
+            if snapshot.model.endswith(SUFFIX):
+                state.arms[snapshot.model.removesuffix(SUFFIX)] = _arms_type().restore(snapshot)
+            else:
+                state.learners[snapshot.model] = _learner_type().restore(snapshot)
         except BadModel as exc:
             log.error("snapshot_rejected", model=snapshot.model, error=str(exc))
             return
@@ -145,7 +160,8 @@ class LearnerService:
         except msgspec.MsgspecError:
             self._observer.refused("malformed")
             return
-        if record.offset < state.learned_to.get(outcome.model, -1):
+        self._learn_choice(state, outcome, record.offset)
+        if outcome.label == LATE_OPT_OUT or record.offset < state.learned_to.get(outcome.model, -1):
             return
         learner = state.learners.get(outcome.model)
         if learner is None:
@@ -155,6 +171,20 @@ class LearnerService:
             learner = state.learners[outcome.model] = _learner_type()(outcome.model)
         learner.learn(outcome)
         state.dirty.add(outcome.model)
+
+    @staticmethod
+    def _learn_choice(state: _Partition, outcome: Outcome, offset: int) -> None:
+        """Which variant was shown, and what came of it. As bounded as the models are, by whose names it is kept."""
+        name = outcome.model
+        if offset < state.learned_to.get(name + SUFFIX, -1):
+            return
+        arms = state.arms.get(name)
+        if arms is None:
+            if len(state.arms) >= MODELS_MAX:
+                return
+            arms = state.arms[name] = _arms_type()(name)
+        if arms.learn(outcome):
+            state.dirty_arms.add(name)
 
     async def publish(self) -> None:
         """Publish a snapshot of each model that learned, then complete the batches they contain."""
@@ -170,9 +200,18 @@ class LearnerService:
                     await self._app.durable_producer.send(MODELS, name.encode(), value)
                     state.learned_to[name] = snapshot.next_offset
                     self._observer.learned(learner)
+                await self._publish_choices(state, partition)
                 for batch in waiting:
                     batch.complete()
                     state.waiting.remove(batch)
+
+    async def _publish_choices(self, state: _Partition, partition: int) -> None:
+        dirty, state.dirty_arms = state.dirty_arms, set()
+        for name in sorted(dirty):
+            snapshot = state.arms[name].snapshot(state.next_offset, self._clock_ms(), partition)
+            value = encode_snapshot(snapshot, self._secret)
+            await self._app.durable_producer.send(MODELS, snapshot.model.encode(), value)
+            state.learned_to[snapshot.model] = snapshot.next_offset
 
 
 def attach(app: StreamApp, service: LearnerService, *, interval_s: float) -> Any:

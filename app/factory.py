@@ -25,6 +25,7 @@ from app.faust_settings import faust_settings
 from app.gauges import read_gauges
 from app.health import HealthServer
 from app.learning.contract import BadModel
+from app.learning.served_choices import SUFFIX, read_choices
 from app.learning.serving import prior_scorer, read_scorer
 from app.metrics import Metrics, WorkerObserver
 from app.policy.load import load_policy
@@ -72,7 +73,7 @@ TICK_S = 0.05
 
 
 class ModelFeed:
-    """Keeps the processor's scorer at the newest snapshot that is signed with our key."""
+    """Keeps the processor's scorer and choices at the newest snapshots that are signed with our key."""
 
     def __init__(self, processor: Processor, settings: Settings, metrics: Metrics) -> None:
         self._processor = processor
@@ -86,9 +87,14 @@ class ModelFeed:
             return
         try:
             snapshot = decode_snapshot(value, self._secret)
-            if snapshot.model != self._processor.plan.model:
+            model = self._processor.plan.model
+            if snapshot.model == model + SUFFIX:
+                self._processor.choices = read_choices(snapshot)
+                self._metrics.variants_stopped.set(snapshot.metrics.get("stopped", 0.0))
+            elif snapshot.model == model:
+                self._processor.scorer = read_scorer(snapshot)
+            else:
                 return
-            self._processor.scorer = read_scorer(snapshot)
         except (BadSignature, BadModel, msgspec.MsgspecError) as exc:
             self._metrics.snapshots_rejected.inc()
             log.error("snapshot_rejected", error=str(exc))

@@ -104,6 +104,9 @@ class Metrics:
             registry=registry,
         )
         self.drift = Counter("nudge_drift_detected", "Drift alarms.", ["model", "detector"], registry=registry)
+        self.variants_stopped = Gauge(
+            "nudge_variants_stopped", "Variants that too many opt-outs have stopped.", registry=registry
+        )
         self.snapshots_rejected = Counter(
             "nudge_model_snapshots_rejected", "Snapshots with a wrong signature or content.", registry=registry
         )

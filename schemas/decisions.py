@@ -31,6 +31,8 @@ SUPPRESS_REASONS: Final = (
     "holdout",
     "frequency_cap",
     "cool_down",
+    "no_variant",
+    "campaign_holdout",
     "outranked",
 )
 

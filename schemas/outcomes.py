@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 import msgspec
+
+LATE_OPT_OUT: Final = -1
 
 
 class Outcome(msgspec.Struct, rename="camel", omit_defaults=True, kw_only=True, frozen=True):
     """What was known at decision time (`features`, `score`) and what came of it (`label`).
 
-    `label` is 1 when the notification was opened within the horizon, 0 when the horizon passed without an open.
+    `label` is 1 when the notification was opened within the horizon, 0 when the horizon passed without an open, and
+    `LATE_OPT_OUT` in a record that is no example: it says that the user opted out after the example had gone out.
     `score` is the probability that the serving model gave at decision time, so metrics on it are progressive.
+    `clicked` and `opted_out` are 1 when that happened before the example went out; `chooser` and `opt_out_limit` are
+    the campaign's; `hour` is the local hour of the week of the sending, 0 (Monday 00:00) to 167.
     """
 
     id: str
@@ -24,6 +31,11 @@ class Outcome(msgspec.Struct, rename="camel", omit_defaults=True, kw_only=True, 
     variant: str = ""
     propensity: float = 1.0
     weight: float = 1.0
+    clicked: int = 0
+    opted_out: int = 0
+    chooser: str = ""
+    opt_out_limit: float = 0.0
+    hour: int = -1
 
 
 _encoder = msgspec.json.Encoder()

@@ -17,12 +17,13 @@ a second example. Examples of equal age cost nothing where the horizon is short.
 
 from __future__ import annotations
 
-from app.core import local_time, timers
+from app.core import identity, local_time, timers
 from app.core.batch import Batch
+from app.core.ids import stable_id
 from app.core.label_history import push_label
 from app.core.profile import EMITTED, IN_TIME, LATE, Output, Pending, Profile, Timer
 from schemas.events import Event
-from schemas.outcomes import Outcome, encode_outcome
+from schemas.outcomes import LATE_OPT_OUT, Outcome, encode_outcome
 from schemas.topics import OUTCOMES
 
 
@@ -77,14 +78,33 @@ def fold_opened(batch: Batch, profile: Profile, event: Event, at_ms: int) -> Non
     profile.hours[hour] = profile.hours.get(hour, 0) + 1
 
 
-def fold_clicked(_batch: Batch, profile: Profile, _event: Event, _at_ms: int) -> None:
+def fold_clicked(_batch: Batch, profile: Profile, event: Event, _at_ms: int) -> None:
     """Counted; the label is the open."""
     profile.clicked += 1
+    if (pending := _pending(profile, event)) is not None:
+        pending.clicked = 1
 
 
 def fold_dismissed(_batch: Batch, profile: Profile, _event: Event, _at_ms: int) -> None:
     """Counted; raises the user's price of being disturbed (`app.core.arbiter`)."""
     profile.dismissed += 1
+
+
+def fold_opted_out(batch: Batch, profile: Profile, event: Event, at_ms: int) -> None:
+    """Consent withdrawn, and put down to the notification that the event names, else to the newest before it.
+
+    Only the first refusal counts: whoever has refused already was not driven away by what came since.
+    """
+    refused = profile.consent == 0
+    identity.fold_disabled(batch, profile, event, at_ms)
+    if refused:
+        return
+    blamed = _pending(profile, event)
+    if blamed is None:
+        earlier = [pending for pending in profile.pending if (pending.sent_ms or pending.decided_ms) <= at_ms]
+        blamed = earlier[-1] if earlier else None
+    if blamed is not None and at_ms <= _horizon_end_ms(batch, blamed):
+        blamed.opted_out = 1
 
 
 def remember(batch: Batch, profile: Profile, pending: Pending, campaign_id: int) -> None:
@@ -110,6 +130,8 @@ def horizon_passed(batch: Batch, profile: Profile, timer: Timer) -> None:
         profile.timers.append(timer)
         return
     if not pending.sent_ms or pending.answered == EMITTED:
+        if pending.answered == EMITTED and pending.opted_out:
+            _emit_outcome(batch, profile, pending, LATE_OPT_OUT)
         _forget(batch, profile, pending.id)
         return
     profile.pending = [other for other in profile.pending if other.id != pending.id]
@@ -135,8 +157,23 @@ def _forget(batch: Batch, profile: Profile, decision_id: str) -> None:
 
 
 def _mature(batch: Batch, profile: Profile, pending: Pending) -> None:
-    model = batch.index.plan.model
     label = int(pending.answered == IN_TIME)
+    hour = _hour_of(batch, profile, pending)
+    profile.hour_sends[hour] = profile.hour_sends.get(hour, 0) + 1
+    if label:
+        profile.hour_opens[hour] = profile.hour_opens.get(hour, 0) + 1
+    _emit_outcome(batch, profile, pending, label)
+    batch.count("outcomes", str(label))
+
+
+def _hour_of(batch: Batch, profile: Profile, pending: Pending) -> int:
+    at_ms = pending.sent_ms or pending.decided_ms
+    return local_time.hour_of_week(profile.timezone, batch.index.plan.default_timezone, at_ms)
+
+
+def _emit_outcome(batch: Batch, profile: Profile, pending: Pending, label: int) -> None:
+    model = batch.index.plan.model
+    campaign = batch.index.campaigns.get(stable_id(pending.campaign))
     outcome = Outcome(
         id=pending.id,
         model=model,
@@ -149,6 +186,10 @@ def _mature(batch: Batch, profile: Profile, pending: Pending) -> None:
         matured_ms=batch.now_ms,
         variant=pending.variant,
         propensity=pending.propensity,
+        clicked=pending.clicked,
+        opted_out=pending.opted_out,
+        chooser="" if campaign is None or campaign.choose == "fixed" else campaign.choose,
+        opt_out_limit=0.0 if campaign is None else campaign.opt_out_limit,
+        hour=_hour_of(batch, profile, pending),
     )
     batch.emit(profile, Output(OUTCOMES, model.encode(), encode_outcome(outcome)))
-    batch.count("outcomes", str(label))

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from app.core import decide, guardrails, timers
+from app.core import choose, decide, guardrails, timers
 from app.core.batch import Batch
 from app.core.plan import Campaign, Scorer
 from app.core.profile import Profile, Timer
@@ -55,8 +55,12 @@ def arbitrate(
         reason = _loses(batch, profile, bid.candidate.campaign) if sent else ""
         if reason:
             decide.suppress(batch, profile, bid.candidate, reason, bid)
+        elif (picked := decide.pick(batch, profile, bid)) is None:
+            decide.suppress(batch, profile, bid.candidate, "no_variant", bid)
+        elif choose.held_out(batch.user, bid.candidate.campaign):
+            decide.hold_out(batch, profile, bid, scorer.version)
         else:
-            decide.send(batch, profile, bid, scorer.version)
+            decide.send(batch, profile, bid, picked, scorer.version)
             sent = True
 
 

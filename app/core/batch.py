@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from app.core.choices import NOTHING_KNOWN, Choices
 from app.core.effects import Effects, Record
 from app.core.index import PlanIndex
 from app.core.profile import OutboxEntry, Output, Profile, due_ms
@@ -26,6 +27,7 @@ class Batch:
 
     __slots__ = (
         "_lengths",
+        "choices",
         "due",
         "index",
         "key",
@@ -42,9 +44,10 @@ class Batch:
         "user",
     )
 
-    def __init__(self, index: PlanIndex, now_ms: int) -> None:
+    def __init__(self, index: PlanIndex, now_ms: int, choices: Choices = NOTHING_KNOWN) -> None:
         self.index = index
         self.now_ms = now_ms
+        self.choices = choices
         self.mark = -1
         self.partition = 0
         self.key = b""

@@ -12,10 +12,11 @@ from typing import Any
 
 import msgspec
 
-from app.core import answers, devices, guardrails
+from app.core import answers, choose, devices, guardrails
 from app.core.batch import Batch, trace_of
+from app.core.choose import Pick
 from app.core.ids import BUCKETS, bucket
-from app.core.plan import Campaign, Plan, Scorer, Variant
+from app.core.plan import Campaign, Plan, Scorer
 from app.core.profile import Output, Pending, Profile
 from app.core.triggers import Candidate
 from schemas.decisions import Content, Decision, decision_headers, decision_id, encode_decision
@@ -31,24 +32,6 @@ class Bid(msgspec.Struct):
     features: dict[str, float]
     open_probability: float
     score: float
-
-
-def pick_variant(user: str, campaign: Campaign) -> tuple[Variant, float]:
-    """The user's variant of a campaign, by stable hash, and its propensity.
-
-    Returns
-    -------
-    tuple
-        The variant and its share of the weights, in (0, 1].
-    """
-    total = sum(variant.weight for variant in campaign.variants)
-    point = bucket(user, f"variant\x1f{campaign.name}") / BUCKETS * total
-    for variant in campaign.variants:
-        point -= variant.weight
-        if point < 0:
-            return variant, variant.weight / total
-    last = campaign.variants[-1]
-    return last, last.weight / total
 
 
 def open_bid(
@@ -82,11 +65,25 @@ def render_context(profile: Profile, candidate: Candidate) -> dict[str, Any]:
     }
 
 
-def send(batch: Batch, profile: Profile, bid: Bid, model_version: int) -> None:
+def pick(batch: Batch, profile: Profile, bid: Bid) -> Pick | None:
+    """The variant that a bid would show; None when all of them sleep."""
+    candidate = bid.candidate
+    return choose.pick(
+        profile,
+        candidate.campaign,
+        batch.choices,
+        user=batch.user,
+        decision_id=_id(batch, candidate),
+        features=bid.features,
+        now_ms=batch.now_ms,
+    )
+
+
+def send(batch: Batch, profile: Profile, bid: Bid, picked: Pick, model_version: int) -> None:
     """Decide to send: the decision leaves, and the row remembers it for caps and for its label."""
     candidate = bid.candidate
     campaign = candidate.campaign
-    variant, propensity = pick_variant(batch.user, campaign)
+    variant, propensity = picked.variant, picked.propensity
     tokens = devices.tokens(profile)
     rendered = variant.render(render_context(profile, candidate))
     made = _decision(
@@ -104,12 +101,15 @@ def send(batch: Batch, profile: Profile, bid: Bid, model_version: int) -> None:
         features=bid.features,
         token=tokens[0] if tokens else {},
         more_tokens=tokens[1:],
+        chooser=picked.chooser,
+        choice_version=picked.version,
     )
     _emit(batch, profile, made)
     batch.count("decisions", "send", "")
     if batch.source is not None:
         batch.latencies_ms.append(batch.source.timestamp)
     guardrails.remember_send(batch, profile, campaign)
+    choose.remember_shown(profile, campaign, variant, batch.now_ms)
     pending = Pending(
         id=made.id,
         campaign=campaign.name,
@@ -141,6 +141,29 @@ def suppress(batch: Batch, profile: Profile, candidate: Candidate, reason: str, 
         value=bid.score if bid else 0.0,
     )
     _emit(batch, profile, made)
+
+
+def hold_out(batch: Batch, profile: Profile, bid: Bid, model_version: int) -> None:
+    """Decide not to send what would have been sent, to measure what sending does.
+
+    The record always leaves, whatever share of the suppressed ones does: those held out are half of an experiment. The
+    campaign's cool-down runs as if it had been sent, so that both halves are asked equally often; caps do not count it.
+    """
+    candidate = bid.candidate
+    batch.count("decisions", "suppress", "campaign_holdout")
+    made = _decision(
+        batch,
+        candidate,
+        action="suppress",
+        reason="campaign_holdout",
+        propensity=candidate.campaign.holdout_share,
+        open_probability=bid.open_probability,
+        value=bid.score,
+        model_version=model_version,
+        features=bid.features,
+    )
+    _emit(batch, profile, made)
+    guardrails.remember_send(batch, profile, candidate.campaign, counted=False)
 
 
 def _id(batch: Batch, candidate: Candidate) -> str:

@@ -28,6 +28,8 @@ REASON_TEXTS: Final = {
     "holdout": "the user is in the holdout group, which gets nothing",
     "frequency_cap": "enough was sent to this user already",
     "cool_down": "the same campaign was sent to this user not long ago",
+    "no_variant": "no wording is eligible for this user, or all were stopped",
+    "campaign_holdout": "the user is held out of this campaign, to measure its effect",
     "outranked": "another message was worth more at that moment",
 }
 """What a reason of `schemas.decisions.SUPPRESS_REASONS` means, for people."""

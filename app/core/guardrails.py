@@ -84,12 +84,12 @@ def _is_full(batch: Batch, profile: Profile, now_ms: int) -> bool:
     return len(sends) >= SENDS_MAX and sends[0].at_ms > now_ms - batch.index.memory_ms
 
 
-def remember_send(batch: Batch, profile: Profile, campaign: Campaign) -> None:
-    """Keep a decision to send for as long as a cap or a cool-down may ask for it."""
+def remember_send(batch: Batch, profile: Profile, campaign: Campaign, *, counted: bool = True) -> None:
+    """Keep a decision to send for as long as a cap (if `counted`) or a cool-down may ask for it."""
     now_ms = memory_now_ms(batch, profile)
     oldest_ms = now_ms - batch.index.memory_ms
     sends = [send for send in profile.sends if send.at_ms > oldest_ms]
-    category = UNCAPPED if campaign.transactional else campaign.category_id
+    category = UNCAPPED if campaign.transactional or not counted else campaign.category_id
     if category != UNCAPPED or campaign.cool_down_ms:
         sends.append(SendMemory(now_ms, campaign.id, category))
     profile.sends = sends[-SENDS_MAX:]  # more only where there is neither a cap nor a cool-down to need them

@@ -113,6 +113,19 @@ class Variant:
     name: str
     weight: float
     render: Callable[[Mapping[str, Any]], RenderedContent]
+    eligible: Callable[[Profile, int, str], bool] | None = None
+    """Who may get this wording: ``(profile, now_ms, user)``; everybody when None."""
+
+
+@dataclass(frozen=True, slots=True)
+class Novelty:
+    """How much less a variant is worth to a user who has just seen it, and how fast it recovers.
+
+    `penalty` is in rates of opening (of `contextual`) or a share (of `thompson`), in [0, 1].
+    """
+
+    penalty: float
+    half_life_ms: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,6 +147,16 @@ class Campaign:
     category_id: int = 0
     audience_text: str = ""
     """The condition that `audience` was compiled from, for explanations."""
+    experiment: str = ""
+    """Salt of the hashes that choose variants and who is held out; the campaign's name when empty."""
+    choose: Literal["fixed", "thompson", "contextual"] = "fixed"
+    explore: float = 0.05
+    """Share of decisions whose variant is drawn by the weights alone; of no matter to `fixed`."""
+    novelty: Novelty | None = None
+    holdout_share: float = 0.0
+    """Share of users to whom the campaign is not sent when it would be, so that its effect can be measured."""
+    opt_out_limit: float = 0.0
+    """The tolerated rate of opt-outs: a variant that surely exceeds it is stopped. 0 is none."""
 
     def __post_init__(self) -> None:
         _default_id(self, "id", self.name)

@@ -11,6 +11,7 @@ from typing import Final
 
 from app.core import answers, devices, fold, identity
 from app.core.batch import Batch
+from app.core.choices import NOTHING_KNOWN
 from app.core.decide import FeaturesOf
 from app.core.earlier import NOTHING, Earlier
 from app.core.effects import Effects, Record
@@ -31,7 +32,7 @@ HANDLERS: Final[dict[str, Callable[[Batch, Profile, Event, int], None]]] = {
     events.NOTIFICATION_CLICKED: answers.fold_clicked,
     events.NOTIFICATION_DISMISSED: answers.fold_dismissed,
     events.NOTIFICATIONS_ENABLED: identity.fold_enabled,
-    events.NOTIFICATIONS_DISABLED: identity.fold_disabled,
+    events.NOTIFICATIONS_DISABLED: answers.fold_opted_out,
     events.ORDER_COMPLETED: fold.fold_order,
     events.DEVICE_TOKEN_REMOVED: devices.fold_token_removed,
 }
@@ -58,6 +59,8 @@ class Processor:
     def __init__(self, plan: Plan, scorer: Scorer, features_of: FeaturesOf, subjects: Subjects | None = None) -> None:
         self._index = make_index(plan)
         self.scorer = scorer
+        self.choices = NOTHING_KNOWN
+        """What has been learned about variants; may be set anew between batches."""
         self._features_of = features_of
         self._subjects = subjects
 
@@ -155,4 +158,4 @@ class Processor:
         return run.effects()
 
     def _turn(self, now_ms: int) -> Turn:
-        return Turn(Batch(self._index, now_ms), self.scorer, self._features_of, self._subjects)
+        return Turn(Batch(self._index, now_ms, self.choices), self.scorer, self._features_of, self._subjects)

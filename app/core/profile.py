@@ -67,7 +67,7 @@ class Pending(msgspec.Struct, array_like=True, gc=False):
     """A decision to send whose label has not matured.
 
     `sent_ms` is 0 until the sender's receipt arrives; `answered` is 0, or once it was opened `IN_TIME` or `LATE`, or
-    `EMITTED` when its example has gone out.
+    `EMITTED` when its example has gone out. `clicked` and `opted_out` are 1 when that followed within the horizon.
     """
 
     id: str
@@ -80,6 +80,8 @@ class Pending(msgspec.Struct, array_like=True, gc=False):
     propensity: float
     features: dict[str, float]
     answered: int = 0
+    clicked: int = 0
+    opted_out: int = 0
 
 
 class SendMemory(msgspec.Struct, array_like=True, frozen=True, gc=False):
@@ -126,6 +128,13 @@ class Profile(msgspec.Struct, array_like=True, gc=False):
     missing
         Ids of windows that the policy asked for when the row existed already: until the backfill has rebuilt them from
         `events`, segments that read them stay as they are.
+    shown
+        Variant (stable id of campaign and name) to the time of the newest decision to show it, bounded; only of
+        campaigns that ask for it.
+    hour_sends, hour_opens
+        Local hour of week to the matured notifications that were sent in it, and to those of them that were opened.
+    weariness, weariness_ms
+        How tired of notifications the user seems, 0 or more, and at what time; see `app.core.weariness`.
     """
 
     offset: int = -1
@@ -165,6 +174,11 @@ class Profile(msgspec.Struct, array_like=True, gc=False):
     labels: int = 1
     erased_ms: int = 0
     missing: list[int] = []
+    shown: dict[int, int] = {}
+    hour_sends: dict[int, int] = {}
+    hour_opens: dict[int, int] = {}
+    weariness: float = 0.0
+    weariness_ms: int = 0
 
 
 _encode_into = msgspec.msgpack.Encoder().encode

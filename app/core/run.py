@@ -190,7 +190,10 @@ class Run:
         assert key is not None, "decode_event has checked the key"
         whole = self.reload(key) or Profile()
         turn = Turn(
-            Batch(self.batch.index, self.batch.now_ms), self.turn.scorer, self.turn.features_of, self.turn.subjects
+            Batch(self.batch.index, self.batch.now_ms, self.batch.choices),
+            self.turn.scorer,
+            self.turn.features_of,
+            self.turn.subjects,
         )
         again = Run(turn, {key: whole}, self.acked_offset, self.topic, self.partition, None)
         for record in records:

@@ -11,7 +11,7 @@ from app.core.expression_context import Expression, ExpressionContext
 from app.core.expression_errors import ExpressionErrors, nearest
 from app.core.expressions import compile_expression, compile_where, referenced_segments
 from app.core.panes import NEVER_MS
-from app.core.plan import Campaign, Cap, Plan, QuietHours, RfmGrid, Segment, Trigger, Variant, Where
+from app.core.plan import Campaign, Cap, Novelty, Plan, QuietHours, RfmGrid, Segment, Trigger, Variant, Where
 from app.core.profile import Profile
 from app.core.render import FieldError, MessageTemplate
 from app.core.rfm import Cuts, Lifecycle
@@ -72,12 +72,11 @@ class Compiler:
         self._check_defaults()
         segments = tuple(self._segments())
         campaigns = []
-        audiences = []
+        audiences: list[Expression] = []
         for at, model in self.shaped.campaigns:
-            campaign, audience = self._campaign(("campaigns", at), model)
+            campaign, conditions = self._campaign(("campaigns", at), model)
             campaigns.append(campaign)
-            if audience is not None:
-                audiences.append(audience)
+            audiences += conditions
         compiled = Compiled(segments, tuple(campaigns), tuple(self._expressions.values()), tuple(audiences))
         if not self.errors:
             self.errors += [self.document.error((), message) for message in compiled.collisions()]
@@ -214,13 +213,16 @@ class Compiler:
         self._expressions.update(dict.fromkeys(cycle, _BROKEN))
         graph[cycle[0]] = set()
 
-    def _campaign(self, path: Path, model: CampaignModel) -> tuple[Campaign, Expression | None]:
+    def _campaign(self, path: Path, model: CampaignModel) -> tuple[Campaign, list[Expression]]:
+        """The campaign, and the conditions that its audience and its variants are."""
+        conditions: list[Expression] = []
         audience = None if model.audience is None else self._expression((*path, "audience"), model.audience)
+        novelty = model.novelty
         campaign = Campaign(
             name=model.name,
             category=model.category,
             trigger=self._trigger((*path, "trigger"), model.trigger),
-            variants=tuple(self._variants(path, model)),
+            variants=tuple(self._variants(path, model, conditions)),
             audience=None if audience is None else audience.evaluate,
             audience_text=model.audience or "",
             value=model.value,
@@ -229,8 +231,14 @@ class Compiler:
             expires_ms=model.expires,
             cool_down_ms=model.cool_down or 0,
             quiet_hours=model.quiet_hours,
+            experiment=model.experiment,
+            choose=model.choose,
+            explore=model.explore,
+            novelty=None if novelty is None else Novelty(novelty.penalty, novelty.half_life),
+            holdout_share=model.holdout,
+            opt_out_limit=model.opt_out_limit,
         )
-        return campaign, audience
+        return campaign, conditions if audience is None else [audience, *conditions]
 
     def _trigger(self, path: Path, model: TriggerModel) -> Trigger:
         where = self._where((*path, "where"), model.where)
@@ -258,16 +266,22 @@ class Compiler:
         if known is not None and name not in known:
             self._refuse(path, f"unknown event {name!r} (the policy lists its events)", nearest(name, known))
 
-    def _variants(self, path: Path, model: CampaignModel) -> Iterable[Variant]:
+    def _variants(self, path: Path, model: CampaignModel, conditions: list[Expression]) -> Iterable[Variant]:
         self._check_unique((*path, "variants"), [(at, variant.name) for at, variant in enumerate(model.variants)])
         if model.template is not None:
             yield from self._variant((*path, "template"), "default", 1.0, model.template)
         for at, variant in enumerate(model.variants):
-            yield from self._variant((*path, "variants", at), variant.name, variant.weight, variant)
+            place = (*path, "variants", at)
+            when = None if variant.when is None else self._expression((*place, "when"), variant.when)
+            conditions += [] if when is None else [when]
+            yield from self._variant(place, variant.name, variant.weight, variant, when)
 
-    def _variant(self, path: Path, name: str, weight: float, model: TemplateModel) -> Iterable[Variant]:
+    def _variant(
+        self, path: Path, name: str, weight: float, model: TemplateModel, when: Expression | None = None
+    ) -> Iterable[Variant]:
+        eligible = None if when is None else when.evaluate
         try:
-            yield Variant(name, weight, MessageTemplate(model.title, model.body, model.deep_link).render)
+            yield Variant(name, weight, MessageTemplate(model.title, model.body, model.deep_link).render, eligible)
         except FieldError as exc:
             place = self.document.error_in_text((*path, exc.field), exc.offset, exc.message, exc.suggestion)
             self.errors.append(place)

@@ -222,10 +222,18 @@ class TemplateModel(_Model):
 
 
 class VariantModel(TemplateModel):
-    """One of several wordings, chosen by a stable hash of the user in proportion to the weights."""
+    """One of several wordings; `when` says who may get it."""
 
     name: Name
+    when: Text | None = None
     weight: Annotated[float, Field(gt=0, le=1e6, allow_inf_nan=False)] = 1.0
+
+
+class NoveltyModel(_Model):
+    """How much less a variant is worth that the user has just seen, and how soon it has half recovered."""
+
+    penalty: Share
+    half_life: Annotated[DurationMs, Field(ge=60_000)]
 
 
 class CampaignModel(_Model):
@@ -244,6 +252,24 @@ class CampaignModel(_Model):
     quiet_hours: Literal["defer", "drop", "ignore"] = "defer"
     template: TemplateModel | None = None
     variants: Annotated[list[VariantModel], Field(max_length=32)] = []
+    experiment: str = ""
+    choose: Literal["fixed", "thompson", "contextual"] = "fixed"
+    explore: Share = 0.05
+    novelty: NoveltyModel | None = None
+    holdout: Share = 0.0
+    opt_out_limit: Share = 0.0
+
+    @model_validator(mode="after")
+    def _can_choose(self) -> Self:
+        if self.choose != "fixed" and len(self.variants) < 2:
+            raise _wrong(f"choose: {self.choose} needs at least two variants")
+        if self.choose != "fixed" and not self.explore:
+            raise _wrong("without a share of exploration nothing more is learned: explore must be above 0")
+        if self.novelty is not None and self.choose == "fixed":
+            raise _wrong("novelty needs choose: thompson or contextual; a fixed variant is always the same")
+        if self.transactional and self.holdout:
+            raise _wrong("nobody is held out of a transactional campaign")
+        return self
 
     @model_validator(mode="after")
     def _has_text(self) -> Self:

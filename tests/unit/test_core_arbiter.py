@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from app.core.arbiter import opt_out_risk, score
-from app.core.decide import pick_variant
+from app.core.choose import pick_variant
 from app.core.plan import Campaign, Variant
 from app.core.profile import Profile
 from schemas.topics import DECISIONS

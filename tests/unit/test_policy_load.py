@@ -7,7 +7,7 @@ from textwrap import dedent
 
 import pytest
 
-from app.core.plan import Plan, event_id
+from app.core.plan import Novelty, Plan, event_id
 from app.core.profile import Profile
 from app.policy.errors import PolicyErrors
 from app.policy.load import load_policy, load_policy_text
@@ -235,3 +235,54 @@ def test_the_schema_knows_every_field_of_the_shop() -> None:
     assert {"segments", "campaigns", "defaults"} <= set(schema["properties"])
     assert "for" in schema["$defs"]["AbsenceModel"]["properties"]
     assert schema["additionalProperties"] is False
+
+
+CHOOSING = """
+campaigns:
+  - name: hello
+    category: promo
+    trigger: {event: Go}
+    experiment: tone
+    choose: thompson
+    explore: 10%
+    novelty: {penalty: 50%, half_life: 7d}
+    holdout: 20%
+    opt_out_limit: 1%
+    variants:
+      - {name: plain, title: a, body: b}
+      - {name: warm, title: a, body: b, when: 'count("Order Completed", "7d") >= 1'}
+"""
+
+
+def test_how_a_variant_is_chosen_reaches_the_plan() -> None:
+    plan = plan_of(CHOOSING)
+    (campaign,) = plan.campaigns
+    assert (campaign.choose, campaign.explore, campaign.experiment) == ("thompson", 0.1, "tone")
+    assert campaign.novelty == Novelty(0.5, 7 * DAY)
+    assert (campaign.holdout_share, campaign.opt_out_limit) == (0.2, 0.01)
+    plain, warm = campaign.variants
+    assert plain.eligible is None
+    assert warm.eligible is not None
+    assert not warm.eligible(Profile(), NOW, "u")
+    assert [feature.event for feature in plan.features] == ["Order Completed"], "what a variant asks for is counted"
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("explore: 10%", "explore: 0%", "explore must be above 0"),
+        ("choose: thompson", "choose: fixed", "novelty needs choose"),
+        ("experiment: tone", "transactional: true", "nobody is held out of a transactional campaign"),
+        ("choose: thompson", "choose: best", "must be 'fixed', 'thompson' or 'contextual'"),
+        ('count("Order Completed", "7d") >= 1', "cuont() >= 1", "did you mean 'count'"),
+    ],
+)
+def test_a_choice_that_cannot_work_is_refused(old: str, new: str, message: str) -> None:
+    (line,) = lines_of("version: '1'\nname: test\n" + CHOOSING.replace(old, new))
+    assert message in line
+
+
+def test_a_choice_needs_variants() -> None:
+    text = CHOOSING[: CHOOSING.index("    variants:")] + "    template: {title: a, body: b}\n"
+    (line,) = lines_of("version: '1'\nname: test\n" + text)
+    assert "needs at least two variants" in line

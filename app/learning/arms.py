@@ -1,0 +1,207 @@
+"""The single writer of what is known about variants: counts, posteriors and linear models, from matured outcomes.
+
+Why not River's bandits: a worker must choose without River, give exact propensities, and read plain numbers. River's
+`ThompsonSampling` and `LinUCBDisjoint` are what these are checked against.
+
+Like the learner of a model, all that it knows is in its snapshot; a restored one is bit for bit the one that never
+stopped.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections import deque
+from collections.abc import Mapping
+from typing import Final
+
+import msgspec
+
+from app.core.choices import DIMENSIONS, context_of
+from app.core.ids import message_hash
+from app.learning.contract import BadModel
+from app.learning.guard import must_stop
+from app.learning.served_choices import SUFFIX, VERSION, Served
+from app.learning.thompson import probabilities_of_best
+from schemas.models import ModelSnapshot
+from schemas.outcomes import LATE_OPT_OUT, Outcome
+
+CAMPAIGNS_MAX: Final = 500
+VARIANTS_MAX: Final = 64
+"""Of a campaign, those of the past included; beyond, the one that learned last longest ago is forgotten."""
+RECENT_MAX: Final = 2048
+CONTEXTUAL: Final = "contextual"
+
+
+class Linear(msgspec.Struct):
+    """LinUCB's state of a variant: the inverse of I + sum of x xᵀ (row by row), and the sum of y x."""
+
+    inverse: list[list[float]]
+    reward: list[float]
+
+    @classmethod
+    def untaught(cls) -> Linear:
+        """Ridge of 1: no observation."""
+        rows = [[float(row == column) for column in range(DIMENSIONS)] for row in range(DIMENSIONS)]
+        return cls(rows, [0.0] * DIMENSIONS)
+
+    def learn(self, x: list[float], y: float) -> None:
+        """One observation, by the formula of Sherman and Morrison."""
+        moved = [sum(entry * value for entry, value in zip(row, x, strict=True)) for row in self.inverse]
+        scale = 1.0 + sum(value * step for value, step in zip(x, moved, strict=True))
+        for at, row in enumerate(self.inverse):
+            factor = moved[at] / scale
+            for column, step in enumerate(moved):
+                row[column] -= factor * step
+        for at, value in enumerate(x):
+            self.reward[at] += y * value
+
+    def theta(self) -> list[float]:
+        """The coefficients."""
+        return [sum(entry * value for entry, value in zip(row, self.reward, strict=True)) for row in self.inverse]
+
+
+class Arm(msgspec.Struct):
+    """One variant. `stopped` stays until its limit is changed; `touched` is when it last learned, in outcomes."""
+
+    sends: int = 0
+    opens: int = 0
+    opt_outs: int = 0
+    limit: float = 0.0
+    stopped: bool = False
+    touched: int = 0
+    linear: Linear | None = None
+
+
+class ChoicesState(msgspec.Struct, kw_only=True):
+    """A snapshot's state."""
+
+    version: int = VERSION
+    outcomes: int = 0
+    campaigns: dict[str, dict[str, Arm]] = {}
+    served: dict[str, Served] = {}
+    recent: bytes = b""
+
+
+class ArmLearner:
+    """What is known about the variants of every campaign of one model.
+
+    Parameters
+    ----------
+    name
+        The model's name; the snapshot's is that and `SUFFIX`.
+    """
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.outcomes = 0
+        self.campaigns: dict[str, dict[str, Arm]] = {}
+        self._served: dict[str, Served] = {}
+        self._dirty: set[str] = set()
+        self._recent: deque[int] = deque(maxlen=RECENT_MAX)
+        self._known: set[int] = set()
+
+    def learn(self, outcome: Outcome) -> bool:
+        """Count an outcome, or an opt-out that came after its outcome. False when it teaches nothing (again)."""
+        late = outcome.label == LATE_OPT_OUT
+        if not outcome.variant or not (late or outcome.label in (0, 1)):
+            return False
+        if not self._remember(message_hash(f"{outcome.id}\x1flate" if late else outcome.id)):
+            return False
+        arm = self._arm(outcome.campaign, outcome.variant)
+        self.outcomes += 1
+        arm.touched = self.outcomes
+        arm.opt_outs += outcome.opted_out
+        if not late:
+            arm.sends += 1
+            arm.opens += outcome.label
+            if outcome.chooser == CONTEXTUAL:
+                arm.linear = arm.linear or Linear.untaught()
+                arm.linear.learn(context_of(outcome.features), outcome.label)
+        if arm.limit != outcome.opt_out_limit:
+            arm.limit, arm.stopped = outcome.opt_out_limit, False
+        arm.stopped = arm.stopped or must_stop(arm.sends, arm.opt_outs, arm.limit)
+        self._dirty.add(outcome.campaign)
+        return True
+
+    def _remember(self, key: int) -> bool:
+        if key in self._known:
+            return False
+        if len(self._recent) == RECENT_MAX:
+            self._known.discard(self._recent[0])
+        self._recent.append(key)
+        self._known.add(key)
+        return True
+
+    def _arm(self, campaign: str, variant: str) -> Arm:
+        arms = self.campaigns.get(campaign)
+        if arms is None:
+            if len(self.campaigns) >= CAMPAIGNS_MAX:
+                oldest = min(self.campaigns, key=lambda name: max(arm.touched for arm in self.campaigns[name].values()))
+                del self.campaigns[oldest]
+                self._served.pop(oldest, None)
+                self._dirty.discard(oldest)
+            arms = self.campaigns[campaign] = {}
+        if variant not in arms and len(arms) >= VARIANTS_MAX:
+            del arms[min(arms, key=lambda name: arms[name].touched)]
+        return arms.setdefault(variant, Arm())
+
+    def stopped(self) -> dict[str, list[str]]:
+        """By campaign, the variants that the guard has stopped."""
+        found = {name: sorted(key for key, arm in arms.items() if arm.stopped) for name, arms in self.campaigns.items()}
+        return {name: variants for name, variants in found.items() if variants}
+
+    def _refresh(self) -> None:
+        """Bring what is served of the campaigns that learned up to date."""
+        for name in sorted(self._dirty):
+            arms = self.campaigns[name]
+            running = {variant: arm for variant, arm in arms.items() if not arm.stopped}
+            linear = {variant: arm.linear for variant, arm in arms.items() if arm.linear is not None}
+            self._served[name] = Served(
+                best=_best(running),
+                theta={variant: found.theta() for variant, found in linear.items()},
+                inverse={variant: found.inverse for variant, found in linear.items()},
+                stopped=sorted(variant for variant, arm in arms.items() if arm.stopped),
+            )
+        self._dirty.clear()
+
+    def snapshot(self, next_offset: int, now_ms: int, partition: int) -> ModelSnapshot:
+        """The whole state, unsigned; arguments as of `Learner.snapshot`."""
+        self._refresh()
+        state = ChoicesState(
+            outcomes=self.outcomes,
+            campaigns=self.campaigns,
+            served=self._served,
+            recent=struct.pack(f">{len(self._recent)}q", *self._recent),
+        )
+        return ModelSnapshot(
+            model=self.name + SUFFIX,
+            version=self.outcomes,
+            partition=partition,
+            next_offset=next_offset,
+            created_ms=now_ms,
+            state=msgspec.json.encode(state),
+            metrics={"outcomes": float(self.outcomes), "stopped": float(sum(map(len, self.stopped().values())))},
+        )
+
+    @classmethod
+    def restore(cls, snapshot: ModelSnapshot) -> ArmLearner:
+        """The learner that took this snapshot. Raises `BadModel`."""
+        try:
+            state = msgspec.json.decode(snapshot.state, type=ChoicesState)
+        except msgspec.MsgspecError as exc:
+            raise BadModel(f"snapshot {snapshot.model!r}: {exc}") from exc
+        if state.version != VERSION or len(state.recent) % 8:
+            raise BadModel(f"snapshot {snapshot.model!r}: state {state.version}; this build reads {VERSION}")
+        learner = cls(snapshot.model.removesuffix(SUFFIX))
+        learner.outcomes = state.outcomes
+        learner.campaigns = state.campaigns
+        learner._served = state.served
+        learner._recent.extend(struct.unpack(f">{len(state.recent) // 8}q", state.recent))
+        learner._known = set(learner._recent)
+        return learner
+
+
+def _best(arms: Mapping[str, Arm]) -> dict[str, float]:
+    names = sorted(arms)
+    shares = probabilities_of_best([(arms[name].opens, arms[name].sends - arms[name].opens) for name in names])
+    return dict(zip(names, shares, strict=True))

@@ -1,0 +1,155 @@
+"""What is learned about variants: as River's bandits would, bounded, restored bit for bit, and guarded."""
+
+from __future__ import annotations
+
+import random
+from typing import Any
+
+import msgspec
+import pytest
+from river import bandit, proba
+
+from app.core.choices import DIMENSIONS, context_of
+from app.learning.arms import CAMPAIGNS_MAX, VARIANTS_MAX, ArmLearner
+from app.learning.contract import BadModel
+from app.learning.served_choices import SUFFIX, read_choices
+from app.learning.thompson import probabilities_of_best
+from schemas.models import ModelSnapshot
+from schemas.outcomes import LATE_OPT_OUT, Outcome
+
+
+def outcome(n: int, label: int, variant: str = "a", campaign: str = "hello", **fields: Any) -> Outcome:
+    made: dict[str, Any] = {
+        "id": f"o{n}", "model": "open", "label": label, "features": {}, "score": 0.2, "model_version": 0,
+        "campaign": campaign, "decided_ms": 0, "matured_ms": 0, "variant": variant,
+    }  # fmt: skip
+    return Outcome(**(made | fields))
+
+
+def snapshot(learner: ArmLearner) -> ModelSnapshot:
+    return learner.snapshot(7, 1000, 0)
+
+
+def stream(seed: int, number: int) -> list[Outcome]:
+    rng = random.Random(seed)
+    return [
+        outcome(
+            n,
+            int(rng.random() < 0.3),
+            rng.choice("abc"),
+            rng.choice(["hello", "bye"]),
+            chooser=rng.choice(["contextual", ""]),
+            features={"hour_sin": rng.uniform(-1, 1), "d=ios": float(rng.random() < 0.5)},
+            opted_out=int(rng.random() < 0.02),
+            opt_out_limit=0.01,
+        )
+        for n in range(number)
+    ]
+
+
+def test_the_probability_of_being_best_is_how_often_rivers_thompson_sampling_pulls() -> None:
+    counts = [(12, 30), (18, 30), (4, 6)]
+    policy = bandit.ThompsonSampling(reward_obj=proba.Beta(), seed=3)
+    for arm, (opens, silences) in enumerate(counts):
+        for reward in [1] * opens + [0] * silences:
+            policy.update(arm, reward)
+    pulls = [policy.pull([0, 1, 2]) for _ in range(6000)]
+    assert [pulls.count(arm) / 6000 for arm in range(3)] == pytest.approx(probabilities_of_best(counts), abs=0.02)
+
+
+def test_certainty_and_many_variants_are_no_trouble() -> None:
+    assert probabilities_of_best([(9000, 1000), (1000, 9000)]) == pytest.approx([1.0, 0.0], abs=1e-9)
+    assert sum(probabilities_of_best([(n, 40) for n in range(32)])) == pytest.approx(1.0)
+    assert probabilities_of_best([(3, 4)]) == [1.0]
+    assert probabilities_of_best([]) == []
+
+
+def test_the_linear_model_is_rivers_linucb() -> None:
+    theirs = bandit.LinUCBDisjoint(alpha=1.0, beta=1.0)
+    learner = ArmLearner("open")
+    rng = random.Random(1)
+    for n in range(60):
+        features = {"hour_sin": rng.uniform(-1, 1), "hour_cos": rng.uniform(-1, 1), "d=ios": 1.0}
+        label = int(rng.random() < 0.4 + 0.3 * features["hour_sin"])
+        learner.learn(outcome(n, label, features=features, chooser="contextual"))
+        theirs.update("a", dict(enumerate(context_of(features))), label)
+    arm = read_choices(snapshot(learner)).campaigns["hello"].linear["a"]
+    x = context_of({"hour_sin": 0.5, "d=ios": 1.0})
+    expected = theirs._bayes_lin_regs["a"].predict_one(dict(enumerate(x)), with_dist=True)
+    assert arm.mean(x) == pytest.approx(expected.mu)
+    assert (arm.upper(x) - arm.mean(x)) ** 2 * 4 == pytest.approx(expected.sigma**2 - 1.0), "without the noise's part"
+
+
+def test_a_restored_learner_is_the_one_that_never_stopped() -> None:
+    whole, first = ArmLearner("open"), ArmLearner("open")
+    examples = stream(4, 300)
+    for one in examples:
+        whole.learn(one)
+    for one in examples[:150]:
+        first.learn(one)
+    second = ArmLearner.restore(snapshot(first))
+    for one in examples[100:]:  # fifty come again
+        second.learn(one)
+    assert msgspec.json.encode(snapshot(second)) == msgspec.json.encode(snapshot(whole))
+
+
+def test_an_outcome_counts_once_and_a_late_opt_out_adds_to_it() -> None:
+    learner = ArmLearner("open")
+    assert learner.learn(outcome(1, 1))
+    assert not learner.learn(outcome(1, 1))
+    late = outcome(1, LATE_OPT_OUT, opted_out=1)
+    assert learner.learn(late)
+    assert not learner.learn(late)
+    arm = learner.campaigns["hello"]["a"]
+    assert (arm.sends, arm.opens, arm.opt_outs) == (1, 1, 1)
+    assert not learner.learn(outcome(2, 5))
+    assert not learner.learn(outcome(3, 1, variant=""))
+
+
+def test_a_variant_that_drives_people_away_is_stopped_and_stays_so_until_its_limit_changes() -> None:
+    learner = ArmLearner("open")
+    for n in range(60):
+        learner.learn(outcome(n, 0, "bad", opted_out=int(n % 4 == 0), opt_out_limit=0.02))
+        learner.learn(outcome(1000 + n, 1, "good", opt_out_limit=0.02))
+    assert learner.stopped() == {"hello": ["bad"]}
+    served = read_choices(snapshot(learner)).campaigns["hello"]
+    assert served.stopped == {"bad"}
+    assert served.best == {"good": 1.0}
+    for n in range(500):
+        learner.learn(outcome(5000 + n, 0, "bad", opt_out_limit=0.02))
+    assert ArmLearner.restore(snapshot(learner)).stopped() == {"hello": ["bad"]}
+    learner.learn(outcome(9999, 0, "bad", opt_out_limit=0.2))
+    assert learner.stopped() == {}
+
+
+def test_campaigns_and_variants_are_bounded() -> None:
+    learner = ArmLearner("open")
+    for n in range(CAMPAIGNS_MAX + 5):
+        learner.learn(outcome(n, 0, campaign=f"c{n}"))
+    assert set(learner.campaigns) == {f"c{n}" for n in range(5, CAMPAIGNS_MAX + 5)}
+    for n in range(VARIANTS_MAX + 5):
+        learner.learn(outcome(10_000 + n, 0, f"v{n}", "c9"))
+    assert len(learner.campaigns["c9"]) == VARIANTS_MAX
+    assert len(read_choices(snapshot(learner)).campaigns) == CAMPAIGNS_MAX
+
+
+def test_the_snapshot_has_a_key_of_its_own() -> None:
+    learner = ArmLearner("open")
+    learner.learn(outcome(1, 1))
+    taken = snapshot(learner)
+    assert (taken.model, taken.version, taken.next_offset) == ("open" + SUFFIX, 1, 7)
+
+
+@pytest.mark.parametrize("state", [b"no json", b'{"version":2,"served":{}}', b'{"version":1}'])
+def test_a_state_that_is_not_ours_is_refused(state: bytes) -> None:
+    taken = msgspec.structs.replace(snapshot(ArmLearner("open")), state=state)
+    with pytest.raises(BadModel):
+        read_choices(taken)
+
+
+def test_a_context_of_another_size_is_refused() -> None:
+    served = {"hello": {"best": {}, "theta": {"a": [0.0]}, "inverse": {"a": [[1.0]]}, "stopped": []}}
+    state = msgspec.json.encode({"version": 1, "served": served})
+    with pytest.raises(BadModel, match="another size"):
+        read_choices(msgspec.structs.replace(snapshot(ArmLearner("open")), state=state))
+    assert DIMENSIONS > 1
