@@ -14,6 +14,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from app.cli_common import Broker, err, fail, kafka_call, out, read_settings
+from app.trial import cli as trial
 
 if TYPE_CHECKING:  # a command imports what it runs, so that `nudge --help` is quick
     from app.core.plan import Plan
@@ -35,6 +36,7 @@ def register(policy_app: typer.Typer) -> None:
     policy_app.command("diff", epilog="Example: nudge policy diff old.yaml policies/shop.yaml")(policy_diff)
     policy_app.command("apply", epilog="Example: nudge policy apply policies/shop.yaml --author ann")(policy_apply)
     policy_app.command("list", epilog="Example: nudge policy list")(policy_list)
+    trial.register(policy_app)
     policy_app.command("rollback", epilog="Example: nudge policy rollback 3")(policy_rollback)
 
 

@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from app.policy.load import load_policy_text
@@ -146,6 +147,14 @@ async def test_a_worker_without_a_file_waits_for_a_policy_and_keeps_it_over_a_re
             return len(await site.read(DECISIONS)) == 4
 
         await eventually(decided, "the orders have decisions")
+        tried = await asyncio.to_thread(
+            nudge, site, "simulate", "--policy", str(POLICIES / "echo.yaml"), "--from-topic", "--json"
+        )
+        assert tried.returncode == 0, tried.stderr
+        report = msgspec.json.decode(tried.stdout)
+        assert report["users_differing"] == 0, "it is the version in force"
+        (row,) = report["decisions"]
+        assert (row["action"], row["before"], row["after"]) == ("send", 4, 4)
         await asyncio.to_thread(worker.stop)
     with site.worker("other", policy="quick.yaml", NUDGE_POLICY_NAME="echo") as worker:
         await site.ready(worker)

@@ -1,0 +1,1 @@
+"""Trying a policy out on what has happened, before anybody is touched by it."""
