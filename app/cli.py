@@ -13,6 +13,7 @@ from app import cli_policy
 from app.cli_common import Broker, err, fail, kafka_call, out, read_settings
 from app.cli_schemas import schemas_app
 from app.experiments.cli import experiments_app
+from app.experiments.evaluate_cli import evaluate
 from app.explain.cli import explain
 from app.settings import Settings
 
@@ -33,6 +34,7 @@ cli_policy.register(policy_app)
 app.add_typer(config_app, name="config")
 app.add_typer(schemas_app, name="schemas")
 app.add_typer(experiments_app, name="experiments")
+app.command(epilog="Example: nudge evaluate --policy policies/shop-b.yaml --reward open")(evaluate)
 app.command(epilog="Example: nudge explain --user ann   or   nudge explain --decision 6f1f…")(explain)
 
 
