@@ -2,8 +2,8 @@
 # Runs as an ordinary user on a read-only root; it writes to /var/lib/nudge alone (and to /tmp, if something must).
 
 FROM python:3.11-slim-bookworm AS build
-ARG EXTRAS=""
-# "[otel]" adds the export of traces.
+# What push services need; "[push,otel]" adds the export of traces.
+ARG EXTRAS="[push]"
 WORKDIR /src
 COPY . .
 # The versions that the tests ran with; the hashes of the lock cannot be checked beside a folder.

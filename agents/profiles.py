@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Protocol
 
 from app.stream.app import StreamApp
-from app.stream.engine import Engine
+from app.stream.batch import RecordBatch
 
 
-def attach(app: StreamApp, engine: Engine, *, concurrency: int = 1) -> Any:
+class Batches(Protocol):
+    """Whoever takes the batches of a source topic: the engine, or what is wrapped around it."""
+
+    source: str
+
+    async def submit(self, batch: RecordBatch) -> None:
+        """Process a batch; returns when it is processed."""
+
+
+def attach(app: StreamApp, engine: Batches, *, concurrency: int = 1) -> Any:
     """Attach the agent that feeds `engine` from its source topic."""
     topic = app.batched_topic(engine.source)
 

@@ -38,6 +38,7 @@ from app.stream.backfill import Backfill
 from app.stream.broadcast import BroadcastReader
 from app.stream.engine import Engine
 from app.stream.store import StoreFactory, StoreOptions
+from app.tracing import load_tracing
 from schemas.erasures import Subjects
 from schemas.models import BadSignature, decode_snapshot
 from schemas.topics import (
@@ -158,7 +159,8 @@ class Worker:
             interval_s=settings.snapshot_interval_s,
         )
         self.app.watch(OUTCOMES, self.learner)
-        profiles_agent.attach(self.app, self.engine)
+        tracing = load_tracing("nudge-worker")
+        profiles_agent.attach(self.app, tracing.batches(self.engine) if tracing else self.engine)
         timers_agent.attach(self.app, self.engine, interval_s=TICK_S)
         learner_agent.attach(self.app, self.learner, interval_s=settings.snapshot_interval_s)
         self.models = ModelFeed(self.processor, settings, self.metrics)

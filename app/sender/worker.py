@@ -18,6 +18,7 @@ from app.health import HealthServer
 from app.metrics import Metrics
 from app.preflight import Preflight
 from app.sender.delivery import Deliverer, DeliverySettings
+from app.sender.providers.base import Provider
 from app.sender.suppressions import Suppressions
 from app.sender.wiring import build_providers
 from app.settings import Settings
@@ -25,6 +26,7 @@ from app.stream.app import StreamApp
 from app.stream.broadcast import BroadcastReader
 from app.stream.store import StoreFactory, StoreOptions
 from app.stream.table import RowTable
+from app.tracing import load_tracing
 from schemas.events import Rejected, decode_event
 from schemas.topics import DEAD_LETTERS, DECISIONS, EVENTS, LEDGER_CHANGELOG
 from tables.ledger import RETENTION_MS, sweep
@@ -136,6 +138,11 @@ def _wall_ms() -> int:
     return time.time_ns() // 1_000_000
 
 
+def _traced(providers: dict[str, Provider]) -> dict[str, Provider]:
+    tracing = load_tracing("nudge-sender")
+    return {name: tracing.provider(name, one) for name, one in providers.items()} if tracing else providers
+
+
 class Sender:
     """Everything a sender process consists of; `app` is the Faust app."""
 
@@ -160,7 +167,7 @@ class Sender:
         self.deliverer = Deliverer(
             table=self.table,
             produce=self._produce,
-            providers=build_providers(settings),
+            providers=_traced(build_providers(settings)),
             default=settings.sender_providers()[0],
             clock=settings.make_clock(),
             suppressed=self.feed.check,

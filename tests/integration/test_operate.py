@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import gzip
 import math
+import threading
 import time
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
@@ -32,8 +36,37 @@ def event(name: str, message_id: str) -> bytes:
     return encode_event(Event(type="track", event=name, user_id="u1", message_id=message_id, timestamp=now_ms))
 
 
-async def test_a_trace_goes_from_the_event_to_the_receipt_and_the_gauges_follow(site: Site) -> None:
-    with site.worker() as worker, site.sender() as sender:
+@pytest.fixture
+def collector() -> Iterator[tuple[str, list[bytes]]]:
+    """An OTLP endpoint and what it was sent."""
+    bodies: list[bytes] = []
+
+    class Collect(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            body = self.rfile.read(int(self.headers["content-length"]))
+            bodies.append(gzip.decompress(body) if self.headers["content-encoding"] == "gzip" else body)
+            self.send_response(200)
+            self.send_header("content-length", "0")
+            self.end_headers()
+
+        def log_message(self, *_args: object) -> None:
+            """Nothing."""
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Collect)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_port}", bodies
+    server.shutdown()
+    server.server_close()
+    thread.join()
+
+
+async def test_a_trace_goes_from_the_event_to_the_receipt_and_the_gauges_follow(
+    site: Site, collector: tuple[str, list[bytes]]
+) -> None:
+    endpoint, spans = collector
+    otel = {"OTEL_EXPORTER_OTLP_ENDPOINT": endpoint, "OTEL_BSP_SCHEDULE_DELAY": "100"}
+    with site.worker(**otel) as worker, site.process("sender", "data", **otel) as sender:
         await site.ready(worker)
         await site.ready(sender)
         await site.put(EVENTS, "u1", event("Notifications Enabled", "m1"))
@@ -61,4 +94,10 @@ async def test_a_trace_goes_from_the_event_to_the_receipt_and_the_gauges_follow(
             assert seen["nudge_ready"] == 1
             assert seen["nudge_state_rows"] == 1
             assert 0 < seen["nudge_disk_free_bytes"] <= seen["nudge_disk_size_bytes"]
+
+        async def collected() -> bool:
+            return all(any(name in body for body in spans) for name in (b"process events", b"send console"))
+
+        await eventually(collected, "a batch and a send are spans")
+        assert any(bytes.fromhex(TRACE.decode()[3:35]) in body for body in spans if b"send console" in body)
         assert gauges(site, sender)["nudge_suppression_feed_age_seconds"] < 60

@@ -1,0 +1,161 @@
+"""Spans for OpenTelemetry, where it is installed (extra ``otel``) and told where to send them.
+
+Without it a trace context still goes from an event to its decision, the provider call and the receipt: the record
+headers carry it. With it a batch and a send are spans, and what an event without a context causes belongs to its
+batch's trace. Configured by OpenTelemetry's own variables: ``OTEL_EXPORTER_OTLP_ENDPOINT``, ``OTEL_TRACES_SAMPLER``, …
+Spans hold no user, no text and no property.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
+import structlog
+
+from agents.profiles import Batches
+from app.sender.providers.base import Accepted, Message, Outcome, Provider
+from app.stream.batch import RecordBatch
+
+if TYPE_CHECKING:
+    from opentelemetry.trace import Link, Tracer, TracerProvider
+
+log = structlog.get_logger(__name__)
+
+LINKS_MAX: Final = 32
+"""Contexts of events that a batch's span points to; a batch may hold thousands."""
+_HEADER: Final = "traceparent"
+_ENDPOINTS: Final = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
+
+
+class Tracing:
+    """Wraps what is worth a span.
+
+    Parameters
+    ----------
+    provider
+        OpenTelemetry's; a test brings one that keeps its spans.
+    """
+
+    def __init__(self, provider: TracerProvider) -> None:
+        self._tracer = provider.get_tracer("nudge")
+
+    def batches(self, inner: Batches) -> Batches:
+        """`inner` with a span around each batch."""
+        return _TracedBatches(inner, self._tracer)
+
+    def provider(self, name: str, inner: Provider) -> Provider:
+        """`inner` with a span around each attempt; the provider is told the span's context."""
+        return _TracedProvider(name, inner, self._tracer)
+
+
+class _TracedBatches:
+    def __init__(self, inner: Batches, tracer: Tracer) -> None:
+        self._inner = inner
+        self._tracer = tracer
+        self.source = inner.source
+
+    async def submit(self, batch: RecordBatch) -> None:
+        """Process a batch; its records without a context get that of the span."""
+        from opentelemetry.trace import SpanKind  # noqa: PLC0415 - an extra
+
+        attributes: dict[str, str | int] = {
+            "messaging.system": "kafka",
+            "messaging.operation.type": "process",
+            "messaging.destination.name": batch.topic,
+            "messaging.destination.partition.id": str(batch.partition),
+            "messaging.batch.message_count": len(batch),
+        }
+        with self._tracer.start_as_current_span(
+            f"process {batch.topic}", kind=SpanKind.CONSUMER, links=_links(batch.records), attributes=attributes
+        ) as span:
+            if span.is_recording():
+                own = (_HEADER, _inject()[_HEADER].encode())
+                for record in batch.records:
+                    if not _context_of(record):
+                        record.headers = (*record.headers, own)
+            await self._inner.submit(batch)
+
+
+class _TracedProvider:
+    def __init__(self, name: str, inner: Provider, tracer: Tracer) -> None:
+        self._name = name
+        self._inner = inner
+        self._tracer = tracer
+
+    async def send(self, message: Message) -> Outcome:
+        """Try once, as a child of the decision's trace."""
+        from opentelemetry.trace import SpanKind, StatusCode  # noqa: PLC0415
+
+        attributes = {"nudge.provider": self._name, "nudge.decision": message.id, "nudge.campaign": message.campaign}
+        with self._tracer.start_as_current_span(
+            f"send {self._name}", context=_extract(message.traceparent), kind=SpanKind.CLIENT, attributes=attributes
+        ) as span:
+            outcome = await self._inner.send(msgspec.structs.replace(message, traceparent=_inject().get(_HEADER, "")))
+            span.set_attribute("nudge.outcome", type(outcome).__name__.lower())
+            if not isinstance(outcome, Accepted):
+                span.set_status(StatusCode.ERROR, outcome.reason)
+            return outcome
+
+    async def close(self) -> None:
+        """Close the provider."""
+        await self._inner.close()
+
+
+def _context_of(record: Any) -> str:
+    for name, value in record.headers:
+        if name == _HEADER:
+            return bytes(value).decode("ascii", "replace")
+    return ""
+
+
+def _links(records: Sequence[Any]) -> list[Link]:
+    """To the contexts that the first records bring, those that can be read."""
+    from opentelemetry.trace import Link, get_current_span  # noqa: PLC0415
+
+    links: list[Link] = []
+    for record in records:
+        if record.headers and (text := _context_of(record)):
+            context = get_current_span(_extract(text)).get_span_context()
+            if context.is_valid:
+                links.append(Link(context))
+                if len(links) == LINKS_MAX:
+                    break
+    return links
+
+
+def _extract(traceparent: str) -> Any:
+    from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator  # noqa: PLC0415
+
+    return TraceContextTextMapPropagator().extract({_HEADER: traceparent} if traceparent else {})
+
+
+def _inject() -> dict[str, str]:
+    from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator  # noqa: PLC0415
+
+    carrier: dict[str, str] = {}
+    TraceContextTextMapPropagator().inject(carrier)
+    return carrier
+
+
+def load_tracing(service: str, environ: Mapping[str, str] = os.environ) -> Tracing | None:
+    """OpenTelemetry with an OTLP exporter, if the environment names an endpoint; else None.
+
+    A named endpoint without the packages is a warning, not an end: nothing depends on spans.
+    """
+    if not any(environ.get(name) for name in _ENDPOINTS) or environ.get("OTEL_SDK_DISABLED", "").lower() == "true":
+        return None
+    try:
+        from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter  # noqa: PLC0415
+        from opentelemetry.sdk.resources import Resource  # noqa: PLC0415
+        from opentelemetry.sdk.trace import TracerProvider  # noqa: PLC0415
+        from opentelemetry.sdk.trace.export import BatchSpanProcessor  # noqa: PLC0415
+    except ImportError as exc:
+        log.warning("tracing_unavailable", missing=exc.name, mend="install nudge-engine[otel]")
+        return None
+    name = environ.get("OTEL_SERVICE_NAME") or service
+    provider = TracerProvider(resource=Resource.create({"service.name": name}))
+    provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
+    return Tracing(provider)
