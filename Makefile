@@ -3,7 +3,7 @@
 
 SHELL = /bin/sh
 .DEFAULT_GOAL = help
-.PHONY: help venv demo test test-kafka lint format types bench lock clean distclean
+.PHONY: help venv demo test test-kafka simulation lint format types bench lock clean distclean
 
 ARGS ?=
 BIN = .venv/bin
@@ -20,6 +20,9 @@ test: $(READY) ## all tests that need no Apache Kafka (ARGS="-k panes …")
 
 test-kafka: $(READY) ## the broker tests again, on Apache Kafka (needs Java 17+ and Maven)
 	@$(BIN)/python -m tests.support.kafka -- $(BIN)/python -m pytest -p tests.support.kafka_usage -m "broker or kafka" $(ARGS)
+
+simulation: $(READY) ## 1,000 seeds of the pipeline with every fault, no Kafka, about a minute (ARGS="--seed 87")
+	@$(BIN)/python -m tests.simulation $(ARGS)
 
 lint: $(READY) ## ruff: rules and format
 	@$(BIN)/ruff check .

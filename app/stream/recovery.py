@@ -23,11 +23,14 @@ log = structlog.get_logger(__name__)
 class RowRecovery(Recovery):
     """Restores row tables after a rebalance."""
 
+    _assigned_epoch = 0
+
     async def on_rebalance(self, assigned: Any, revoked: Any, newly_assigned: Any, generation_id: int = 0) -> None:
         """A new assignment: signal the recovery task, which interrupts a restore under way."""
         if generation_id != self.app.consumer_generation_id:
             return
         self._generation_id = generation_id
+        self._assigned_epoch = self.app.consumer.flow_epoch
         self.completed.clear()
         self.signal_recovery_start.set()
 
@@ -55,21 +58,36 @@ class RowRecovery(Recovery):
     async def _recover(self, generation_id: int) -> None:
         app = self.app
         consumer = app.consumer
+        if consumer.flow_epoch != self._assigned_epoch:
+            return  # revoked before it began
         app.flow_control.suspend()
         consumer.stop_flow()
+        epoch = consumer.flow_epoch
+
+        def interrupted() -> bool:
+            # The flow is stopped again when the partitions are revoked, which may be long before the next assignment:
+            # resuming in between would process events that belong to another worker.
+            return bool(
+                self.signal_recovery_start.is_set()
+                or consumer.flow_epoch != epoch
+                or app.consumer_generation_id != generation_id
+            )
+
         self.in_recovery = True
         try:
-            if not await app.restore_tables(self.signal_recovery_start.is_set):
+            if not await app.restore_tables(interrupted):
                 return
         finally:
             self.in_recovery = False
+        if interrupted():
+            return
         offsets = await consumer.seek_to_start()
-        if self.signal_recovery_start.is_set() or app.consumer_generation_id != generation_id:
+        if interrupted():
             return
         await app.before_resume(offsets)
-        if self.signal_recovery_start.is_set():
-            return
         await app.on_rebalance_complete.send()
+        if interrupted():
+            return
         consumer.resume_partitions(consumer.assignment())
         self.completed.set()
         app.flow_control.resume()

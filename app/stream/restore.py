@@ -33,6 +33,7 @@ async def restore_partitions(
     interrupted: Callable[[], bool] = lambda: False,
     on_remaining: Callable[[int], None] = lambda remaining: None,
     stall_s: float = RESTORE_STALL_S,
+    connect: Callable[..., Any] = AIOKafkaConsumer,
 ) -> dict[int, int] | None:
     """Read `topic` into the stores, one for each partition, up to its end.
 
@@ -44,6 +45,8 @@ async def restore_partitions(
         Asked between fetches; true abandons the restore (a new rebalance has begun).
     on_remaining
         Told how many records are left, for the metric.
+    connect
+        Makes the consumer.
 
     Returns
     -------
@@ -59,7 +62,7 @@ async def restore_partitions(
     """
     if not stores:
         return {}
-    consumer = AIOKafkaConsumer(
+    consumer = connect(
         enable_auto_commit=False,
         auto_offset_reset="earliest",
         max_partition_fetch_bytes=_FETCH_BYTES,

@@ -15,7 +15,7 @@ import struct
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import structlog
 from rocksdict import (
@@ -157,7 +157,7 @@ class PartitionStore:
         OSError
             When the disk refuses, with the store's path.
         """
-        batch = WriteBatch(raw_mode=True)
+        batch = self._new_batch()
         for key, value in rows:
             if value is None:
                 batch.delete(key)
@@ -225,6 +225,9 @@ class PartitionStore:
         """Flush and close."""
         self.flush()
         self._db.close()
+
+    def _new_batch(self) -> Any:
+        return WriteBatch(raw_mode=True)
 
     def _get(self, key: bytes) -> bytes | None:
         try:

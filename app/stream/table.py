@@ -13,6 +13,7 @@ from typing import Any
 
 import faust
 import structlog
+from aiokafka import AIOKafkaConsumer
 
 from app.stream.producer import DurableProducer
 from app.stream.restore import restore_partitions
@@ -61,6 +62,8 @@ class RowTable(faust.Table):
         )
         self.changelog = changelog
         self.factory = factory
+        self.connect: Callable[..., Any] = AIOKafkaConsumer
+        """Makes the consumer that a restore reads with."""
         self.stores: dict[int, PartitionStore] = {}
         self._pending: dict[int, list[PendingWrite]] = {}
         self._unscanned: set[int] = set()
@@ -172,7 +175,12 @@ class RowTable(faust.Table):
             try:
                 stores = {partition: self.stores[partition] for partition in partitions}
                 applied = await restore_partitions(
-                    settings, self.changelog, stores, interrupted=interrupted, on_remaining=on_remaining
+                    settings,
+                    self.changelog,
+                    stores,
+                    interrupted=interrupted,
+                    on_remaining=on_remaining,
+                    connect=self.connect,
                 )
                 if applied is None:  # what it applied before it was interrupted has been seen by nobody
                     self._unscanned |= partitions

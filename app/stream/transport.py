@@ -82,7 +82,8 @@ class BatchedConsumer(driver.Consumer):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         self.barrier = Barrier()
         self.gaps = GapCheck()
-        self._flow_epoch = 0
+        self.flow_epoch = 0
+        """How often the flow was stopped: what was begun in another epoch is void."""
         self._fetching = asyncio.Lock()
         super().__init__(*args, **kwargs)
 
@@ -93,7 +94,7 @@ class BatchedConsumer(driver.Consumer):
 
     def stop_flow(self) -> None:
         """Stop delivering; what is being fetched now is dropped and read again after `seek_to_start`."""
-        self._flow_epoch += 1
+        self.flow_epoch += 1
         super().stop_flow()
 
     async def getmany(self, timeout: float) -> AsyncIterator[tuple[TP, ConsumerMessage]]:
@@ -103,7 +104,7 @@ class BatchedConsumer(driver.Consumer):
         """
         if not self.flow_active:
             await self.wait(self.can_resume_flow)
-        epoch = self._flow_epoch
+        epoch = self.flow_epoch
         generation = self.app.consumer_generation_id
         async with self._fetching:
             active = set(self._get_active_partitions())
@@ -112,21 +113,24 @@ class BatchedConsumer(driver.Consumer):
                 return
             records = await self._getmany(active_partitions=active, timeout=_FETCH_TIMEOUT_S)
         for tp, fetched in records.items():
-            if self._flow_epoch != epoch or self.app.consumer_generation_id != generation or self.should_stop:
+            if self.flow_epoch != epoch or self.app.consumer_generation_id != generation or self.should_stop:
                 return
             if self.app.recheck_gaps:
-                fetched = await self._read_gaps_again(TP(*tp), fetched)  # noqa: PLW2901
+                fetched = await self._read_gaps_again(TP(*tp), fetched, epoch)  # noqa: PLW2901
             if fetched:
                 yield tp, self._to_batch_message(TP(*tp), fetched, generation)
 
-    async def _read_gaps_again(self, tp: TP, records: list[Any]) -> list[Any]:
-        """The records before the first gap that has not been looked at twice; the fetch goes back to that gap."""
+    async def _read_gaps_again(self, tp: TP, records: list[Any], epoch: int) -> list[Any]:
+        """The records before the first gap that has not been looked at twice; the fetch goes back to that gap.
+
+        Unless the flow was stopped meanwhile: then every partition that is still ours has been positioned anew.
+        """
         whole, missing = self.gaps.check(tp, records)
         if missing is not None:
             log.warning("offsets_missing", topic=tp.topic, partition=tp.partition, offset=missing, action="read again")
             await asyncio.sleep(_GAP_PAUSE_S)
             async with self._fetching:
-                if self.flow_active:
+                if self.flow_active and self.flow_epoch == epoch:
                     thread: BatchedConsumerThread = self._thread
                     await thread.call_thread(thread.seek_to, tp, missing)
         return whole

@@ -9,6 +9,8 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+from aiokafka import AIOKafkaConsumer
+
 from app.core.effects import Effects
 from app.core.profile import OutboxEntry, Output, Profile, Timer
 from app.stream.barrier import Barrier
@@ -160,6 +162,7 @@ class BareTable(RowTable):
         self.name = "profiles"
         self.changelog = "changelog"
         self.factory = factory
+        self.connect = AIOKafkaConsumer
         self.stores = {}
         self._pending = {}
         self._unscanned = set()

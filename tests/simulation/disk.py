@@ -1,0 +1,113 @@
+"""A disk and a RocksDB without a write-ahead log, in memory: what was not flushed may be gone after a kill."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from random import Random
+from typing import Any
+
+from app.stream.store import PartitionStore, StoreDamaged, StoreFactory
+
+
+class Files:
+    """One database as it stands on a disk: what is durable, and what is only in the memtable."""
+
+    def __init__(self) -> None:
+        self.durable: dict[bytes, bytes] = {}
+        self.memtable: list[dict[bytes, bytes | None]] = []
+
+    def flush(self, writes: int | None = None) -> None:
+        """Make the oldest `writes` writes durable, all when None."""
+        writes = len(self.memtable) if writes is None else writes
+        for batch in self.memtable[:writes]:
+            for key, value in batch.items():
+                if value is None:
+                    self.durable.pop(key, None)
+                else:
+                    self.durable[key] = value
+        del self.memtable[:writes]
+
+
+class Disk:
+    """The databases of one worker, by path."""
+
+    def __init__(self) -> None:
+        self.files: dict[Path, Files] = {}
+
+    def crash(self, rng: Random) -> None:
+        """The process was killed: of each memtable some beginning had been flushed."""
+        for files in self.files.values():
+            files.flush(rng.randint(0, len(files.memtable)))
+            files.memtable.clear()
+
+
+class Batch:
+    """Stands for rocksdict's WriteBatch."""
+
+    def __init__(self) -> None:
+        self.rows: dict[bytes, bytes | None] = {}
+
+    def put(self, key: bytes, value: bytes) -> None:
+        self.rows[key] = value
+
+    def delete(self, key: bytes) -> None:
+        self.rows[key] = None
+
+
+class Database:
+    """Stands for rocksdict's Rdict."""
+
+    def __init__(self, files: Files, point: Callable[[str], None]) -> None:
+        self._files = files
+        self._point = point
+        self._rows = dict(files.durable)
+
+    def get(self, keys: Any) -> Any:
+        return [self._rows.get(key) for key in keys] if isinstance(keys, list) else self._rows.get(keys)
+
+    def write(self, batch: Batch, _options: Any) -> None:
+        self._point("store before")
+        self._files.memtable.append(batch.rows)
+        for key, value in batch.rows.items():
+            if value is None:
+                self._rows.pop(key, None)
+            else:
+                self._rows[key] = value
+        self._point("store after")
+
+    def items(self) -> Iterator[tuple[bytes, bytes]]:
+        return iter(sorted(self._rows.items()))
+
+    def flush(self, _wait: bool) -> None:
+        self._files.flush()
+
+    def close(self) -> None:
+        """Nothing to do."""
+
+
+class Store(PartitionStore):
+    """The real store on the database in memory."""
+
+    def _new_batch(self) -> Batch:
+        return Batch()
+
+
+class Stores(StoreFactory):
+    """Opens stores on a disk; `point` is told before and after writes, `damaged` whether an open shall fail."""
+
+    def __init__(self, disk: Disk, damaged: Callable[[], bool], point: Callable[[str], None]) -> None:
+        self.directory = Path("/simulated")
+        self.disk = disk
+        self._damaged = damaged
+        self._point = point
+
+    def open(self, table: str, partition: int) -> PartitionStore:
+        path = self.path(table, partition)
+        files = self.disk.files.setdefault(path, Files())
+        if files.durable and self._damaged():
+            raise StoreDamaged(f"{path}: a checksum is wrong", path)
+        return Store(Database(files, self._point), path)
+
+    def wipe(self, table: str, partition: int) -> None:
+        self.disk.files.pop(self.path(table, partition), None)

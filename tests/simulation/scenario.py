@@ -1,0 +1,276 @@
+"""One seed: users act, workers fold, everything that can break breaks, and in the end nothing may be missing."""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from dataclasses import asdict, dataclass, field
+from random import Random
+from typing import Any
+
+import structlog
+from faust.types import TP
+
+from app.core.profile import decode_profile, due_ms
+from app.learning.scorer import FrozenModel
+from app.stream.engine import Engine
+from schemas.topics import DEAD_LETTERS, DECISIONS, EVENTS, OUTCOMES, PROFILES_CHANGELOG, SEGMENTS
+from tests.simulation.cluster import SESSION_S, Cluster
+from tests.simulation.disk import Disk
+from tests.simulation.machine import World
+from tests.simulation.process import Process
+from tests.simulation.workload import JUMP_MS, START_MS, Said, Truth, compared, happen, processor, truth_of
+
+QUIET_S_MAX = 120.0
+"""Virtual time in which the workers must have caught up after the last fault."""
+_VERBS = ("queue", "appended", "acked")
+POINTS = (
+    *(f"{verb} {topic}" for topic in (PROFILES_CHANGELOG, DECISIONS, SEGMENTS) for verb in _VERBS),
+    "store before", "store after", "commit", "committed", "drain",
+)  # fmt: skip
+
+
+@dataclass
+class Report:
+    """Figures of one seed; `violations` is empty when all is well."""
+
+    seed: int
+    events: int = 0
+    decisions: int = 0
+    faults: dict[str, int] = field(default_factory=dict)
+    lost: int = 0
+    over_counted: int = 0
+    rows_different: int = 0
+    missing: int = 0
+    spurious: int = 0
+    contradictions: int = 0
+    problems: list[str] = field(default_factory=list)
+
+    @property
+    def violations(self) -> int:
+        """0 when the workers agree with the single thread."""
+        return (
+            self.lost + self.over_counted + self.rows_different + self.missing + self.spurious
+            + self.contradictions + len(self.problems)
+        )  # fmt: skip
+
+
+class Scenario:
+    """The world of a seed: its broker, its workers and its bad luck."""
+
+    def __init__(self, seed: int, engine_type: type[Engine] = Engine) -> None:
+        self.rng = Random(f"scenario {seed}")
+        rng = self.rng
+        self.report = Report(seed)
+        self.world = World(seed)
+        self.engine_type = engine_type
+        self.idempotent = rng.random() < 0.7
+        self.lost_acks = rng.choice((0.0, 0.0, 0.02, 0.1))
+        self.cache_rows = 1000
+        self.partitions = rng.randint(1, 3)
+        self.cluster = Cluster(self.world, EVENTS, self.partitions, gaps=rng.random() < 0.5)
+        self.workers = rng.randint(1, 3)
+        self.users = rng.choice((3, 12, 40))
+        self.length_s = rng.uniform(5.0, 15.0)
+        self.events = rng.randint(60, 250)
+        self.carts: set[int] = set()
+        self.fed = 0
+        self.calm = False
+        self.clock_ahead_ms = 0
+        self.fired: Counter[str] = Counter()
+        self.processes: dict[int, Process] = {}
+        self.disks: dict[int, Disk] = {}
+        self.lives = 0
+        self._plan_kill()
+
+    # -- what processes ask
+
+    def clock_ms(self) -> int:
+        """Event time."""
+        return START_MS + int(self.world.now * 1000) + self.clock_ahead_ms
+
+    def damaged(self) -> bool:
+        """Whether a store that is opened now shall be found damaged."""
+        if self.calm or self.rng.random() > 0.03:
+            return False
+        self.fired["damaged store"] += 1
+        return True
+
+    def kills_at(self, process: Process, point: str) -> bool:
+        """Whether the process dies at this point."""
+        if self.calm or point != self._kill_point:
+            return False
+        self._kill_after -= 1
+        if self._kill_after > 0:
+            return False
+        self.fired[f"kill: {point}"] += 1
+        self._plan_kill()
+        return True
+
+    def fatal(self, process: Process, what: str) -> None:
+        """A worker ended itself."""
+        self.report.problems.append(f"{process.name} at {self.world.now:.3f}: {what}")
+
+    def _plan_kill(self) -> None:
+        self._kill_point = self.rng.choice(POINTS)
+        self._kill_after = self.rng.choice((1, 2, 5, 15))
+
+    # -- the course of events
+
+    def run(self) -> Report:
+        """Everything, in order."""
+        self.world.outside.call_soon(self._supervise)
+        self.world.outside.call_soon(self._sweep)
+        at = 0.0
+        for number in range(self.events):
+            if self.rng.random() < 0.15:  # bursts
+                at += self.rng.expovariate(0.15 * self.events / self.length_s)
+            self.world.outside.call_at(at, self._feed, number)
+        for _ in range(self.rng.randint(2, 10)):
+            self.world.outside.call_at(self.rng.uniform(0.5, self.length_s), self._misfortune)
+        self.world.outside.call_at(self.length_s, self._calm_down)
+        try:
+            if not self.world.run(lambda: self.calm and self._idle(), self.length_s + QUIET_S_MAX):
+                self.report.problems.append(f"not caught up: {self._backlog()}")
+                return self.report
+            now_ms = self.clock_ms()
+            self.clock_ahead_ms = JUMP_MS
+            if not self.world.run(lambda: self._idle() and not self._due(), QUIET_S_MAX):
+                self.report.problems.append(f"timers are still due: {self._due()}")
+                return self.report
+            self._compare(truth_of(self.cluster.entries(EVENTS), now_ms, self.clock_ms()))
+        finally:
+            self._collect()
+            self.world.close()
+        return self.report
+
+    def _feed(self, number: int) -> None:
+        user, key, value = happen(self.rng, number, self.clock_ms(), self.users, self.carts)
+        self.fed += 1
+        copies = 2 if self.rng.random() < 0.05 else 1
+        for _ in range(copies):
+            self.cluster.append(EVENTS, user % self.partitions, [(key, value, ())])
+
+    def _supervise(self) -> None:
+        """Start what is dead, after a while."""
+        for number in range(self.workers):
+            process = self.processes.get(number)
+            if process is None or not process.machine.alive:
+                if process is not None and not self.calm and self.rng.random() < 0.7:
+                    continue
+                if number not in self.disks or (not self.calm and self.rng.random() < 0.2):
+                    self.disks[number] = Disk()
+                self.lives += 1
+                core = processor(self.lives)
+                name = f"worker-{number}.{self.lives}"
+                self.processes[number] = Process(self.world, self.cluster, name, self.disks[number], self, core)
+        self.world.later(0.2, self._supervise)
+
+    def _sweep(self) -> None:
+        self.cluster.group.sweep()
+        self.world.later(0.1, self._sweep)
+
+    def _misfortune(self) -> None:
+        rng = self.rng
+        kind = rng.choice(("kill", "stall", "leave", "slow", "compact", "model", "join"))
+        alive = [process for process in self.processes.values() if process.machine.alive]
+        self.fired[kind] += 1
+        if kind == "slow":
+            tp = rng.choice(sorted(self.cluster.logs))
+            self.cluster.slow_until[tp] = self.world.now + rng.uniform(0.1, 2.0)
+        elif kind == "compact":
+            for tp, log in self.cluster.logs.items():
+                if tp.topic == PROFILES_CHANGELOG:
+                    log.compact(rng.randint(0, 20))
+        elif kind == "join":
+            self.workers = min(4, self.workers + 1)
+        elif alive:
+            process = rng.choice(alive)
+            if kind == "kill":
+                process.kill("at any time")
+            elif kind == "stall":
+                process.machine.suspend(rng.uniform(0.1, 0.7) * SESSION_S)
+            elif kind == "leave":
+                process.left = True
+            elif kind == "model":
+                process.processor.scorer = FrozenModel(rng.randrange(1000), rng.uniform(-3, 3), {})
+
+    def _calm_down(self) -> None:
+        self.calm = True
+        for process in self.processes.values():
+            process.machine.suspended_until = 0.0
+
+    # -- the end
+
+    def _backlog(self) -> dict[str, Any]:
+        committed = self.cluster.group.committed
+        ends = {p: self._last(p) for p in range(self.partitions)}
+        return {
+            "behind": {p: (committed.get(TP(EVENTS, p)), end) for p, end in ends.items()},
+            "in flight": {p.name: p.consumer.barrier.inflight for p in self.processes.values() if p.machine.alive},
+        }
+
+    def _last(self, partition: int) -> int:
+        entries = self.cluster.log(EVENTS, partition).entries
+        return entries[-1].offset + 1 if entries else 0
+
+    def _idle(self) -> bool:
+        if self.fed < self.events:
+            return False
+        committed = self.cluster.group.committed
+        if any(committed.get(TP(EVENTS, p), 0) < self._last(p) for p in range(self.partitions)):
+            return False
+        alive = [process for process in self.processes.values() if process.machine.alive]
+        return len(alive) >= 1 and all(
+            hasattr(p, "engine") and p.recovery.completed.is_set() and not p.consumer.barrier.inflight for p in alive
+        )
+
+    def _rows(self) -> dict[bytes, Any]:
+        newest = {entry.key: entry.value for entry in self.cluster.entries(PROFILES_CHANGELOG)}
+        return {key: decode_profile(value) for key, value in newest.items() if value is not None}
+
+    def _due(self) -> int:
+        now_ms = self.clock_ms()
+        return sum(due_ms(row) <= now_ms for row in self._rows().values())
+
+    def _compare(self, truth: Truth) -> None:
+        report = self.report
+        rows = {key: compared(row) for key, row in self._rows().items()}
+        expected = Counter({key: row["events"] for key, row in truth.rows.items()})
+        found = Counter({key: row["events"] for key, row in rows.items()})
+        report.lost = (expected - found).total()
+        report.over_counted = (found - expected).total()
+        report.rows_different = sum(rows.get(key) != row for key, row in truth.rows.items())
+        report.rows_different += len(rows.keys() - truth.rows)
+        said = Said()
+        for topic in (DECISIONS, SEGMENTS, OUTCOMES, DEAD_LETTERS):
+            for entry in self.cluster.entries(topic):
+                said.hear(topic, entry.value, entry.headers)
+        for name in ("decisions", "outcomes", "dead"):
+            wanted, got = set(getattr(truth.said, name)), set(getattr(said, name))
+            report.missing += len(wanted - got)
+            report.spurious += len(got - wanted)
+        report.contradictions = len(said.contradictions)
+        for user, changes in truth.said.changes.items():
+            if said.changes.get(user) != changes:
+                report.problems.append(f"membership of {user}: {said.changes.get(user)} instead of {changes}")
+        report.decisions = len(said.decisions)
+
+    def _collect(self) -> None:
+        group = self.cluster.group
+        self.fired["rebalances"], self.fired["evictions"] = group.rebalances, group.evictions
+        self.report.faults = dict(self.fired)
+        self.report.events = len(self.cluster.entries(EVENTS))
+        for machine in self.world.machines:
+            self.report.problems += machine.errors
+
+
+def quiet() -> None:
+    """What workers log about injected faults says nothing here."""
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
+
+
+def simulate(seed: int, engine_type: type[Engine] = Engine) -> dict[str, Any]:
+    """Run one seed; its figures."""
+    report = Scenario(seed, engine_type).run()
+    return asdict(report) | {"violations": report.violations}

@@ -1,0 +1,79 @@
+"""Sixty seeds of the whole pipeline, and proof that a broken pipeline does not get through them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pytest
+
+from app.core.profile import Output
+from app.stream.batch import RecordBatch
+from app.stream.engine import Engine
+from app.stream.table import PendingWrite
+from tests.simulation.scenario import simulate
+
+SEEDS = range(60)
+SEEDS_TO_NOTICE = range(40)
+
+
+def test_killed_and_rebalanced_workers_agree_with_a_single_thread() -> None:
+    reports = [simulate(seed) for seed in SEEDS]
+    assert not [report for report in reports if report["violations"]]
+    fired = {name for report in reports for name in report["faults"]}
+    assert {"kill", "stall", "compact", "kill: store before", "kill: committed", "damaged store"} <= fired
+    assert sum(report["decisions"] for report in reports) > 1000
+
+
+def test_a_seed_gives_the_same_figures_again() -> None:
+    assert simulate(7) == simulate(7)
+
+
+class CommitsEarly(Engine):
+    """The offset may be committed as soon as a batch has been processed."""
+
+    async def submit(self, batch: RecordBatch) -> None:
+        await super().submit(batch)
+        batch.complete()
+
+
+class SpeaksFirst(Engine):
+    """Outputs are produced before the rows that owe them."""
+
+    async def _settle(self, partition: int, state: Any, work: Any) -> Any:
+        for acknowledgement in await self._enqueue(partition, work.effects.outputs):
+            await acknowledgement
+        return await super()._settle(partition, state, work)
+
+
+class ForgetsDebts(Engine):
+    """What restored rows owe is not published again."""
+
+    async def _publish_owed(self, partition: int, keys: list[bytes], committed: int) -> None:
+        pass
+
+
+class DropsOutputs(Engine):
+    """Of several outputs only the first is produced."""
+
+    async def _enqueue(self, partition: int, outputs: Sequence[Output]) -> Any:
+        return await super()._enqueue(partition, outputs[:1])
+
+
+class StoresBeforeTheChangelog(Engine):
+    """Rows count as durable before the changelog has acknowledged them."""
+
+    async def _make_durable(self, partition: int, effects: Any, write: PendingWrite | None, *rest: Any) -> None:
+        if write is not None:
+            write.futures = []
+        await super()._make_durable(partition, effects, write, *rest)
+
+
+BROKEN: Mapping[str, type[Engine]] = {
+    kind.__name__: kind for kind in (CommitsEarly, SpeaksFirst, ForgetsDebts, DropsOutputs, StoresBeforeTheChangelog)
+}
+
+
+@pytest.mark.parametrize("name", BROKEN)
+def test_a_broken_engine_is_noticed(name: str) -> None:
+    assert any(simulate(seed, BROKEN[name])["violations"] for seed in SEEDS_TO_NOTICE)

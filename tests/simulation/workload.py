@@ -1,0 +1,159 @@
+"""What happens to the users of a simulation, and what a single thread makes of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from copy import copy
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from random import Random
+from typing import Any
+
+from app.core.features import open_features
+from app.core.plan import Plan
+from app.core.processor import Processor
+from app.core.profile import Output, Profile, due_ms
+from app.learning.scorer import FrozenModel
+from app.policy.load import load_policy
+from schemas.decisions import decode_decision
+from schemas.events import Event, encode_event
+from schemas.outcomes import decode_outcome
+from schemas.segments import decode_membership
+from schemas.topics import DEAD_LETTERS, DECISIONS, EVENTS, OUTCOMES, SEGMENTS
+from tests.support.crowd import BROKEN
+from tests.support.oracle import state_of
+
+START_MS = 1_772_442_000_000
+JUMP_MS = 120 * 86_400_000
+"""The last move of the clock: every window ends, every label matures."""
+_NAMES = ("Product Viewed", "Product Added", "Order Completed", "Application Opened")
+
+
+@cache
+def plan() -> Plan:
+    """The simulation's policy, compiled."""
+    return load_policy(Path(__file__).parents[1] / "policies" / "simulation.yaml")
+
+
+@cache
+def _processor() -> Processor:
+    return Processor(plan(), FrozenModel(0, 0.0, {}), open_features)
+
+
+def processor(version: int = 0) -> Processor:
+    """The core with a model that says something else in each version."""
+    made = copy(_processor())  # compiling the policy takes longer than a seed
+    made.scorer = FrozenModel(version, version / 10, {})
+    return made
+
+
+def happen(rng: Random, number: int, now_ms: int, users: int, carts: set[int]) -> tuple[int, bytes, bytes]:
+    """The user's number, the key and the value of one event; some are malformed.
+
+    A user has one cart at most (`carts` are those who have): of two waits that end at once only one is a decision.
+    """
+    user = rng.randrange(users)
+    key = f"user-{user}".encode()
+    if rng.random() < 0.03:
+        return user, key, rng.choice(BROKEN)
+    name = rng.choices(_NAMES, (6, 1, 1, 2))[0]
+    if name == "Product Added":
+        if user in carts:
+            name = "Product Viewed"
+        carts.add(user)
+    properties: dict[str, Any] = {"category": rng.choice(("MEAT", "DELI"))}
+    if name == "Order Completed":
+        properties = {"order_id": f"o{number}", "revenue": rng.randrange(100, 5000) / 100}
+    elif name == "Product Added":
+        properties = {"cart_id": f"c{number}"}
+    at_ms = now_ms - (rng.randrange(3_600_000) if rng.random() < 0.2 and name != "Product Added" else 0)
+    event = Event(
+        type="track",
+        event=name,
+        user_id=f"user-{user}",
+        message_id=f"m{number}",
+        timestamp=at_ms,
+        properties=properties,
+    )
+    return user, key, encode_event(event)
+
+
+def compared(row: Profile) -> dict[str, Any]:
+    """A row as it is compared.
+
+    How many of its sends a cap still counts depends on when it was last looked at, and an event that was a duplicate
+    is no reason to write the row, so that its offset may be gone after a crash.
+    """
+    state = state_of(row)
+    del state["sends"], state["offset"]
+    return state
+
+
+@dataclass
+class Said:
+    """What stands in the output topics: the first content under each name; decisions must be heard before outcomes."""
+
+    decisions: dict[str, bytes] = field(default_factory=dict)
+    outcomes: dict[str, bytes] = field(default_factory=dict)
+    memberships: dict[str, bytes] = field(default_factory=dict)
+    changes: dict[str, list[tuple[str, str]]] = field(default_factory=dict)
+    dead: set[tuple[int, int]] = field(default_factory=set)
+    names: dict[str, str] = field(default_factory=dict)
+    contradictions: list[str] = field(default_factory=list)
+    """Names that were given to two contents."""
+
+    def hear(self, topic: str, value: bytes | None, headers: Iterable[tuple[str, bytes]]) -> None:
+        """One record."""
+        if topic == DEAD_LETTERS:
+            named = dict(headers)
+            self.dead.add((int(named["nudge_partition"]), int(named["nudge_offset"])))
+            return
+        raw = value or b""
+        if topic == DECISIONS:
+            made = decode_decision(raw)
+            # Not the id: that of a wait that ended holds its due time, which depends on when its event was processed.
+            self.names[made.id] = name = f"{made.user} {made.campaign} {made.trigger_key} {made.source_offset}"
+            self._once(self.decisions, name, raw)
+        elif topic == OUTCOMES:
+            outcome = decode_outcome(raw)
+            self._once(self.outcomes, self.names.get(outcome.id, outcome.id), raw)
+        elif topic == SEGMENTS:
+            change = decode_membership(raw)
+            if self._once(self.memberships, change.id, raw):
+                self.changes.setdefault(change.user, []).append((change.segment, change.change))
+
+    def _once(self, known: dict[str, bytes], name: str, content: bytes) -> bool:
+        if name not in known:
+            known[name] = content
+            return True
+        if known[name] != content:
+            self.contradictions.append(name)
+        return False
+
+
+@dataclass
+class Truth:
+    """Rows by key and outputs, as one thread makes them."""
+
+    rows: dict[bytes, dict[str, Any]]
+    said: Said
+
+
+def truth_of(records: Iterable[Any], now_ms: int, later_ms: int) -> Truth:
+    """Fold the records of `events` at `now_ms`, a partition at a time, then let the time pass to `later_ms`."""
+    core, said, states = processor(), Said(), {}
+    partitions: dict[int, list[Any]] = {}
+    for record in records:
+        partitions.setdefault(record.partition, []).append(record)
+    for partition, mine in partitions.items():
+        rows: dict[bytes, Profile] = {}
+        outputs: list[Output] = []
+        outputs += core.process(mine, EVENTS, partition, rows, now_ms=now_ms, acked_offset=0).outputs
+        end = mine[-1].offset + 1
+        while due := [key for key, row in rows.items() if due_ms(row) <= later_ms]:
+            outputs += core.fire(due, rows, now_ms=later_ms, mark=end, acked_offset=end).outputs
+        for output in outputs:
+            said.hear(output.topic, output.value, output.headers)
+        states |= {key: compared(row) for key, row in rows.items()}
+    return Truth(states, said)
