@@ -63,6 +63,9 @@ class Database:
         self._point = point
         self._rows = dict(files.durable)
 
+    def set_options(self, _options: Any) -> None:
+        """There are no files to compact."""
+
     def get(self, keys: Any) -> Any:
         return [self._rows.get(key) for key in keys] if isinstance(keys, list) else self._rows.get(keys)
 
