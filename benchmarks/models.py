@@ -1,14 +1,17 @@
-"""How well the open model predicts: progressive validation on real newsletter sends, each label known a week late.
+"""How well the models predict: progressive validation on real data, every label learned when it was known.
 
-    NUDGE_DATA=/path/to/data python -m benchmarks.models --json
+    NUDGE_DATA=/path/to/data python -m benchmarks.models --json [--plot reliability.png]
 
-Reads `ncsu_sends.csv.gz` (622,614 sends of 54 broadcasts; not in this repository) and replays it through the engine's
-own features, learner and frozen scorer: a broadcast is scored by what the learner knew when it went out, and its
-labels are learned a week later. The last third of the sends is judged, beside the base rate of the first two thirds
-and the user's smoothed open rate alone.
+Newsletter opens, a week late: reads `ncsu_sends.csv.gz` (622,614 sends of 54 broadcasts; not in this repository) and
+replays it through the engine's own features, learner and frozen scorer: a broadcast is scored by what the learner knew
+when it went out, and its labels are learned a week later. The last third of the sends is judged, beside the base rate
+of the first two thirds and the user's smoothed open rate alone.
 
 The log holds no opening time (an open counts from the send's), one message a broadcast, and 54 send moments, which
 cannot support a send-time claim: the features of the hour are left out unless --hours is given.
+
+Beside it: who is active in the next hour (`benchmarks.models_taobao`), and two small sets that River brings, against
+River's own examples (`benchmarks.models_river`).
 """
 
 from __future__ import annotations
@@ -33,7 +36,9 @@ from app.core.plan import Campaign, Plan, Trigger, event_id
 from app.core.profile import Pending, Profile, SendMemory
 from app.learning.learner import Learner
 from app.learning.logistic import log_loss
+from benchmarks import models_river, models_taobao
 from benchmarks.common import machine
+from benchmarks.models_plot import reliability, reliability_plot
 from schemas.events import NOTIFICATION_OPENED
 from schemas.outcomes import Outcome
 
@@ -76,10 +81,13 @@ class Replay:
     """The log's users as rows, and one learner."""
 
     hours: bool = False
-    learner: Learner = field(default_factory=lambda: Learner("open"))
+    kind: str = "open-mix"
     rows: dict[str, Profile] = field(default_factory=dict)
     waiting: list[list[Scored]] = field(default_factory=list)
     plan: Plan = field(default_factory=lambda: Plan(version="benchmark", default_timezone="America/New_York"))
+
+    def __post_init__(self) -> None:
+        self.learner = Learner("open", self.kind)
 
     def broadcast(self, sends: list[Send]) -> list[Scored]:
         """Learn what has matured, then score one broadcast with a frozen model, as a worker would."""
@@ -164,9 +172,15 @@ def judge(name: str, scores: list[float], labels: list[int]) -> dict[str, float]
     }
 
 
-def measure(path: Path, *, hours: bool = False) -> dict[str, float]:
-    """Replay the log and judge its last third."""
-    replay = Replay(hours=hours)
+def base_loss(labels: list[int], first: int) -> float:
+    """Log loss on what follows the `first` labels of predicting their mean."""
+    base = sum(labels[:first]) / first
+    return math.fsum(log_loss(base, y) for y in labels[first:]) / (len(labels) - first)
+
+
+def measure(path: Path, *, hours: bool = False, kind: str = "open-mix", plot: Path | None = None) -> dict[str, float]:
+    """Replay the newsletters and judge their last third."""
+    replay = Replay(hours=hours, kind=kind)
     scored: list[Scored] = []
     start = time.perf_counter()
     for _campaign, sends in itertools.groupby(read_sends(path), key=lambda send: send.campaign):
@@ -174,32 +188,63 @@ def measure(path: Path, *, hours: bool = False) -> dict[str, float]:
     elapsed = time.perf_counter() - start
     first = len(scored) * 2 // 3
     labels = [one.send.opened for one in scored]
-    base = sum(labels[:first]) / first
     last = scored[first:]
     truth = labels[first:]
+    bins = reliability([one.score for one in last], truth)
+    if plot is not None:
+        reliability_plot({"open probability, newsletters": bins}, plot)
     return {
         "ncsu_sends": len(scored),
         "ncsu_judged": len(last),
         **judge("ncsu", [one.score for one in last], truth),
+        "ncsu_calibration_error": round(sum(n * abs(p - y) for p, y, n in bins) / len(last), 4),
         **judge("user_rate", [one.rate for one in last], truth),
-        "constant_log_loss": round(math.fsum(log_loss(base, y) for y in truth) / len(truth), 4),
-        "seconds": round(elapsed, 1),
+        "constant_log_loss": round(base_loss(labels, first), 4),
+        "ncsu_seconds": round(elapsed, 1),
     }
+
+
+def measure_taobao(path: Path) -> dict[str, float]:
+    """Replay the click stream; judged whole, from the first example on, and its last third alone."""
+    scores, labels = models_taobao.replay(path)
+    first = len(scores) * 2 // 3
+    return {
+        "taobao_examples": len(scores),
+        **judge("taobao", scores, labels),
+        **judge("taobao_last_third", scores[first:], labels[first:]),
+        "taobao_last_third_constant_log_loss": round(base_loss(labels, first), 4),
+    }
+
+
+def measure_river() -> dict[str, float]:
+    """Each bundled set, over all of it: our model, and River's examples beside it."""
+    result: dict[str, float] = {}
+    for name, (scores, labels) in models_river.replay().items():
+        result |= {key: value for key, value in judge(name, scores, labels).items() if "ratio" not in key}
+    return result
 
 
 def main() -> None:
     """Print the figures; the last line is JSON with --json."""
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     arguments.add_argument("--data", type=Path, default=os.environ.get("NUDGE_DATA"), help="folder of the data sets")
-    arguments.add_argument("--hours", action="store_true", help="use the features of the hour as well")
+    arguments.add_argument("--hours", action="store_true", help="newsletters: use the features of the hour as well")
+    arguments.add_argument("--kind", default="open-mix", help="newsletters: another model kind")
+    arguments.add_argument("--plot", type=Path, help="newsletters: write a reliability plot (needs matplotlib)")
     arguments.add_argument("--json", action="store_true", help="one JSON object as the last line")
     chosen = arguments.parse_args()
-    path = Path(chosen.data) / FILE if chosen.data else None
-    if path is None or not path.is_file():
-        reason = f"{path} is not there" if path else "give --data or NUDGE_DATA"
-        result: dict[str, object] = {"skipped": reason}
-    else:
-        result = {**measure(path, hours=chosen.hours), "hours": chosen.hours, "machine": machine()}
+    result: dict[str, object] = {**measure_river()}
+    skipped = []
+    for file, run in (
+        (FILE, lambda path: measure(path, hours=chosen.hours, kind=chosen.kind, plot=chosen.plot)),
+        (models_taobao.FILE, measure_taobao),
+    ):
+        path = Path(chosen.data) / file if chosen.data else None
+        if path is not None and path.is_file():
+            result |= run(path)
+        else:
+            skipped.append(f"{path} is not there" if path else f"{file}: give --data or NUDGE_DATA")
+    result |= {"kind": chosen.kind, "hours": chosen.hours, "skipped": skipped, "machine": machine()}
     for name, value in result.items():
         print(f"{name:32} {value}")
     if chosen.json:

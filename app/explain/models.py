@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from app.learning.contract import BadModel
-from app.learning.scorer import FrozenModel
+from app.learning.scorer import Frozen
 from app.learning.serving import read_scorer
 from app.settings import Settings
 from app.stream.broadcast import read_to_end
@@ -15,7 +15,7 @@ from schemas.topics import MODELS
 READ_S_MAX = 15.0
 
 
-async def newest_scorer(settings: Settings, model: str = "open") -> tuple[FrozenModel | None, str]:
+async def newest_scorer(settings: Settings, model: str = "open") -> tuple[Frozen | None, str]:
     """The model as workers serve it now; or None and why."""
     newest: list[ModelSnapshot] = []
     rejected = 0

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Protocol
 
-from app.learning.scorer import FrozenModel
+from app.learning.scorer import Frozen
 
 
 class BadModel(ValueError):
@@ -43,7 +43,7 @@ class Model(Protocol):
         """Contribution of each feature in log-odds; with ``bias`` they sum to the logit of the prediction."""
         ...
 
-    def freeze(self, version: int) -> FrozenModel:
+    def freeze(self, version: int) -> Frozen:
         """A fast, immutable copy that gives the same probabilities."""
         ...
 

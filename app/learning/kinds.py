@@ -7,11 +7,19 @@ from typing import Final
 
 from app.learning.constant import ConstantModel
 from app.learning.contract import BadModel, Model
-from app.learning.model import OpenModel
+from app.learning.mix import MixModel
+from app.learning.model import FtrlModel, OpenModel
 
-_NEW: Final[dict[str, Callable[[], Model]]] = {"open-lr": OpenModel, "constant": ConstantModel}
+_NEW: Final[dict[str, Callable[[], Model]]] = {
+    "open-mix": MixModel,
+    "open-lr": OpenModel,
+    "open-ftrl": FtrlModel,
+    "constant": ConstantModel,
+}
 _READ: Final[dict[str, Callable[[bytes], Model]]] = {
+    "open-mix": MixModel.from_bytes,
     "open-lr": OpenModel.from_bytes,
+    "open-ftrl": FtrlModel.from_bytes,
     "constant": ConstantModel.from_bytes,
 }
 KINDS: Final = tuple(_NEW)

@@ -18,7 +18,7 @@ from app.learning.contract import BadModel, Model
 from app.learning.drift import DriftState, LossDrift
 from app.learning.kinds import new_model, read_model
 from app.learning.progressive import Progressive
-from app.learning.scorer import FrozenModel
+from app.learning.scorer import Frozen
 from app.learning.serving import LEARNER_VERSION, check_version
 from schemas.models import ModelSnapshot
 from schemas.outcomes import Outcome
@@ -57,7 +57,7 @@ class Learner:
         Outcomes of another model, or whose label is neither 0 nor 1.
     """
 
-    def __init__(self, name: str, kind: str = "open-lr") -> None:
+    def __init__(self, name: str, kind: str = "open-mix") -> None:
         self.name = name
         self.kind = kind
         self.model: Model = new_model(kind)
@@ -151,7 +151,7 @@ class Learner:
         learner._known = set(learner._recent)
         return learner
 
-    def scorer(self) -> FrozenModel:
+    def scorer(self) -> Frozen:
         """What a worker would serve if it had a snapshot taken now."""
         return self.model.freeze(self.version)
 

@@ -9,13 +9,13 @@ numbers, and a campaign seen for the first time starts from what all users do.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar, Self
 
 import msgspec
 from river import linear_model, optim, utils
 
 from app.learning.logistic import capped_weight, sigmoid
-from app.learning.open_state import BIAS, Config, OpenState, fold_terms, read_state, untaught
+from app.learning.open_state import BIAS, FTRL, KIND, Config, OpenState, fold_terms, read_state, untaught
 from app.learning.scaling import Scaler
 from app.learning.scorer import FrozenModel
 
@@ -43,15 +43,27 @@ class OpenModel:
     Platt, 1999: Probabilistic Outputs for Support Vector Machines.
     """
 
+    kind: ClassVar[str] = KIND
+
     def __init__(self, config: Config | None = None) -> None:
-        self._build(untaught(config or Config()))
+        self._build(untaught(config or Config(), self.kind))
 
     def _build(self, state: OpenState) -> None:
         self.config = state.config
         self.examples = state.examples
         self._scaler = Scaler(state.scaler)
         self._slope, self._offset = state.slope, state.offset
-        self._regression = _regression(state.config, state.weights, state.evidence)
+        self._regression = self._regress(state.weights, state.evidence, state.dual)
+
+    def _regress(self, weights: dict[str, float], evidence: dict[str, float], _dual: dict[str, float]) -> Any:
+        """River's regression with these weights; its own intercept is off, the bias is a feature."""
+        optimizer = _AdaGrad(self.config.rate)
+        optimizer.g2.update(evidence)
+        return _regression(optimizer, weights)
+
+    def _memory(self) -> tuple[dict[str, float], dict[str, float]]:
+        """What the optimiser remembers: (evidence, dual)."""
+        return dict(self._regression.optimizer.g2), {}
 
     def learn_one(self, x: Mapping[str, float], y: int, w: float = 1.0) -> None:
         """See `Model.learn_one`."""
@@ -85,17 +97,14 @@ class OpenModel:
         return z
 
     def _evict(self) -> None:
-        """Forget the quarter of the weights that has least evidence (AdaGrad's sum of squared gradients)."""
-        evidence = self._regression.optimizer.g2
+        """Forget the quarter of the weights that has least evidence (the sum of squared gradients)."""
+        evidence, dual = self._memory()
         weights = self._regression.weights
         keep = sorted(weights, key=lambda name: (name != BIAS, -evidence.get(name, 0.0), name))
-        keep = keep[: self.config.features_max * 3 // 4]
-        names = set(keep)
+        names = set(keep[: self.config.features_max * 3 // 4])
         self._scaler.state = {name: m for name, m in self._scaler.state.items() if name in names}
-        self._regression = _regression(
-            self.config,
-            {name: weight for name, weight in weights.items() if name in names},
-            {name: value for name, value in evidence.items() if name in names},
+        self._regression = self._regress(
+            *({name: value for name, value in kept.items() if name in names} for kept in (weights, evidence, dual))
         )
 
     def _logit(self, x: Mapping[str, float]) -> float:
@@ -118,24 +127,52 @@ class OpenModel:
 
     def to_bytes(self) -> bytes:
         """See `Model.to_bytes`."""
+        evidence, dual = self._memory()
         return msgspec.json.encode(
             OpenState(
+                kind=self.kind,
                 config=self.config,
                 examples=self.examples,
                 weights=self._regression.weights,
-                evidence=dict(self._regression.optimizer.g2),
+                evidence=evidence,
                 scaler=self._scaler.state,
                 slope=self._slope,
                 offset=self._offset,
+                dual=dual,
             )
         )
 
     @classmethod
-    def from_bytes(cls, raw: bytes) -> OpenModel:
+    def from_bytes(cls, raw: bytes) -> Self:
         """Raises `BadModel` for anything that `to_bytes` of a version we read did not write."""
         model = cls.__new__(cls)
-        model._build(read_state(raw))
+        model._build(read_state(raw, cls.kind))
         return model
+
+
+class FtrlModel(OpenModel):
+    """The same pipeline, learned by River's FTRL-Proximal: rare features are shrunk, which suits many indicators.
+
+    The bias alone keeps the prior: FTRL derives each weight from its memory, so the prior is written there.
+
+    References
+    ----------
+    McMahan et al., 2013: Ad Click Prediction: a View from the Trenches, algorithm 1.
+    """
+
+    kind: ClassVar[str] = FTRL
+
+    def _regress(self, weights: dict[str, float], evidence: dict[str, float], dual: dict[str, float]) -> Any:
+        optimizer = optim.FTRLProximal(alpha=self.config.rate, beta=1.0, l1=0.0, l2=1.0)
+        if BIAS not in dual:
+            dual = {BIAS: -weights[BIAS] * (optimizer.beta / optimizer.alpha + optimizer.l2)}
+        optimizer.n.update(evidence)
+        optimizer.z.update(dual)
+        return _regression(optimizer, weights)
+
+    def _memory(self) -> tuple[dict[str, float], dict[str, float]]:
+        optimizer = self._regression.optimizer
+        return dict(optimizer.n), {name: float(value) for name, value in optimizer.z.items()}
 
 
 class _AdaGrad(optim.AdaGrad):  # type: ignore[misc]  # River has no types
@@ -149,10 +186,8 @@ class _AdaGrad(optim.AdaGrad):  # type: ignore[misc]  # River has no types
         return w
 
 
-def _regression(config: Config, weights: dict[str, float], evidence: dict[str, float]) -> Any:
-    """River's regression with these weights; its own intercept is off, see `OpenModel`."""
-    regression = linear_model.LogisticRegression(_AdaGrad(config.rate), intercept_lr=0.0)
+def _regression(optimizer: Any, weights: dict[str, float]) -> Any:
+    regression = linear_model.LogisticRegression(optimizer, intercept_lr=0.0)
     regression._weights = utils.VectorDict(weights, regression.initializer)
-    regression.optimizer.g2.update(evidence)
     regression.optimizer.n_iterations = 0
     return regression

@@ -17,6 +17,8 @@ from app.learning.scaling import Scaler, State
 from app.learning.scorer import FrozenModel
 
 KIND: Final = "open-lr"
+FTRL: Final = "open-ftrl"
+"""The same pipeline with FTRL-Proximal instead of AdaGrad."""
 STATE_VERSION: Final = 1
 BIAS: Final = "bias"
 
@@ -53,6 +55,8 @@ class OpenState(msgspec.Struct, kw_only=True):
         See `app.learning.scaling.Scaler`.
     slope, offset
         Platt's calibration of the regression's logit.
+    dual
+        By feature name: FTRL's sum of adjusted gradients (`z`); empty with AdaGrad.
     """
 
     kind: str = KIND
@@ -64,22 +68,25 @@ class OpenState(msgspec.Struct, kw_only=True):
     scaler: State
     slope: float
     offset: float
+    dual: dict[str, float] = {}
 
 
-def untaught(config: Config) -> OpenState:
+def untaught(config: Config, kind: str = KIND) -> OpenState:
     """The state before the first example: the prior, whatever the features."""
     weights = {BIAS: math.log(config.prior / (1.0 - config.prior))}
-    return OpenState(config=config, examples=0, weights=weights, evidence={}, scaler={}, slope=1.0, offset=0.0)
+    return OpenState(
+        kind=kind, config=config, examples=0, weights=weights, evidence={}, scaler={}, slope=1.0, offset=0.0
+    )
 
 
-def read_state(raw: bytes) -> OpenState:
-    """The state that `OpenModel.to_bytes` wrote. Raises `BadModel` for anything else."""
+def read_state(raw: bytes, kind: str = KIND) -> OpenState:
+    """The state that `to_bytes` of an open model of this kind wrote. Raises `BadModel` for anything else."""
     try:
         state = msgspec.json.decode(raw, type=OpenState)
     except msgspec.MsgspecError as exc:
         raise BadModel(f"not the state of an open model: {exc}") from exc
-    if state.kind != KIND or state.version != STATE_VERSION:
-        raise BadModel(f"{state.kind} version {state.version}; this build reads {KIND} version {STATE_VERSION}")
+    if state.kind != kind or state.version != STATE_VERSION:
+        raise BadModel(f"{state.kind} version {state.version}; this build reads {kind} version {STATE_VERSION}")
     if BIAS not in state.weights:
         raise BadModel("the state has no bias")
     return state

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Final
+from typing import Final, Protocol
 
 from app.learning.logistic import VALUE_MAX, sigmoid
 
@@ -11,6 +11,20 @@ Term = tuple[float, float, float, float]
 
 PRIOR_VERSION: Final = 0
 """The version that a decision carries before any example was learned."""
+
+
+class Frozen(Protocol):
+    """What every model serves: an immutable copy that needs neither River nor NumPy."""
+
+    version: int
+
+    def open_probability(self, features: Mapping[str, float]) -> float:
+        """P(y = 1), in (0, 1)."""
+        ...
+
+    def explain_one(self, features: Mapping[str, float]) -> dict[str, float]:
+        """Contribution of each feature in log-odds; they sum to the logit of the probability."""
+        ...
 
 
 class FrozenModel:

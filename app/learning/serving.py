@@ -7,11 +7,11 @@ from typing import Final
 
 import msgspec
 
-from app.learning import constant
+from app.learning import constant, mix_state
 from app.learning.contract import BadModel
-from app.learning.open_state import KIND, Config, OpenState, fold_terms, read_state, untaught
+from app.learning.open_state import FTRL, KIND, Config, OpenState, fold_terms, read_state, untaught
 from app.learning.scaling import Scaler
-from app.learning.scorer import PRIOR_VERSION, FrozenModel
+from app.learning.scorer import PRIOR_VERSION, Frozen, FrozenModel
 from schemas.models import ModelSnapshot
 
 LEARNER_VERSION: Final = 1
@@ -28,12 +28,16 @@ def _freeze(state: OpenState, version: int) -> FrozenModel:
     return fold_terms(state.weights, Scaler(state.scaler), state.slope, state.offset, version)
 
 
-_READ: Final[dict[str, Callable[[bytes, int], FrozenModel]]] = {
+_READ: Final[dict[str, Callable[[bytes, int], Frozen]]] = {
+    mix_state.KIND: lambda raw, version: mix_state.freeze(mix_state.read_state(raw), version),
     KIND: lambda raw, version: _freeze(read_state(raw), version),
+    FTRL: lambda raw, version: _freeze(read_state(raw, FTRL), version),
     constant.KIND: lambda raw, version: constant.ConstantModel.from_bytes(raw).freeze(version),
 }
-_PRIOR: Final[dict[str, Callable[[], FrozenModel]]] = {
+_PRIOR: Final[dict[str, Callable[[], Frozen]]] = {
+    mix_state.KIND: lambda: mix_state.freeze(mix_state.untaught(mix_state.MixConfig()), PRIOR_VERSION),
     KIND: lambda: _freeze(untaught(Config()), PRIOR_VERSION),
+    FTRL: lambda: _freeze(untaught(Config(), FTRL), PRIOR_VERSION),
     constant.KIND: lambda: constant.ConstantModel().freeze(PRIOR_VERSION),
 }
 SERVED_KINDS: Final = tuple(_READ)
@@ -45,7 +49,7 @@ def check_version(version: int, snapshot: ModelSnapshot) -> None:
         raise BadModel(f"snapshot of model {snapshot.model!r}: state {version}; this build reads {LEARNER_VERSION}")
 
 
-def read_scorer(snapshot: ModelSnapshot) -> FrozenModel:
+def read_scorer(snapshot: ModelSnapshot) -> Frozen:
     """The model to serve from a snapshot. Raises `BadModel`."""
     try:
         state = msgspec.json.decode(snapshot.state, type=_ModelOnly)
@@ -57,7 +61,7 @@ def read_scorer(snapshot: ModelSnapshot) -> FrozenModel:
     return _READ[state.kind](state.model, snapshot.version)
 
 
-def prior_scorer(kind: str = KIND) -> FrozenModel:
+def prior_scorer(kind: str = mix_state.KIND) -> Frozen:
     """What a worker serves before the first snapshot: the prior, as version 0. Raises `BadModel`."""
     if kind not in _PRIOR:
         raise BadModel(f"model kind {kind!r}; known: {SERVED_KINDS}")

@@ -10,9 +10,12 @@ import pytest
 from river import optim
 
 from app.learning import model as model_module
+from app.learning.constant import ConstantModel
 from app.learning.contract import BadModel, Model
 from app.learning.kinds import KINDS, new_model, read_model
-from app.learning.model import OpenModel
+from app.learning.mix import MixModel
+from app.learning.mix_state import Expert, MixConfig
+from app.learning.model import FtrlModel, OpenModel
 from app.learning.open_state import Config
 
 Example = tuple[dict[str, float], int]
@@ -159,14 +162,67 @@ def test_foreign_bytes_are_refused(kind: str, raw: bytes) -> None:
         read_model(kind, raw)
 
 
+CAPPED = {
+    "open-mix": lambda: MixModel(MixConfig(features_max=200)),
+    "open-lr": lambda: OpenModel(Config(features_max=200)),
+    "open-ftrl": lambda: FtrlModel(Config(features_max=200)),
+    "constant": ConstantModel,
+}
+
+
+@each_kind
+def test_a_flood_of_names_does_not_grow_the_state(kind: str) -> None:
+    model = CAPPED[kind]()
+    for x, y in examples(2_000):
+        model.learn_one(x, y)
+    before = [model.predict_proba_one(x) for x, _ in examples(20, seed=16)]
+    for number in range(1_000):
+        model.learn_one({f"c=flood{number}": 1.0, f"n{number}": float(number)}, number % 2)
+    assert len(model.to_bytes()) < 250_000
+    after = [model.predict_proba_one(x) for x, _ in examples(20, seed=16)]
+    order = sorted(range(20), key=before.__getitem__)
+    assert after[order[0]] <= after[order[-1]]
+
+
+@each_kind
+def test_eviction_is_the_same_in_a_model_that_was_read_back(kind: str) -> None:
+    def flood(model: Model, start: int) -> None:
+        for number in range(start, start + 150):
+            model.learn_one({f"c=flood{number}": 1.0, f"n{number % 70}": float(number)}, number % 2)
+
+    straight = CAPPED[kind]()
+    flood(straight, 0)
+    stopped = read_model(kind, straight.to_bytes())
+    flood(straight, 150)
+    flood(stopped, 150)
+    assert stopped.to_bytes() == straight.to_bytes()
+
+
+@each_kind
+def test_features_may_emerge_and_disappear(kind: str) -> None:
+    model = taught(kind, examples(500))
+    for x, y in examples(500, seed=17):
+        model.learn_one({name: value for name, value in x.items() if name != "noise"} | {"late": x["noise"]}, y)
+    x = {"a": 2.0, "c=cart": 1.0}
+    for odd in (x, x | {"noise": 1.0}, x | {"late": 1.0}, {"late": 1.0}, {}):
+        assert 0.0 < model.predict_proba_one(odd) < 1.0
+        assert model.freeze(1).open_probability(odd) == pytest.approx(model.predict_proba_one(odd), rel=1e-9)
+
+
+@each_kind
+def test_the_same_examples_give_the_same_bytes(kind: str) -> None:
+    assert taught(kind, examples(300)).to_bytes() == taught(kind, examples(300)).to_bytes()
+
+
 def test_an_unknown_kind_is_refused() -> None:
     with pytest.raises(BadModel, match="constant"):
         new_model("pickle")
 
 
-def test_learning_beats_the_base_rate() -> None:
+@pytest.mark.parametrize("kind", ["open-mix", "open-lr", "open-ftrl"])
+def test_learning_beats_the_base_rate(kind: str) -> None:
     train, test = examples(4_000), examples(2_000, seed=12)
-    assert mean_loss(taught("open-lr", train), test) < mean_loss(taught("constant", train), test) - 0.05
+    assert mean_loss(taught(kind, train), test) < mean_loss(taught("constant", train), test) - 0.05
 
 
 def test_the_steps_are_those_of_rivers_adagrad_bit_for_bit(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -219,19 +275,6 @@ def test_a_flood_of_names_neither_grows_the_state_nor_displaces_what_is_known() 
     assert before > 0.5
 
 
-def test_eviction_is_the_same_in_a_model_that_was_read_back() -> None:
-    def flood(model: Model, start: int) -> None:
-        for number in range(start, start + 150):
-            model.learn_one({f"c=flood{number}": 1.0}, number % 2)
-
-    straight = OpenModel(Config(features_max=100))
-    flood(straight, 0)
-    stopped = OpenModel.from_bytes(straight.to_bytes())
-    flood(straight, 150)
-    flood(stopped, 150)
-    assert stopped.to_bytes() == straight.to_bytes()
-
-
 def test_calibration_follows_a_shift_of_the_base_rate() -> None:
     rng = random.Random(3)
     model = taught("open-lr", examples(2_000))
@@ -239,3 +282,54 @@ def test_calibration_follows_a_shift_of_the_base_rate() -> None:
         model.learn_one(x, int(rng.random() < 0.6))
     scores = [model.predict_proba_one(x) for x, _ in examples(1_000, seed=14)]
     assert sum(scores) / len(scores) == pytest.approx(0.6, abs=0.06)
+
+
+def hills(count: int, seed: int) -> list[Example]:
+    """P(open) is high in the middle of `a` only: no line can say that."""
+    rng = random.Random(seed)
+    result = []
+    for _ in range(count):
+        a = rng.gauss(0.0, 1.0)
+        result.append(({"a": a}, int(rng.random() < (0.8 if abs(a) < 0.7 else 0.1))))
+    return result
+
+
+def test_the_mixture_moves_to_the_expert_that_is_right() -> None:
+    model = MixModel()
+    for x, y in hills(8_000, 1):
+        model.learn_one(x, y)
+    assert model.shares["linear"] < 0.3
+    assert mean_loss(model, hills(1_000, 2)) < mean_loss(taught("open-lr", hills(8_000, 1)), hills(1_000, 2)) - 0.1
+
+
+def test_crosses_find_what_neither_number_tells_alone() -> None:
+    rng = random.Random(4)
+    crossed = MixModel(
+        MixConfig(curve_rate=0.2, crosses=2, experts=(Expert(name="crosses", curves=True, crosses=True),))
+    )
+    additive = MixModel(MixConfig(curve_rate=0.2))
+    for _ in range(4_000):
+        x = {"a": rng.gauss(0.0, 1.0), "b": rng.gauss(0.0, 1.0)}
+        for model in (crossed, additive):
+            model.learn_one(x, int(x["a"] * x["b"] > 0))
+    same, other = {"a": 1.0, "b": 1.0}, {"a": 1.0, "b": -1.0}
+    assert crossed.predict_proba_one(same) > 0.8
+    assert crossed.predict_proba_one(other) < 0.2
+    assert abs(additive.predict_proba_one(same) - additive.predict_proba_one(other)) < 0.3
+    assert crossed.freeze(1).open_probability(other) == pytest.approx(crossed.predict_proba_one(other))
+    read = MixModel.from_bytes(crossed.to_bytes())
+    for model in (read, crossed):
+        model.learn_one(same, 1)
+    assert read.to_bytes() == crossed.to_bytes()
+    assert sum(crossed.explain_one(same).values()) == pytest.approx(logit(crossed.predict_proba_one(same)))
+
+
+def logit(p: float) -> float:
+    return math.log(p / (1.0 - p))
+
+
+@pytest.mark.parametrize("damage", [{"shares": []}, {"moments": {}}, {"evidence": {}}, {"bias": [0.0]}])
+def test_a_state_whose_parts_do_not_fit_is_refused(damage: dict[str, object]) -> None:
+    state = json.loads(taught("open-mix", examples(50)).to_bytes())
+    with pytest.raises(BadModel):
+        read_model("open-mix", json.dumps(state | damage).encode())

@@ -1,0 +1,323 @@
+"""The mixed model: several logistic regressions that see different things, mixed by how well each does.
+
+    features -> scale numbers -> curves -> experts (AdaGrad each) -> mixture -> calibration -> P(open)
+
+Each expert is an additive model: a weight for each indicator, and a slope or a piecewise linear curve for each number.
+A linear expert learns fastest; curves find what is not linear once there are examples enough; an expert that sees only
+what the user answered is not led astray by features that stand for the age of the system. Which is right differs
+between audiences and over time, so the mixture is learned.
+
+Why not trees: measured in benchmarks/results-learning.md. And River's trees can be written down only as pickles.
+River has no mixture whose experts share one pass over the features; here they are columns of one matrix.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any, Final
+
+import msgspec
+import numpy as np
+
+from app.learning.calibration import Calibrator
+from app.learning.curves import KNOTS, LAST, FrozenCurves
+from app.learning.logistic import VALUE_MAX, capped_weight, sigmoid
+from app.learning.mix_state import EVIDENCE_MIN, ROWS, MixConfig, MixState, freeze, read_state, untaught
+from app.learning.scaling import COUNT_MAX, DEVIATION_MIN, Z_MAX
+
+LAYOUTS_MAX: Final = 512
+_BIAS: Final = 0
+_MIX_CLIP: Final = 6.0
+_SHARE_MIN: Final = 1e-3
+"""No expert is ever out: one that was wrong for long must be able to come back."""
+
+Array = np.ndarray[Any, Any]
+
+
+class _Layout:
+    """Where the features of one combination of names have their rows."""
+
+    __slots__ = ("indicators", "left", "numbers", "pairs", "rates", "rows", "spots")
+
+    def __init__(self, names: tuple[str, ...], model: MixModel) -> None:
+        numbers = [at for at, name in enumerate(names) if "=" not in name]
+        indicators = [at for at, name in enumerate(names) if "=" in name]
+        self.numbers = np.array(numbers, dtype=np.intp)
+        self.indicators = np.array(indicators, dtype=np.intp)
+        self.spots = np.array([model._spots[names[at]] for at in numbers], dtype=np.intp)
+        base = np.array([model._rows[names[at]] for at in numbers], dtype=np.intp)
+        self.left = base + 1
+        tail = [model._rows[names[at]] for at in indicators]
+        self.rows = np.concatenate([base, np.array([*tail, _BIAS], dtype=np.intp)])
+        where = {names[at]: place for place, at in enumerate(numbers)}
+        pairs = [(where[a], where[b], row) for (a, b), row in model._crossed.items() if a in where and b in where]
+        self.pairs = np.array(pairs, dtype=np.intp).reshape(-1, 3)
+        corners = np.repeat(self.pairs[:, 2][None, :], 4, axis=0).ravel()
+        self.rates = model._rates[np.concatenate([self.rows, self.left, self.left, corners])]
+
+
+class MixModel:
+    """P(open) by a mixture of online additive logistic regressions.
+
+    Examples
+    --------
+    >>> model = MixModel(MixConfig(prior=0.2))
+    >>> round(model.predict_proba_one({}), 3)
+    0.2
+    >>> for _ in range(50):
+    ...     model.learn_one({"c=cart": 1.0}, 1)
+    >>> model.predict_proba_one({"c=cart": 1.0}) > model.predict_proba_one({"c=other": 1.0})
+    True
+
+    References
+    ----------
+    Duchi, Hazan, Singer, 2011: Adaptive Subgradient Methods for Online Learning and Stochastic Optimization.
+    Kivinen, Warmuth, 1997: Exponentiated Gradient versus Gradient Descent for Linear Predictors.
+    Herbster, Warmuth, 1998: Tracking the Best Expert (the least share).
+    """
+
+    examples: int
+    _frozen: FrozenCurves | None
+    _shares: list[float]
+    _calibrator: Calibrator
+    _weights: Array
+    _evidence: Array
+    _rates: Array
+    _moments: Array
+    _used: int
+
+    def __init__(self, config: MixConfig | None = None) -> None:
+        self._build(untaught(config or MixConfig()))
+
+    # -- learning
+
+    def learn_one(self, x: Mapping[str, float], y: int, w: float = 1.0) -> None:
+        """See `Model.learn_one`."""
+        self.predict_learn_one(x, y, w)
+
+    def predict_learn_one(self, x: Mapping[str, float], y: int, w: float = 1.0) -> float:
+        """See `Model.predict_learn_one`."""
+        w = capped_weight(w)
+        if not w:
+            return self.predict_proba_one(x)
+        self.examples += 1
+        self._frozen = None
+        layout, values = self._inputs(x)
+        numbers = values[layout.numbers]
+        count, mean, variance = moments = self._moments[:, layout.spots]
+        delta = numbers - mean
+        rows, inputs = self._encode(layout, delta, variance, values)
+        weights = self._weights[rows]
+        logits = (inputs @ weights).tolist()
+        mixed = sum(share * logit for share, logit in zip(self._shares, logits, strict=True))
+        p = self._calibrator.learn(mixed, y, w)
+        self._mix(logits, mixed, y, w)
+        gradient = inputs[:, None] * np.array([w * (sigmoid(logit) - y) for logit in logits])
+        evidence = self._evidence[rows] + gradient * gradient
+        self._evidence[rows] = evidence
+        self._weights[rows] = weights - layout.rates * gradient / np.sqrt(evidence)
+        # Welford's recurrence with a bounded count, as in app.learning.scaling.
+        count += 1.0
+        np.minimum(count, COUNT_MAX, out=count)
+        mean += delta / count
+        variance += (delta * (numbers - mean) - variance) / count
+        self._moments[:, layout.spots] = moments
+        if len(self._rows) > self.config.features_max:
+            self._evict()
+        return p
+
+    def _mix(self, logits: list[float], mixed: float, y: int, w: float) -> None:
+        step = self.config.mix_rate * w * (sigmoid(mixed) - y)
+        shares = [
+            share * math.exp(-step * min(max(logit, -_MIX_CLIP), _MIX_CLIP))
+            for share, logit in zip(self._shares, logits, strict=True)
+        ]
+        total = sum(shares)
+        shares = [max(share / total, _SHARE_MIN) for share in shares]
+        total = sum(shares)
+        self._shares = [share / total for share in shares]
+
+    # -- from names to rows
+
+    def _inputs(self, x: Mapping[str, float]) -> tuple[_Layout, Array]:
+        values = np.fromiter(x.values(), np.float64, len(x))
+        if not (np.abs(values) <= VALUE_MAX).all():
+            x = {name: value for name, value in x.items() if -VALUE_MAX <= value <= VALUE_MAX}
+            values = np.fromiter(x.values(), np.float64, len(x))
+        names = tuple(x)
+        layout = self._layouts.get(names)
+        if layout is None:
+            for name in names:
+                if name not in self._rows:
+                    self._admit(name)
+            if len(self._layouts) >= LAYOUTS_MAX:
+                self._layouts.clear()
+            layout = self._layouts[names] = _Layout(names, self)
+        return layout, values
+
+    def _encode(self, layout: _Layout, delta: Array, variance: Array, values: Array) -> tuple[Array, Array]:
+        """Rows of the matrix that the example touches, each once, and the value it has there.
+
+        `delta` is the numbers' distance from their mean; one whose spread is not known yet adds nothing.
+        """
+        known = variance >= DEVIATION_MIN * DEVIATION_MIN
+        z = delta / np.sqrt(np.where(known, variance, np.inf))
+        np.minimum(np.maximum(z, -Z_MAX, out=z), Z_MAX, out=z)
+        at = z + Z_MAX
+        knot = np.minimum(at.astype(np.intp), LAST - 1)
+        part = at - knot
+        left = layout.left + knot
+        indicators = np.minimum(np.maximum(values[layout.indicators], -Z_MAX), Z_MAX)
+        rows = [layout.rows, left, left + 1]
+        right = part * known
+        inputs = [z, indicators, _ONE, known - right, right]
+        if len(layout.pairs):
+            a, b, base = layout.pairs.T
+            corner = base + knot[a] * KNOTS + knot[b]
+            f, g, both = part[a], part[b], known[a] & known[b]
+            rows += [corner, corner + 1, corner + KNOTS, corner + KNOTS + 1]
+            inputs += [(1 - f) * (1 - g) * both, (1 - f) * g * both, f * (1 - g) * both, f * g * both]
+        return np.concatenate(rows), np.concatenate(inputs)
+
+    def _admit(self, name: str) -> None:
+        """Give a new feature its rows, and its pairs if it is one of the numbers that are crossed."""
+        is_number = "=" not in name
+        sees = np.array([expert.sees(name) for expert in self.config.experts], dtype=np.float64)
+        curves = np.array([expert.curves for expert in self.config.experts], dtype=np.float64)
+        rate = self.config.rate if is_number else self.config.indicator_rate
+        self._rows[name] = self._append(1, sees, rate, 0.0)
+        if not is_number:
+            return
+        self._append(KNOTS, sees * curves, self.config.curve_rate, self.config.curve_floor)
+        spot = self._spots[name] = len(self._spots)
+        if spot >= self._moments.shape[1]:
+            self._moments = np.concatenate([self._moments, np.zeros_like(self._moments)], axis=1)
+        if spot < self.config.crosses:
+            for other in [other for other in self._spots if other != name]:
+                self._cross(other, name)
+
+    def _cross(self, a: str, b: str) -> None:
+        crossed = np.array([expert.crosses for expert in self.config.experts], dtype=np.float64)
+        self._crossed[a, b] = self._append(KNOTS * KNOTS, crossed, self.config.curve_rate, self.config.curve_floor)
+
+    def _append(self, count: int, seen: Array, rate: float, floor: float) -> int:
+        """Add rows. Returns the first."""
+        first = self._used
+        self._used += count
+        while self._used > len(self._weights):
+            self._weights, self._evidence, self._rates = (
+                np.concatenate([old, np.zeros_like(old)]) for old in (self._weights, self._evidence, self._rates)
+            )
+        new = slice(first, self._used)
+        self._rates[new] = rate * seen
+        self._evidence[new] = floor + EVIDENCE_MIN
+        return first
+
+    def _evict(self) -> None:
+        """Forget the quarter of the features that has least evidence."""
+        strength = {name: float(self._evidence[row].sum()) for name, row in self._rows.items()}
+        keep = set(sorted(strength, key=lambda name: (-strength[name], name))[: self.config.features_max * 3 // 4])
+        state = self._state()
+        state.weights = {name: rows for name, rows in state.weights.items() if name in keep}
+        state.evidence = {name: rows for name, rows in state.evidence.items() if name in keep}
+        state.moments = {name: moments for name, moments in state.moments.items() if name in keep}
+        state.crossed = [pair for pair in state.crossed if pair[0] in keep and pair[1] in keep]
+        self._build(state)
+
+    # -- asking
+
+    def predict_proba_one(self, x: Mapping[str, float]) -> float:
+        """See `Model.predict_proba_one`."""
+        return self._asked().open_probability(x)
+
+    def explain_one(self, x: Mapping[str, float]) -> dict[str, float]:
+        """See `Model.explain_one`."""
+        return self._asked().explain_one(x)
+
+    def _asked(self) -> FrozenCurves:
+        """The serving copy of now; kept until the next example."""
+        if self._frozen is None:
+            self._frozen = self.freeze(0)
+        return self._frozen
+
+    def freeze(self, version: int) -> FrozenCurves:
+        """See `Model.freeze`."""
+        return freeze(self._state(), version)
+
+    @property
+    def shares(self) -> dict[str, float]:
+        """How much of the mixture each expert is."""
+        return {expert.name: share for expert, share in zip(self.config.experts, self._shares, strict=True)}
+
+    # -- state
+
+    def _build(self, state: MixState) -> None:
+        self.config = state.config
+        self.examples = state.examples
+        experts = len(state.config.experts)
+        self._frozen = None
+        self._shares = list(state.shares)
+        self._calibrator = Calibrator(state.config.calibration_rate, state.calibration)
+        self._rows: dict[str, int] = {}
+        self._spots: dict[str, int] = {}
+        self._crossed: dict[tuple[str, str], int] = {}
+        self._layouts: dict[tuple[str, ...], _Layout] = {}
+        self._used = 1
+        self._weights = np.zeros((64, experts))
+        self._evidence = np.zeros((64, experts))
+        self._rates = np.full((64, experts), state.config.rate)
+        self._moments = np.zeros((3, 32))
+        self._weights[_BIAS], self._evidence[_BIAS] = state.bias, state.bias_evidence
+        for name, rows in state.weights.items():
+            self._admit(name)
+            self._fill(self._rows[name], rows, state.evidence[name])
+            if name in state.moments:
+                self._moments[:, self._spots[name]] = state.moments[name]
+        for a, b, rows, sums in state.crossed:
+            if (a, b) not in self._crossed:
+                self._cross(a, b)
+            self._fill(self._crossed[a, b], rows, sums)
+
+    def _fill(self, first: int, rows: list[float], sums: list[float]) -> None:
+        experts = len(self.config.experts)
+        place = slice(first, first + len(rows) // experts)
+        self._weights[place] = np.reshape(rows, (-1, experts))
+        self._evidence[place] = np.reshape(sums, (-1, experts))
+
+    def _flat(self, of: Array, first: int, count: int) -> list[float]:
+        values: list[float] = of[first : first + count].ravel().tolist()
+        return values
+
+    def _state(self) -> MixState:
+        size = {name: 1 if "=" in name else ROWS for name in self._rows}
+        cells = KNOTS * KNOTS
+        return MixState(
+            config=self.config,
+            examples=self.examples,
+            shares=list(self._shares),
+            bias=self._weights[_BIAS].tolist(),
+            bias_evidence=self._evidence[_BIAS].tolist(),
+            moments={name: self._moments[:, spot].tolist() for name, spot in self._spots.items()},
+            weights={name: self._flat(self._weights, row, size[name]) for name, row in self._rows.items()},
+            evidence={name: self._flat(self._evidence, row, size[name]) for name, row in self._rows.items()},
+            crossed=[
+                (a, b, self._flat(self._weights, row, cells), self._flat(self._evidence, row, cells))
+                for (a, b), row in self._crossed.items()
+            ],
+            calibration=self._calibrator.state,
+        )
+
+    def to_bytes(self) -> bytes:
+        """See `Model.to_bytes`."""
+        return msgspec.json.encode(self._state())
+
+    @classmethod
+    def from_bytes(cls, raw: bytes) -> MixModel:
+        """Raises `BadModel` for anything that `to_bytes` of a version we read did not write."""
+        model = cls.__new__(cls)
+        model._build(read_state(raw))
+        return model
+
+
+_ONE: Final = np.ones(1)

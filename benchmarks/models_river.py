@@ -1,0 +1,69 @@
+"""Two small sets that River brings, in the order given, each label learned at once: ours beside River's own examples.
+
+Phishing (1,250 web pages, 9 numbers) is what River's documentation introduces logistic regression with. Bananas (5,300
+points of two numbers, not separable by a line) is what it shows its forests with.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+from river import datasets, forest, linear_model, preprocessing, tree
+
+from app.learning.mix import MixModel
+from app.learning.mix_state import Expert, MixConfig
+
+CROSSED: Final = MixConfig(
+    prior=0.5,
+    curve_rate=0.2,
+    crosses=4,
+    experts=(
+        Expert(name="linear"),
+        Expert(name="curves", curves=True),
+        Expert(name="crosses", curves=True, crosses=True),
+    ),
+)
+"""For few examples: larger steps of the curves than the default. The first 4 numbers are crossed."""
+
+
+class _Ours:
+    def __init__(self) -> None:
+        self._model = MixModel(CROSSED)
+
+    def predict_proba_one(self, x: Mapping[str, float]) -> dict[bool, float]:
+        return {True: self._model.predict_proba_one(x)}
+
+    def learn_one(self, x: Mapping[str, float], y: bool) -> None:
+        self._model.learn_one(x, int(y))
+
+
+def _forest() -> Any:
+    return forest.AMFClassifier(n_estimators=10, use_aggregation=True, dirichlet=0.5, seed=1)
+
+
+def _regression() -> Any:
+    return preprocessing.StandardScaler() | linear_model.LogisticRegression()
+
+
+MODELS: Final[dict[str, Callable[[], Any]]] = {
+    "": _Ours,
+    "_river_lr": _regression,
+    "_river_tree": tree.HoeffdingTreeClassifier,
+    "_river_forest": _forest,
+}
+
+
+def replay() -> dict[str, tuple[list[float], list[int]]]:
+    """Scores and labels by ``{set}{model}``; ours has no suffix."""
+    result = {}
+    for name, data in (("phishing", datasets.Phishing()), ("bananas", datasets.Bananas())):
+        for suffix, make in MODELS.items():
+            model = make()
+            scores, labels = [], []
+            for x, y in data:
+                scores.append(float(model.predict_proba_one(x).get(True, 0.5)))
+                labels.append(int(y))
+                model.learn_one(x, y)
+            result[name + suffix] = (scores, labels)
+    return result
