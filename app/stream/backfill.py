@@ -77,6 +77,8 @@ class Backfill:
         Wall time to event time.
     share
         Of the time, at most, that it works; it pauses altogether while a partition lags by `LAG_MAX` records.
+    reader
+        Reads a partition of the engine's source again; from Kafka when not given.
     """
 
     def __init__(
@@ -88,6 +90,7 @@ class Backfill:
         at_ms: Callable[[int], int],
         *,
         share: float,
+        reader: Callable[[int], HistoryReader] | None = None,
     ) -> None:
         self._engine = engine
         self._policy = policy
@@ -95,8 +98,12 @@ class Backfill:
         self._observer = observer
         self._at_ms = at_ms
         self._pace = Pace(share)
+        self._reader = reader or self._read_kafka
         self._done: dict[int, tuple[object, int]] = {}
         self._task: asyncio.Task[None] | None = None
+
+    def _read_kafka(self, partition: int) -> HistoryReader:
+        return HistoryReader(self._engine.app.client_settings, self._engine.source, partition)
 
     def remaining(self) -> int:
         """How many of our partitions are not yet as the policy in force has them."""
@@ -192,7 +199,7 @@ class _Sweep:
         covers = frozenset(feature for features in lacking.values() for feature in features)
         fold = self._b._fold(covers, lacking.keys())
         left = list(lacking)
-        async with HistoryReader(self._engine.app.client_settings, self._engine.source, self._partition) as reader:
+        async with self._b._reader(self._partition) as reader:
             for _round in range(ROUNDS_MAX):
                 if not await self._read(reader, fold):
                     return False
