@@ -15,6 +15,7 @@ from app.cli_schemas import schemas_app
 from app.experiments.cli import experiments_app
 from app.experiments.evaluate_cli import evaluate
 from app.explain.cli import explain
+from app.overlap.cli import segments_app
 from app.settings import Settings
 
 app = typer.Typer(
@@ -34,6 +35,7 @@ cli_policy.register(policy_app)
 app.add_typer(config_app, name="config")
 app.add_typer(schemas_app, name="schemas")
 app.add_typer(experiments_app, name="experiments")
+app.add_typer(segments_app, name="segments")
 app.command(epilog="Example: nudge evaluate --policy policies/shop-b.yaml --reward open")(evaluate)
 app.command(epilog="Example: nudge explain --user ann   or   nudge explain --decision 6f1f…")(explain)
 

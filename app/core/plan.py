@@ -234,6 +234,8 @@ class Plan:
     """Campaigns with an enter or leave trigger, by segment name."""
     name: str = ""
     """The policy's, whatever its version."""
+    segment_users_min: int = 0
+    """A segment with fewer users is worth a warning: too little to learn from, or to measure an effect on."""
     opens_wait: bool = False
     """Whether the example of an open waits for the label horizon, as that of silence does."""
     context: ExpressionContext | None = None

@@ -121,6 +121,7 @@ class Compiler:
             holdout_salt=defaults.holdout.salt,
             rfm=self._context.rfm,
             model=defaults.model,
+            segment_users_min=defaults.segment_users_min,
             label_horizon_ms=defaults.label_horizon,
             opens_wait=defaults.learn_opens == "at_horizon",
             suppressed_share=defaults.suppressed_share,

@@ -159,6 +159,7 @@ class Defaults(_Model):
     lifecycle: LifecycleModel = LifecycleModel()
     suppressed_share: Share = 1.0
     model: Name = "open"
+    segment_users_min: Annotated[int, Field(ge=0, le=1_000_000_000)] = 0
 
 
 class TraitModel(_Model):

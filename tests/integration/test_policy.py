@@ -46,17 +46,17 @@ def happened(name: str, user: int, number: int) -> Event:
 
 
 def nudge(site: Site, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """A command of `nudge policy`, to its end."""
+    """A command, to its end."""
     environment = {"NUDGE_BROKER": site.bootstrap, "NUDGE_PROFILE": "dev", "NUDGE_PARTITIONS": "2"}
     environment |= {"NUDGE_IDEMPOTENT": str(site.real).lower()}
-    command = [sys.executable, "-m", "app.cli", "policy", *arguments]
+    command = [sys.executable, "-m", "app.cli", *arguments]
     return subprocess.run(
         command, check=False, capture_output=True, text=True, timeout=90, env=os.environ | environment
     )
 
 
 async def apply(site: Site, path: Path, *options: str) -> subprocess.CompletedProcess[str]:
-    return await asyncio.to_thread(nudge, site, "apply", str(path), "--author", "ann", *options)
+    return await asyncio.to_thread(nudge, site, "policy", "apply", str(path), "--author", "ann", *options)
 
 
 async def swept(site: Site, worker: Any, serial: int, version: str) -> None:
@@ -99,6 +99,13 @@ async def test_an_applied_policy_reaches_every_user_and_a_bad_one_none(site: Sit
         assert sorted(change.user for change in entered) == sorted(f"u{n}" for n in range(20)), "each once"
         assert {change.segment for change in entered} == {"viewer"}, "a stranger is whoever has no history"
 
+        overlap = await asyncio.to_thread(nudge, site, "segments", "overlap", "--json")
+        assert overlap.returncode == 0, overlap.stderr
+        pairs = msgspec.json.decode(overlap.stdout)["pairs"]
+        assert [(pair["a"], pair["b"], pair["both"], pair["kind"]) for pair in pairs] == [
+            ("buyer", "viewer", 20, "same")
+        ]
+
         await _publish_broken_versions(site)
 
         async def refused() -> bool:
@@ -111,9 +118,9 @@ async def test_an_applied_policy_reaches_every_user_and_a_bad_one_none(site: Sit
 
         second.write_text(SECOND.replace("did(", "dit("))
         assert (await apply(site, second)).returncode == 2
-        back = await asyncio.to_thread(nudge, site, "rollback", "1")
+        back = await asyncio.to_thread(nudge, site, "policy", "rollback", "1")
         assert back.returncode == 0, back.stderr
-        listed = await asyncio.to_thread(nudge, site, "list")
+        listed = await asyncio.to_thread(nudge, site, "policy", "list")
         assert "rollback to 1" in listed.stdout
         await swept(site, worker, 3, VERSION)
         await asyncio.to_thread(worker.stop)
@@ -148,7 +155,7 @@ async def test_a_worker_without_a_file_waits_for_a_policy_and_keeps_it_over_a_re
 
         await eventually(decided, "the orders have decisions")
         tried = await asyncio.to_thread(
-            nudge, site, "simulate", "--policy", str(POLICIES / "echo.yaml"), "--from-topic", "--json"
+            nudge, site, "policy", "simulate", "--policy", str(POLICIES / "echo.yaml"), "--from-topic", "--json"
         )
         assert tried.returncode == 0, tried.stderr
         report = msgspec.json.decode(tried.stdout)

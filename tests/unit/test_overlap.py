@@ -1,0 +1,83 @@
+from __future__ import annotations
+
+import itertools
+import random
+
+import pytest
+
+from app.core.ids import stable_id
+from app.overlap.membership import Memberships
+from app.overlap.report import OverlapReport, report
+from app.policy.load import load_policy_text
+
+PLAN = load_policy_text("""
+version: 1
+name: shop
+segments:
+  - {name: a, when: orders() > 1}
+  - {name: b, when: orders() > 2}
+  - {name: c, when: sent() > 1}
+  - {name: d, when: sent() > 9}
+campaigns:
+  - {name: one, category: promo, trigger: {enter: a}, template: {title: T, body: B}}
+  - {name: two, category: promo, trigger: {enter: b}, template: {title: T, body: B}}
+  - {name: far, category: news, trigger: {enter: b}, template: {title: T, body: B}}
+""")
+
+
+def found(rows: dict[str, str], users_min: int = 0) -> OverlapReport:
+    memberships = Memberships()
+    for user, names in rows.items():
+        memberships.put(user.encode(), [stable_id(name) for name in names])
+    return report(memberships, PLAN, users_min=users_min)
+
+
+def test_sizes_and_pairs_equal_a_count_by_hand_over_any_stream() -> None:
+    rng = random.Random(3)
+    memberships, truth = Memberships(), dict[bytes, set[str]]()
+    for _ in range(3000):
+        user = b"u%d" % rng.randrange(400)
+        if rng.random() < 0.05:
+            truth.pop(user, None)
+            memberships.put(user, None)
+            continue
+        truth[user] = {name for name in "abcdz" if rng.random() < 0.4}
+        memberships.put(user, [stable_id(name) for name in truth[user]])
+    made = report(memberships, PLAN, users_min=0)
+    assert made.users == len(truth)
+    assert {size.segment: size.users for size in made.segments} == {
+        name: sum(name in held for held in truth.values()) for name in "abcd"
+    }
+    assert {(pair.a, pair.b): pair.both for pair in made.pairs} == {
+        (one, other): sum({one, other} <= held for held in truth.values())
+        for one, other in itertools.combinations("abcd", 2)
+    }
+    assert made.in_none == sum(held <= {"z"} for held in truth.values())
+    assert made.unknown == sum("z" in held for held in truth.values())
+
+
+def test_what_is_the_same_or_inside_another_or_too_small_is_said() -> None:
+    rows = {f"u{n}": "ab" for n in range(40)} | {f"v{n}": "c" + "a" * (n < 5) for n in range(5)}
+    made = found({**rows, "w": "a"}, users_min=6)
+    kinds = {(pair.a, pair.b): pair.kind for pair in made.pairs}
+    assert kinds == {("a", "b"): "b_inside_a", ("a", "c"): "b_inside_a"}
+    assert {size.segment for size in made.segments if size.too_small} == {"c", "d"}
+    (same,) = found({f"u{n}": "ab" for n in range(40)}).pairs
+    assert (same.kind, same.jaccard, same.lift) == ("same", 1.0, 1.0)
+
+
+def test_campaigns_of_one_category_that_start_on_overlapping_segments_contend() -> None:
+    made = found({f"u{n}": "ab" for n in range(7)} | {"v": "a"})
+    assert [(each.a, each.b, each.users) for each in made.contests] == [("one", "two", 7)]
+
+
+def test_too_many_users_are_sampled_by_their_key_and_the_estimate_is_near() -> None:
+    memberships = Memberships(users_max=1000)
+    for turn in (1, 2):  # the newest record of a user counts
+        for number in range(20_000):
+            memberships.put(b"u%d" % number, [stable_id("a")] if turn == 2 and number % 4 == 0 else [])
+    assert len(memberships) <= 1000
+    assert memberships.share == 1 / 32
+    made = report(memberships, PLAN, users_min=0)
+    assert made.users == pytest.approx(20_000, rel=0.1)
+    assert made.segments[0].of_all == pytest.approx(0.25, abs=0.05)
