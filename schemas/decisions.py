@@ -30,6 +30,7 @@ SUPPRESS_REASONS: Final = (
     "quiet_hours",
     "holdout",
     "frequency_cap",
+    "adaptive_cap",
     "cool_down",
     "no_variant",
     "campaign_holdout",

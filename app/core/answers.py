@@ -17,7 +17,7 @@ a second example. Examples of equal age cost nothing where the horizon is short.
 
 from __future__ import annotations
 
-from app.core import identity, local_time, timers
+from app.core import identity, local_time, timers, weariness
 from app.core.batch import Batch
 from app.core.ids import stable_id
 from app.core.label_history import push_label
@@ -74,6 +74,8 @@ def fold_opened(batch: Batch, profile: Profile, event: Event, at_ms: int) -> Non
             pending.answered, pending.features = EMITTED, {}  # the id stays: a second open is not counted
     profile.opened += 1
     profile.ignored_run = 0
+    if batch.index.plan.adaptive is not None:
+        weariness.opened(profile, batch.index.plan.adaptive, at_ms)
     hour = local_time.hour_of_week(profile.timezone, batch.index.plan.default_timezone, at_ms)
     profile.hours[hour] = profile.hours.get(hour, 0) + 1
 
@@ -85,9 +87,11 @@ def fold_clicked(_batch: Batch, profile: Profile, event: Event, _at_ms: int) -> 
         pending.clicked = 1
 
 
-def fold_dismissed(_batch: Batch, profile: Profile, _event: Event, _at_ms: int) -> None:
-    """Counted; raises the user's price of being disturbed (`app.core.arbiter`)."""
+def fold_dismissed(batch: Batch, profile: Profile, _event: Event, at_ms: int) -> None:
+    """Counted; raises the user's price of being disturbed (`app.core.arbiter`), and tightens adaptive caps."""
     profile.dismissed += 1
+    if batch.index.plan.adaptive is not None:
+        weariness.dismissed(profile, batch.index.plan.adaptive, at_ms)
 
 
 def fold_opted_out(batch: Batch, profile: Profile, event: Event, at_ms: int) -> None:
@@ -138,6 +142,8 @@ def horizon_passed(batch: Batch, profile: Profile, timer: Timer) -> None:
     if not pending.answered:
         profile.labels = push_label(profile.labels, 0)
         profile.ignored_run += 1
+        if batch.index.plan.adaptive is not None:
+            weariness.ignored(profile, batch.index.plan.adaptive, batch.now_ms)
     _mature(batch, profile, pending)
 
 

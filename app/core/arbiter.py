@@ -7,26 +7,13 @@ defer: it will be decided when they end.
 
 from __future__ import annotations
 
-from typing import Final
-
 from app.core import choose, decide, guardrails, timers
 from app.core.batch import Batch
 from app.core.plan import Campaign, Scorer
 from app.core.profile import Profile, Timer
 from app.core.triggers import Candidate, put
 from app.core.values import bounded
-
-RISK_PRIOR_SENDS: Final = 20.0
-RISK_PRIOR_RATE: Final = 0.02
-
-
-def opt_out_risk(profile: Profile) -> float:
-    """The share of notifications that the user dismisses, shrunk to a common rate: in (0, 1].
-
-    A dismissal stands for the opt-out that it warns of; opt-outs themselves are too rare to estimate for one user.
-    """
-    sent = max(profile.sent, profile.dismissed)
-    return (profile.dismissed + RISK_PRIOR_RATE * RISK_PRIOR_SENDS) / (sent + RISK_PRIOR_SENDS)
+from app.core.weariness import opt_out_risk
 
 
 def score(campaign: Campaign, open_probability: float, risk: float) -> float:

@@ -13,7 +13,7 @@ from typing import Any, Final
 import msgspec
 
 from app.core import timers
-from app.core.arbiter import opt_out_risk, score
+from app.core.arbiter import score
 from app.core.batch import Batch
 from app.core.decide import FeaturesOf
 from app.core.durations import format_duration
@@ -22,6 +22,7 @@ from app.core.expression_explain import Clause, Explain, explain_expression
 from app.core.index import PlanIndex
 from app.core.plan import Campaign, Plan, Scorer, Segment, event_id
 from app.core.profile import Profile
+from app.core.weariness import opt_out_risk
 
 Contributions = Callable[[Mapping[str, float]], Mapping[str, float]]
 """A model's `explain_one`: log-odds by feature, with ``bias``."""

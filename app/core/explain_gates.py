@@ -27,6 +27,7 @@ REASON_TEXTS: Final = {
     "quiet_hours": "it is night where the user is",
     "holdout": "the user is in the holdout group, which gets nothing",
     "frequency_cap": "enough was sent to this user already",
+    "adaptive_cap": "the user seems tired of notifications, so fewer are sent for a while",
     "cool_down": "the same campaign was sent to this user not long ago",
     "no_variant": "no wording is eligible for this user, or all were stopped",
     "campaign_holdout": "the user is held out of this campaign, to measure its effect",

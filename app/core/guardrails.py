@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Final
 
-from app.core import local_time
+from app.core import local_time, weariness
 from app.core.batch import Batch
 from app.core.ids import BUCKETS, bucket
-from app.core.plan import Campaign
+from app.core.plan import AdaptiveCaps, Campaign
 from app.core.profile import Profile, SendMemory
 from app.core.triggers import Candidate
 
@@ -47,6 +47,8 @@ def volume_refusal(batch: Batch, profile: Profile, campaign: Campaign) -> str:
             return "holdout"
         if _cap_reached(batch, profile, campaign, now_ms):
             return "frequency_cap"
+        if plan.adaptive is not None and _tight_cap_reached(batch, profile, campaign, plan.adaptive, now_ms):
+            return "adaptive_cap"
     if campaign.cool_down_ms:
         oldest_ms = now_ms - campaign.cool_down_ms
         if _is_full(batch, profile, now_ms) or any(
@@ -68,15 +70,33 @@ def _cap_reached(batch: Batch, profile: Profile, campaign: Campaign, now_ms: int
     for limit, window_ms, category in batch.index.caps:
         if category and category != campaign.category_id:
             continue
-        oldest_ms = now_ms - window_ms
-        counted = 0
-        for send in reversed(sends):
-            if send.at_ms <= oldest_ms:
-                break
-            counted += send.category == category if category else send.category != UNCAPPED
-        if counted >= limit:
+        if _counted(sends, category, now_ms - window_ms) >= limit:
             return True
     return False
+
+
+def _tight_cap_reached(batch: Batch, profile: Profile, campaign: Campaign, adaptive: AdaptiveCaps, now_ms: int) -> bool:
+    """As `_cap_reached`, of the share of the caps that is left to this user."""
+    share = weariness.share_of_caps(profile, adaptive, now_ms)
+    if share >= 1.0:
+        return False
+    for limit, window_ms, category in batch.index.caps:
+        if category and category != campaign.category_id:
+            continue
+        sends, tight_ms = weariness.tightened(limit, window_ms, share)
+        if _counted(profile.sends, category, now_ms - tight_ms) >= sends:
+            return True
+    return False
+
+
+def _counted(sends: list[SendMemory], category: int, oldest_ms: int) -> int:
+    """Sends later than `oldest_ms` that a cap on `category` (0: on all) counts."""
+    counted = 0
+    for send in reversed(sends):
+        if send.at_ms <= oldest_ms:
+            break
+        counted += send.category == category if category else send.category != UNCAPPED
+    return counted
 
 
 def _is_full(batch: Batch, profile: Profile, now_ms: int) -> bool:

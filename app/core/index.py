@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final, NamedTuple
 
+from app.core import weariness
 from app.core.earlier import NOTHING, Earlier
 from app.core.expression_judge import Judge, make_judge
 from app.core.ids import stable_id
@@ -160,6 +161,9 @@ class PlanIndex:
         self.memory_ms = max(
             (WEEK_MS, *(cap.window_ms for cap in plan.caps), *(campaign.cool_down_ms for campaign in plan.campaigns))
         )
+        if plan.adaptive is not None:
+            adaptive_ms = weariness.memory_ms(((cap.limit, cap.window_ms) for cap in plan.caps), plan.adaptive)
+            self.memory_ms = max(self.memory_ms, adaptive_ms)
         self.caps = tuple(
             (cap.limit, cap.window_ms, stable_id(cap.category) if cap.category else 0) for cap in plan.caps
         )

@@ -173,6 +173,14 @@ class Cap:
 
 
 @dataclass(frozen=True, slots=True)
+class AdaptiveCaps:
+    """How caps tighten for users who seem tired (`app.core.weariness`): to no less than the share `floor`."""
+
+    floor: float
+    half_life_ms: int
+
+
+@dataclass(frozen=True, slots=True)
 class QuietHours:
     """Local minutes of the day; `start` may be later than `end` (over midnight)."""
 
@@ -238,6 +246,8 @@ class Plan:
     """A segment with fewer users is worth a warning: too little to learn from, or to measure an effect on."""
     opens_wait: bool = False
     """Whether the example of an open waits for the label horizon, as that of silence does."""
+    adaptive: AdaptiveCaps | None = None
+    """Whether, and how, caps are tightened by user."""
     context: ExpressionContext | None = None
     """What its conditions were compiled against: an explanation compiles their clauses one by one."""
 

@@ -11,7 +11,19 @@ from app.core.expression_context import Expression, ExpressionContext
 from app.core.expression_errors import ExpressionErrors, nearest
 from app.core.expressions import compile_expression, compile_where, referenced_segments
 from app.core.panes import NEVER_MS
-from app.core.plan import Campaign, Cap, Novelty, Plan, QuietHours, RfmGrid, Segment, Trigger, Variant, Where
+from app.core.plan import (
+    AdaptiveCaps,
+    Campaign,
+    Cap,
+    Novelty,
+    Plan,
+    QuietHours,
+    RfmGrid,
+    Segment,
+    Trigger,
+    Variant,
+    Where,
+)
 from app.core.profile import Profile
 from app.core.render import FieldError, MessageTemplate
 from app.core.rfm import Cuts, Lifecycle
@@ -110,6 +122,7 @@ class Compiler:
     def _plan(self, version: str) -> Plan:
         defaults = self.policy.defaults
         quiet = defaults.quiet_hours
+        adaptive = defaults.adaptive_caps
         return Plan(
             version=version,
             name=self.policy.name,
@@ -124,6 +137,7 @@ class Compiler:
             segment_users_min=defaults.segment_users_min,
             label_horizon_ms=defaults.label_horizon,
             opens_wait=defaults.learn_opens == "at_horizon",
+            adaptive=AdaptiveCaps(adaptive.floor, adaptive.half_life) if adaptive else None,
             suppressed_share=defaults.suppressed_share,
             grace_ms=defaults.grace,
             future_skew_ms=defaults.future_skew,

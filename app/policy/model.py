@@ -142,6 +142,13 @@ class LifecycleModel(_Model):
         return self
 
 
+class AdaptiveModel(_Model):
+    """Caps tighten for users who seem tired, to no less than a share of themselves, and recover."""
+
+    floor: Annotated[Share, Field(gt=0)] = 0.2
+    half_life: Annotated[DurationMs, Field(ge=3_600_000)] = 14 * 86_400_000
+
+
 class Defaults(_Model):
     """What holds for every segment and campaign."""
 
@@ -155,6 +162,7 @@ class Defaults(_Model):
     holdout: Holdout = Holdout(share=0.0)
     quiet_hours: QuietHours | None = None
     caps: Annotated[list[CapModel], Field(max_length=32)] = []
+    adaptive_caps: AdaptiveModel | None = None
     rfm: Rfm = Rfm()
     lifecycle: LifecycleModel = LifecycleModel()
     suppressed_share: Share = 1.0

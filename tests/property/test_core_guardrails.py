@@ -6,12 +6,15 @@ import itertools
 from datetime import UTC, datetime
 from zoneinfo import ZoneInfo
 
+import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from app.core.local_time import quiet_until
 from app.core.panes import NEVER_MS
-from app.core.plan import Campaign, Cap, QuietHours, Trigger
+from app.core.plan import AdaptiveCaps, Campaign, Cap, QuietHours, Trigger
+from app.core.weariness import memory_ms, tightened
+from schemas.events import NOTIFICATION_DISMISSED, NOTIFICATION_OPENED, NOTIFICATION_SENT
 from tests.support.plans import DAY, HOUR, MINUTE, campaign, make_plan, on_event
 from tests.support.streams import START, Stream, track
 
@@ -84,6 +87,47 @@ def test_a_cool_down_is_kept_and_transactional_messages_always_go(steps: list[tu
     assert all(later - earlier >= 30 * MINUTE for earlier, later in itertools.pairwise(news))
     paid = sum(names.count("Paid") for _, names in steps)
     assert sum(one.campaign == "paid" for one in stream.sends) == paid
+
+
+ANSWERS = (NOTIFICATION_SENT, NOTIFICATION_OPENED, NOTIFICATION_DISMISSED)
+answers_of = st.lists(st.tuples(st.integers(0, 30), st.sampled_from(ANSWERS), st.integers(0, 2 * HOUR)), max_size=30)
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    steps_of, answers_of, st.sampled_from([0.05, 0.2, 0.7, 1.0]), st.floats(0, 60), st.sampled_from([HOUR, 30 * DAY])
+)
+def test_no_cap_is_ever_exceeded_however_tired_or_fond_the_user_is(
+    steps: list[tuple[int, list[str]]],
+    answers: list[tuple[int, str, int]],
+    floor: float,
+    weariness: float,
+    half_life_ms: int,
+) -> None:
+    adaptive = AdaptiveCaps(floor, half_life_ms)
+    plan = make_plan(campaigns=CAMPAIGNS, caps=CAPS, adaptive=adaptive, label_horizon_ms=HOUR)
+    stream = Stream(plan)
+    stream.send(track("Seen", START))
+    stream.row.weariness, stream.row.weariness_ms = weariness, START
+    for at, step in enumerate(steps):
+        run(stream, [step])
+        for _, name, delay_ms in [one for one in answers if one[0] % max(len(steps), 1) == at]:
+            if stream.sends:
+                stream.send(track(name, stream.now_ms - delay_ms, decisionId=stream.sends[-1].id))
+    promotional = [decision for decision in stream.sends if not decision.transactional]
+    for cap in CAPS:
+        times = [one.decided_ms for one in promotional if not cap.category or one.category == cap.category]
+        assert most_in_any_window(times, cap.window_ms) <= cap.limit
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.integers(1, 200), st.integers(HOUR, 90 * DAY), st.floats(0.01, 1.0))
+def test_a_tightened_cap_is_no_looser_than_its_share(limit: int, window_ms: int, share: float) -> None:
+    sends, tight_ms = tightened(limit, window_ms, share)
+    assert 1 <= sends <= limit
+    assert sends / tight_ms <= limit / window_ms * (1 + 1e-6)
+    assert sends / tight_ms == pytest.approx(limit * share / window_ms, rel=1e-3)
+    assert tight_ms <= max(window_ms, memory_ms([(limit, window_ms)], AdaptiveCaps(share, DAY)))
 
 
 def is_quiet(at_ms: int, zone: str, quiet: QuietHours) -> bool:

@@ -8,10 +8,11 @@ from typing import Any
 
 import pytest
 
-from app.core.arbiter import opt_out_risk, score
+from app.core.arbiter import score
 from app.core.choose import pick_variant
 from app.core.plan import Campaign, Variant
 from app.core.profile import Profile
+from app.core.weariness import opt_out_risk
 from schemas.topics import DECISIONS
 from tests.support.plans import FixedScorer, campaign, make_plan, on_event, variant
 from tests.support.streams import START, FakeRecord, Stream, identify, track
