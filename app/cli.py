@@ -16,6 +16,7 @@ from app.experiments.cli import experiments_app
 from app.experiments.evaluate_cli import evaluate
 from app.explain.cli import explain
 from app.overlap.cli import segments_app
+from app.privacy.cli import register as privacy_commands
 from app.settings import Settings
 
 app = typer.Typer(
@@ -34,6 +35,7 @@ app.add_typer(policy_app, name="policy")
 cli_policy.register(policy_app)
 app.add_typer(config_app, name="config")
 app.add_typer(schemas_app, name="schemas")
+privacy_commands(app)
 app.add_typer(experiments_app, name="experiments")
 app.add_typer(segments_app, name="segments")
 app.command(epilog="Example: nudge evaluate --policy policies/shop-b.yaml --reward open")(evaluate)

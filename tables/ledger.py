@@ -4,6 +4,9 @@ An entry is *reserved* before the provider is asked and gets its final state aft
 with an id follows from its entry alone (`next_step`); nothing here knows tables, Kafka or the time. Entries hold no
 personal data: the id is a hash, and the user stands only in the decision.
 
+Beside the entries stand an index row each (a user's subject and the id, so that a user's entries can be found and
+erased) and the marks of erased users. No UTF-8 text begins with their first byte, so no decision id does.
+
 Retention is wall-clock time, whatever clock decisions are made in: what an entry guards against is a record being
 read again, and Kafka keeps records by the wall clock.
 """
@@ -21,6 +24,10 @@ from schemas.topics import DAY_MS
 
 ENTRY_VERSION: Final = 1
 RETENTION_MS: Final = 7 * DAY_MS
+MARK_RETENTION_MS: Final = 30 * DAY_MS
+"""Of an erased user's mark: longer than Kafka may keep a decision, see `schemas.topics`."""
+_INDEX: Final = b"\xffu"
+_MARK: Final = b"\xffe"
 
 _HEAD = struct.Struct(">Bq")
 
@@ -99,6 +106,31 @@ def decode_entry(raw: bytes) -> LedgerEntry:
         raise BadEntry(f"not a ledger entry: {exc}") from exc
 
 
+def is_entry(key: bytes) -> bool:
+    """Whether a row's key is a decision's id, not that of an index row or of a mark."""
+    return key[:1] != b"\xff"
+
+
+def mark_key(subject: bytes) -> bytes:
+    """The key of an erased user's mark: an entry whose offset says below which their decisions are not sent."""
+    return _MARK + subject
+
+
+def index_prefix(subject: bytes) -> bytes:
+    """What the keys of a user's index rows begin with."""
+    return _INDEX + subject
+
+
+def index_row(subject: bytes, key: bytes, at_ms: int) -> tuple[bytes, bytes]:
+    """The index row of the entry `key`. It is swept a day after the entry, so that none is left without."""
+    return index_prefix(subject) + key, _HEAD.pack(ENTRY_VERSION, at_ms + DAY_MS)
+
+
+def id_of_index(key: bytes, prefix: bytes) -> bytes:
+    """The key of the entry that an index row stands for."""
+    return key[len(prefix) :]
+
+
 def _peek_at_ms(raw: bytes) -> int:
     try:
         version, at_ms = _HEAD.unpack_from(raw)
@@ -150,5 +182,6 @@ def sweep(rows: Iterable[tuple[bytes, bytes]], now_ms: int, retention_ms: int) -
     [(b'a', None)]
     """
     for key, raw in rows:
-        if now_ms - _peek_at_ms(raw) > retention_ms:
+        keep_ms = max(retention_ms, MARK_RETENTION_MS) if key.startswith(_MARK) else retention_ms
+        if now_ms - _peek_at_ms(raw) > keep_ms:
             yield key, None

@@ -19,6 +19,7 @@ from typing import Any, Final, Protocol
 from app.clock import Clock
 from app.sender.backoff import Backoff
 from app.sender.claims import Claims
+from app.sender.erasure import Erasure, Erasures, ledger_receipt, read_erasures, rows_to_erase
 from app.sender.jobs import Job, message_of, read_jobs, trace_headers
 from app.sender.lane import Lane
 from app.sender.providers import PROVIDER_OF
@@ -28,9 +29,22 @@ from app.sender.recorder import NoRecorder, Recorder
 from app.sender.rules import UNKNOWN, Conclusion, TryAgain, Verdict, conclude, give_up, judge
 from schemas.dead_letters import cut, dead_letter_headers
 from schemas.decisions import Headers
+from schemas.erasures import Subjects, encode_receipt
 from schemas.events import encode_event
-from schemas.topics import DEAD_LETTERS, EVENTS
-from tables.ledger import RETENTION_MS, LedgerEntry, State, Step, decode_entry, encode_entry, next_step, settle
+from schemas.topics import DEAD_LETTERS, ERASURES, EVENTS
+from tables.ledger import (
+    RETENTION_MS,
+    LedgerEntry,
+    State,
+    Step,
+    decode_entry,
+    encode_entry,
+    index_prefix,
+    index_row,
+    mark_key,
+    next_step,
+    settle,
+)
 
 NO_PROVIDER: Final = "none"
 
@@ -57,6 +71,10 @@ class Table(Protocol):
 
     def get_many(self, partition: int, keys: Sequence[bytes]) -> list[bytes | None]:
         """Values in the order of `keys`."""
+        ...
+
+    def keys_with_prefix(self, partition: int, prefix: bytes) -> list[bytes]:
+        """Keys of the rows that begin with it."""
         ...
 
     async def write(self, partition: int, rows: list[tuple[bytes, bytes | None]]) -> None:
@@ -96,6 +114,8 @@ class Deliverer:
         By name; `default` names the one for decisions whose token names none of them.
     suppressed
         Asked immediately before every attempt.
+    subjects
+        Keyed hashes by which a user's entries are found when the user is erased.
 
     Raises
     ------
@@ -112,6 +132,7 @@ class Deliverer:
         default: str,
         clock: Clock,
         suppressed: Suppressed,
+        subjects: Subjects,
         settings: DeliverySettings,
         recorder: Recorder | None = None,
         wall_s: Callable[[], float] = time.time,
@@ -125,6 +146,8 @@ class Deliverer:
         self._default = default
         self._clock = clock
         self._suppressed = suppressed
+        self._subjects = subjects
+        self._erasures = Erasures()
         self._settings = settings
         self._recorder: Recorder = recorder or NoRecorder()
         self._wall_s = wall_s
@@ -153,13 +176,34 @@ class Deliverer:
             Whatever `table` or `produce` raise: the batch is not completed, and a replay of it is safe.
         """
         jobs, refused = read_jobs(batch.topic, batch.partition, batch.records, self._clock.now_ms())
-        async with self._claims.hold([job.key for job in jobs]):
-            await self._resolve(batch.partition, jobs)
+        for erasure in (erasures := read_erasures(batch.records)):
+            self._erasures.begin(erasure)
+        jobs = [job for job in jobs if not self._erasures.bars(job)]
+        self._erasures.enter(jobs)
+        try:
+            for erasure in erasures:
+                await self._erase(batch.partition, erasure)
+            async with self._claims.hold([job.key for job in jobs]):
+                await self._resolve(batch.partition, jobs)
+        finally:
+            await self._erasures.leave(jobs)
         for record, letter in refused:
             headers = dead_letter_headers(letter, record.value)
             await self._produce(DEAD_LETTERS, None, cut(record.key), cut(record.value), headers)
             self._recorder.dead_lettered(letter.reason)
         batch.complete()
+
+    async def _erase(self, partition: int, erasure: Erasure) -> None:
+        """Forget the user; returns when the receipt is acknowledged."""
+        await self._erasures.idle(erasure)
+        index = self._table.keys_with_prefix(partition, index_prefix(self._subjects.of(erasure.user.encode())))
+        for rows in rows_to_erase(erasure, self._subjects, index, self._wall_ms()):
+            await self._table.write(partition, rows)
+        found = ledger_receipt(
+            erasure, self._subjects, partition=partition, entries=len(index), wall_ms=self._wall_ms()
+        )
+        await self._produce(ERASURES, None, found.key.encode(), encode_receipt(found), [])
+        self._erasures.end(erasure)
 
     async def close(self) -> None:
         """Close the providers."""
@@ -192,6 +236,7 @@ class Deliverer:
         settled: list[Job] = []
         repeat: list[Job] = []
         skipped = 0
+        jobs = await self._not_erased(partition, jobs)
         for job, raw in zip(jobs, self._table.get_many(partition, [job.key for job in jobs]), strict=True):
             job.entry = decode_entry(raw) if raw else None
             step = next_step(job.entry, transactional=job.decision.transactional, offset=job.offset)
@@ -210,6 +255,14 @@ class Deliverer:
             self._recorder.repeated(len(repeat) + skipped)
         await self._produce_receipts(partition, repeat)
         return todo, settled
+
+    async def _not_erased(self, partition: int, jobs: Sequence[Job]) -> list[Job]:
+        """The jobs that no mark bars: what an erased user's ledger entries were deleted of is not sent again."""
+        keys = [mark_key(self._subjects.of(job.decision.user.encode())) for job in jobs]
+        marks = self._table.get_many(partition, keys)
+        barred = [job for job, raw in zip(jobs, marks, strict=True) if raw and job.offset < decode_entry(raw).offset]
+        await self._erasures.leave(barred)
+        return [job for job in jobs if job not in barred] if barred else list(jobs)
 
     def _outlived(self, job: Job) -> bool:
         """Whether the ledger may have forgotten it: then only a message that may be repeated is sent."""
@@ -248,6 +301,8 @@ class Deliverer:
                 return self._finish(job, following, provider=lane.name)
 
     def _judge(self, job: Job) -> Verdict:
+        if self._erasures.bars(job):
+            return Verdict.ERASED
         decision = job.decision
         suppressed = self._suppressed(decision.user, decision.category)
         return judge(decision, now_ms=self._clock.now_ms(), suppressed=suppressed)
@@ -273,18 +328,33 @@ class Deliverer:
             attempts=job.attempts,
         )
         job.entry = settle(job.entry, final)
-        early = end.reason in (Verdict.EXPIRED.value, Verdict.OPTED_OUT.value)
+        early = end.reason in (Verdict.EXPIRED.value, Verdict.OPTED_OUT.value, Verdict.ERASED.value)
         self._recorder.settled(provider or NO_PROVIDER, end.reason if early else end.state.name.lower())
         return job
 
     async def _record(self, partition: int, settled: Sequence[Job], also: Sequence[Job] = ()) -> None:
         """Write the entries of all, then produce the receipts of those that are settled."""
-        rows: list[tuple[bytes, bytes | None]] = [
-            (job.key, encode_entry(job.entry)) for job in (*settled, *also) if job.entry is not None
-        ]
+        rows: list[tuple[bytes, bytes | None]] = []
+        told = [job for job in settled if not self._erasures.bars(job)]
+        for job in (*settled, *also):
+            rows += self._rows_of(job)
         if rows:
             await self._table.write(partition, rows)
-        await self._produce_receipts(partition, settled)
+        await self._produce_receipts(partition, told)
+        await self._erasures.leave(settled)
+
+    def _rows_of(self, job: Job) -> list[tuple[bytes, bytes | None]]:
+        """The job's entry and its index row; of one whose user was erased meanwhile, their deletion."""
+        if job.entry is None:
+            return []
+        barred = self._erasures.bars(job)
+        if job.indexed and not barred:
+            return [(job.key, encode_entry(job.entry))]
+        key, value = index_row(self._subjects.of(job.decision.user.encode()), job.key, job.entry.at_ms)
+        if barred:
+            return [(job.key, None), (key, None)]
+        job.indexed = True
+        return [(job.key, encode_entry(job.entry)), (key, value)]
 
     async def _produce_receipts(self, partition: int, jobs: Sequence[Job]) -> None:
         """To the user's partition of `events`, which has the number of the decision's."""

@@ -11,10 +11,10 @@ import msgspec
 
 from app.sender.providers.base import Message
 from schemas.dead_letters import DeadLetter
-from schemas.decisions import SUPPRESSED_TYPE, Decision, Headers, decode_decision
+from schemas.decisions import ERASED_TYPE, SUPPRESSED_TYPE, Decision, Headers, decode_decision
 from tables.ledger import LedgerEntry
 
-_SUPPRESSED: Final = SUPPRESSED_TYPE.encode()
+_SUPPRESSED: Final = (SUPPRESSED_TYPE.encode(), ERASED_TYPE.encode())
 _ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")  # it becomes a header, a ledger key and a part of message ids
 _TRACEPARENT = re.compile(rb"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
 _PATH = re.compile(r"`(\$[^`]*)`$")
@@ -42,6 +42,8 @@ class Job:
         The ledger's entry: None before the reservation.
     maybe_sent
         An earlier attempt, of this process or of one that died, may have been accepted.
+    indexed
+        The entry can be found by its user.
     """
 
     decision: Decision
@@ -51,6 +53,7 @@ class Job:
     entry: LedgerEntry | None = None
     maybe_sent: bool = False
     attempts: int = 0
+    indexed: bool = False
 
     @property
     def key(self) -> bytes:
@@ -69,7 +72,7 @@ def read_jobs(
     refused: list[tuple[Record, DeadLetter]] = []
     for record in records:
         headers = dict(record.headers)
-        if headers.get("ce_type") == _SUPPRESSED:
+        if headers.get("ce_type") in _SUPPRESSED:
             continue
         found = _read(record)
         if isinstance(found, Decision):

@@ -24,6 +24,7 @@ class Verdict(enum.Enum):
     HOLD = "hold"
     EXPIRED = "expired"
     OPTED_OUT = "opted_out"
+    ERASED = "erased"
 
 
 @dataclass(frozen=True, slots=True)

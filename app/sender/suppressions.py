@@ -74,6 +74,11 @@ class Suppressions:
         else:
             self._remove(entry, at_ms)
 
+    def refuse(self, user: str, *, at_ms: int, wall_ms: int) -> None:
+        """Take an opt-out of everything, at event time `at_ms`, from elsewhere than a consent event: an erasure."""
+        self._rotate(wall_ms)
+        self._add(self._hash(user, ""), at_ms, wall_ms)
+
     def caught_up(self, as_of_ms: int) -> None:
         """Everything written to `events` before the wall-clock time `as_of_ms` has been fed."""
         self._as_of_ms = max(self._as_of_ms, as_of_ms)

@@ -27,14 +27,17 @@ from app.stream.broadcast import BroadcastReader
 from app.stream.store import StoreFactory, StoreOptions
 from app.stream.table import RowTable
 from app.tracing import load_tracing
-from schemas.events import Rejected, decode_event
-from schemas.topics import DEAD_LETTERS, DECISIONS, EVENTS, LEDGER_CHANGELOG
+from schemas.erasures import Subjects
+from schemas.events import ERASE, Rejected, decode_event
+from schemas.topics import DEAD_LETTERS, DECISIONS, ERASURES, EVENTS, LEDGER_CHANGELOG
 from tables.ledger import RETENTION_MS, sweep
 
 log = structlog.get_logger(__name__)
 
 _CONSENT_MARK: Final = b"Notifications "
 """In every consent event, and in few others: the rest of `events` is not decoded."""
+_ERASE_MARK: Final = b'"erase"'
+"""In every request to erase a user, and in hardly any other event."""
 
 
 class SenderRecorder:
@@ -102,16 +105,22 @@ class SuppressionFeed:
 
     def __init__(self, settings: Settings) -> None:
         self.suppressions = Suppressions(secrets.token_bytes(32))
+        self._subjects = Subjects(settings.privacy_bytes())
         self._clock = settings.make_clock()
         self.reader = BroadcastReader(settings.client_settings(), EVENTS, self.apply)
 
     def apply(self, key: bytes | None, value: bytes | None, _offset: int) -> None:
         """One record of `events`."""
-        if value is None or _CONSENT_MARK not in value:
+        if value is None or not (_CONSENT_MARK in value or _ERASE_MARK in value):
             return
         event = decode_event(value, key)
-        if not isinstance(event, Rejected):
+        if isinstance(event, Rejected):
+            return
+        if event.type != ERASE:
             self.suppressions.feed(event, received_ms=self._clock.now_ms(), wall_ms=_wall_ms())
+        elif self._subjects.requested(event):
+            user = event.user_id or event.anonymous_id or ""
+            self.suppressions.refuse(user, at_ms=self._clock.now_ms(), wall_ms=_wall_ms())
 
     def check(self, user: str, category: str) -> bool | None:
         """Whether the user has opted out; None when that cannot be told."""
@@ -171,11 +180,12 @@ class Sender:
             default=settings.sender_providers()[0],
             clock=settings.make_clock(),
             suppressed=self.feed.check,
+            subjects=Subjects(settings.privacy_bytes()),
             settings=DeliverySettings(concurrency=settings.sender_concurrency),
             recorder=SenderRecorder(self.metrics),
         )
         deliveries.attach(self.app, self.deliverer.deliver)
-        self.preflight = Preflight(settings, (EVENTS, DECISIONS, DEAD_LETTERS, LEDGER_CHANGELOG))
+        self.preflight = Preflight(settings, (EVENTS, DECISIONS, DEAD_LETTERS, ERASURES, LEDGER_CHANGELOG))
         self.app.preflight = self._before_start
         self.health = HealthServer(
             settings.http_host, settings.http_port, self.metrics.registry, self.problems, self._before_scrape

@@ -101,6 +101,8 @@ class _Partition:
         """Marks of erased users that were found or made: where there is none, nobody looks for them."""
         self.owing: list[bytes] = []
         self.position = 0
+        self.committed = 0
+        """The offset from which the partition was resumed: what follows from those below it is acknowledged."""
         self.lock = asyncio.Lock()
         self.newest: _Settling | None = None
 
@@ -187,7 +189,7 @@ class Engine:
         """Publish again what the restored rows owe and the committed offset does not cover."""
         for partition, offset in offsets.items():
             state = self._partitions[partition]
-            state.position = offset
+            state.position = state.committed = offset
             owing, state.owing = state.owing, []
             for start in range(0, len(owing), CHUNK_RECORDS):
                 await self._publish_owed(partition, owing[start : start + CHUNK_RECORDS], offset)
@@ -352,7 +354,8 @@ class Engine:
         return result
 
     def _acked(self, partition: int) -> int:
-        return self.app.batches.barrier.committable((self.source, partition)) or 0
+        done: int = self.app.batches.barrier.committable((self.source, partition)) or 0
+        return max(done, self._partitions[partition].committed)
 
     def _load(self, partition: int, keys: list[bytes]) -> tuple[dict[bytes, Profile], set[bytes]]:
         """The partition's decoded rows with those of `keys` among them, and the keys that have no row yet."""

@@ -10,6 +10,7 @@ file raises on read.)
 
 from __future__ import annotations
 
+import itertools
 import shutil
 import struct
 from collections.abc import Callable, Iterable, Sequence
@@ -36,6 +37,7 @@ log = structlog.get_logger(__name__)
 _META_KEY = b"\xff\xfemeta"
 _META = struct.Struct(">qq")
 
+STALE_S: Final = 7 * 86_400
 PERIODIC_COMPACTION_S: Final = 86_400
 """A file is rewritten at the latest when it is so old: what was deleted before then leaves the disk."""
 
@@ -91,6 +93,22 @@ class StoreFactory:
         """Remove the store of a table partition; it must be closed."""
         shutil.rmtree(self.path(table, partition), ignore_errors=True)
 
+    def drop_stale(self, table: str, owned: Iterable[int], now_s: float) -> list[int]:
+        """Remove the stores of partitions that are not ours and were not written for `STALE_S`; returns which.
+
+        They were kept for a cheap return. What has been erased elsewhere meanwhile must not stay on this disk.
+        """
+        directory = self.directory / table
+        ours = {str(partition) for partition in owned}
+        stale = [
+            path
+            for path in (directory.iterdir() if directory.is_dir() else ())
+            if path.name.isdigit() and path.name not in ours and now_s - _written_s(path) > STALE_S
+        ]
+        for path in stale:
+            shutil.rmtree(path, ignore_errors=True)
+        return sorted(int(path.name) for path in stale)
+
     def _rocksdb_options(self) -> Options:
         options = Options(raw_mode=True)
         options.create_if_missing(True)
@@ -107,6 +125,11 @@ class StoreFactory:
         table.set_cache_index_and_filter_blocks(True)
         options.set_block_based_table_factory(table)
         return options
+
+
+def _written_s(path: Path) -> float:
+    """When anything in the directory was last written, seconds since 1970."""
+    return max((file.stat().st_mtime for file in path.iterdir()), default=0.0)
 
 
 class PartitionStore:
@@ -143,6 +166,11 @@ class PartitionStore:
         except Exception as exc:
             raise StoreDamaged(f"{self.path}: {exc}", self.path) from exc
         return values
+
+    def keys_with_prefix(self, prefix: bytes) -> list[bytes]:
+        """Keys that begin with `prefix`, in order."""
+        found = self._db.keys(from_key=prefix)
+        return [bytes(key) for key in itertools.takewhile(lambda key: key.startswith(prefix), found)]
 
     def write(self, rows: Rows, *, added: int, next_offset: int) -> None:
         """Put rows (None deletes), the count and the changelog position, atomically.

@@ -96,6 +96,15 @@ class RowTable(faust.Table):
                 return partition, value
         return None
 
+    def keys_with_prefix(self, partition: int, prefix: bytes) -> list[bytes]:
+        """Keys of the rows that begin with `prefix`, whether they have reached the store yet or not."""
+        found = set(self.stores[partition].keys_with_prefix(prefix))
+        for pending in self._pending.get(partition, ()):
+            for key, value in pending.rows.items():
+                if key.startswith(prefix):
+                    (found.discard if value is None else found.add)(key)
+        return sorted(found)
+
     async def begin_write(self, partition: int, rows: Mapping[bytes, bytes | None], *, added: int) -> PendingWrite:
         """Queue rows for the changelog, in order; `get_many` sees them at once.
 
@@ -191,6 +200,8 @@ class RowTable(faust.Table):
                     self.stores[partition].scan(lambda key, value, p=partition: visit(p, key, value))  # type: ignore[misc]
                     self._unscanned.discard(partition)
                     await asyncio.sleep(0)
+                if stale := self.factory.drop_stale(self.name, partitions, time.time()):
+                    log.info("stale_stores_removed", table=self.name, partitions=stale)
                 return True
             except StoreDamaged as exc:
                 damaged = next(p for p in partitions if self.factory.path(self.name, p) == exc.path)

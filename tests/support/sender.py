@@ -12,11 +12,13 @@ from typing import Any
 from app.sender.backoff import Backoff
 from app.sender.delivery import Deliverer, DeliverySettings
 from app.sender.providers.base import Accepted, Message, Outcome, Rejected, Retry, Unknown
-from schemas.decisions import Content, Decision, decision_headers, decision_id, encode_decision
+from schemas.decisions import ERASED, Content, Decision, decision_headers, decision_id, encode_decision
+from schemas.erasures import Subjects
 from schemas.events import Event, decode_event
 from schemas.topics import DEAD_LETTERS, EVENTS
 from tables.ledger import LedgerEntry, decode_entry
 
+SUBJECTS = Subjects(b"a secret of the tests")
 WALL_MS = 1_700_000_000_000
 NOW_MS = 1_500_000_000_000
 
@@ -50,6 +52,12 @@ class FakeRecord:
 def record(offset: int, made: Decision, *, traceparent: bytes | None = None, timestamp: int = WALL_MS) -> FakeRecord:
     headers = decision_headers(made, traceparent)
     return FakeRecord(made.user.encode(), encode_decision(made), offset, timestamp, headers)
+
+
+def erasure(offset: int, n: int = 0, request: str = "r1") -> FakeRecord:
+    """The record by which the worker tells the sender to forget user ``u{n}``."""
+    made = decision(n, id=f"erase-{n}-{offset}", action="suppress", reason=ERASED, trigger=request, content=None)
+    return record(offset, made)
 
 
 @dataclass
@@ -126,6 +134,9 @@ class World:
     def get_many(self, partition: int, keys: Sequence[bytes]) -> list[bytes | None]:
         return [self.rows.get(key) for key in keys]
 
+    def keys_with_prefix(self, partition: int, prefix: bytes) -> list[bytes]:
+        return sorted(key for key in self.rows if key.startswith(prefix))
+
     async def write(self, partition: int, rows: list[tuple[bytes, bytes | None]]) -> None:
         await self.step()
         self.writes.append(rows)
@@ -186,6 +197,7 @@ class World:
             default="fake",
             clock=self.time,
             suppressed=self.suppressed,
+            subjects=SUBJECTS,
             settings=DeliverySettings(**({"backoff": Backoff(attempts_max=4)} | settings)),
             wall_s=self.time.wall_s,
             monotonic_s=self.time.wall_s,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import re
+import subprocess
 import sys
 import time
 import urllib.error
@@ -91,23 +92,34 @@ class Site:
     def process(self, command: str, name: str = "", **settings: str) -> Iterator[Child]:
         """`nudge COMMAND` as a process with a data directory called `name`; killed at the end if it still runs."""
         port = free_port()
-        environment = {
-            "NUDGE_BROKER": self.bootstrap,
-            "NUDGE_PROFILE": "dev",
-            "NUDGE_APP_ID": f"worker-{self.run}",
-            "NUDGE_SENDER_ID": f"sender-{self.run}",
-            "NUDGE_IDEMPOTENT": str(self.real).lower(),
-            "NUDGE_PARTITIONS": str(PARTITIONS),
-            "NUDGE_DATA_DIR": str(self.directory / (name or command)),
-            "NUDGE_HTTP_PORT": str(port),
-            "NUDGE_SENDER_OUTPUT": str(self.output),
-        } | settings
+        environment = self.environment(name or command) | {"NUDGE_HTTP_PORT": str(port)} | settings
         child = Child(name or command, [sys.executable, "-m", "app.cli", command], env=os.environ | environment)
         self._ports[child.pid] = port
         try:
             yield child
         finally:
             child.kill()
+
+    def environment(self, name: str) -> dict[str, str]:
+        """The settings of a process with a data directory called `name`."""
+        return {
+            "NUDGE_BROKER": self.bootstrap,
+            "NUDGE_PROFILE": "dev",
+            "NUDGE_APP_ID": f"worker-{self.run}",
+            "NUDGE_SENDER_ID": f"sender-{self.run}",
+            "NUDGE_IDEMPOTENT": str(self.real).lower(),
+            "NUDGE_PARTITIONS": str(PARTITIONS),
+            "NUDGE_DATA_DIR": str(self.directory / name),
+            "NUDGE_SENDER_OUTPUT": str(self.output),
+        }
+
+    async def command(self, *arguments: str, **settings: str) -> subprocess.CompletedProcess[str]:
+        """`nudge ARGUMENTS`, run to its end."""
+        command = [sys.executable, "-m", "app.cli", *arguments]
+        env = os.environ | self.environment("command") | settings
+        return await asyncio.to_thread(
+            subprocess.run, command, env=env, capture_output=True, text=True, timeout=120, check=False
+        )
 
     def sender(self, data: str = "data") -> Any:
         """A sender process."""

@@ -12,7 +12,7 @@ from app.sender.providers.base import Accepted, BadProvider, Message, Outcome, R
 from app.sender.recorder import NoRecorder
 from schemas.topics import DAY_MS, EVENTS
 from tables.ledger import State
-from tests.support.sender import WALL_MS, FakeBatch, FakeRecord, World, decision, record
+from tests.support.sender import SUBJECTS, WALL_MS, FakeBatch, FakeRecord, World, decision, record
 
 
 def kinds(world: World) -> list[tuple[str | None, str]]:
@@ -42,7 +42,7 @@ async def test_the_receipt_goes_to_the_users_partition_with_the_trace() -> None:
 async def test_a_batch_is_reserved_in_one_write_and_recorded_in_another() -> None:
     world = World()
     await world.run([FakeBatch([record(n, decision(n)) for n in range(20)])])
-    assert [len(rows) for rows in world.writes] == [20, 20]
+    assert [len(rows) for rows in world.writes] == [2 * 20, 20], "with the entry, a row to find it by its user"
 
 
 async def test_a_replay_of_a_batch_sends_nothing_and_repeats_the_same_receipts() -> None:
@@ -287,6 +287,7 @@ async def test_a_device_chooses_among_the_providers_in_use_only() -> None:
         default="fcm",
         clock=world.time,
         suppressed=world.suppressed,
+        subjects=SUBJECTS,
         settings=DeliverySettings(concurrency=1),
         wall_s=world.time.wall_s,
     )
@@ -307,6 +308,7 @@ def test_a_default_provider_that_is_not_configured_is_refused() -> None:
             default="fcm",
             clock=world.time,
             suppressed=world.suppressed,
+            subjects=SUBJECTS,
             settings=DeliverySettings(),
         )
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from app.stream.store import StoreDamaged, StoreFactory
+from app.stream.store import STALE_S, StoreDamaged, StoreFactory
 
 
 @pytest.fixture
@@ -91,3 +91,19 @@ def test_what_was_flushed_takes_space_on_disk(factory: StoreFactory) -> None:
     store.write([(b"%03d" % n, b"v" * 100) for n in range(500)], added=500, next_offset=500)
     store.flush()
     assert store.disk_bytes() > 500
+
+
+def test_a_store_that_was_given_up_long_ago_is_removed(factory: StoreFactory) -> None:
+    for partition in (0, 1, 2):
+        factory.open("t", partition).close()
+    written_s = max(file.stat().st_mtime for file in factory.path("t", 1).iterdir())
+    assert factory.drop_stale("t", {0}, written_s + STALE_S - 60) == []
+    assert factory.drop_stale("t", {0}, written_s + STALE_S + 60) == [1, 2]
+    assert [factory.path("t", partition).exists() for partition in (0, 1, 2)] == [True, False, False]
+
+
+def test_keys_are_found_by_their_beginning(factory: StoreFactory) -> None:
+    store = factory.open("t", 0)
+    store.write([(key, b"") for key in (b"a", b"ab1", b"ab2", b"ac", b"\xffab")], added=5, next_offset=5)
+    assert store.keys_with_prefix(b"ab") == [b"ab1", b"ab2"]
+    assert store.keys_with_prefix(b"b") == []

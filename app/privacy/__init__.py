@@ -1,0 +1,1 @@
+"""Privacy at the edge and by command: pseudonyms of users, and their erasure."""
