@@ -144,7 +144,7 @@ def generate(truth: Truth, label: str, extra: Mapping[str, Any]) -> tuple[Evalua
     functions = [make_function("evaluate", "p now_ms user", [ast.Return(truth_code(truth))])]
     if is_clocked(truth):
         changes = _Changes()
-        _, change = changes.emit(truth)
+        change = truth.change if isinstance(truth, Atom) else changes.emit(truth)[1]
         assert change is not None
         functions.append(make_function("next_change", "p now_ms user", [*changes.body, ast.Return(change)]))
     namespace = load_functions(functions, label, extra)

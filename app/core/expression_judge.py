@@ -18,11 +18,20 @@ from typing import Any, Final, TypeGuard
 
 from app.core.expression_codegen import load_functions, make_function
 from app.core.expression_ir import Atom, Combined, Negated, Truth, atoms, is_clocked, quote, truth_code
+from app.core.panes import NEVER_MS
 from app.core.plan import Segment
 from app.core.profile import Profile
 
 _ANY_EVENT: Final = "*"
 _OFTEN: Final = 3
+
+# What reads the row, or compares: without it a condition may depend on the hour or on who the user is.
+_OF_THE_ROW: Final = frozenset(
+    "get last total same differs less less_or_same among not_among contains lacks starts_with lower number path "
+    "plus minus times divide min max recency_score upward_score".split()
+)
+_ANY_TIMES_MS: Final = (10**12, 2 * 10**12, 4 * 10**12)
+"""The years 2001, 2033 and 2096: what only grows or falls with time and is the same at each is so for ever."""
 
 Moves = list[tuple[Segment, bool]]
 Judge = Callable[[Profile, int, str, int], tuple[int, Moves | None]]
@@ -88,6 +97,26 @@ def make_judge(segments: Sequence[Segment], event: str | None) -> Judge:
     judge: Judge
     judge = load_functions([make_function("judge", "p now_ms user due_ms", body)], f"judge {event}", names)["judge"]
     return judge
+
+
+def settled_when_new(segment: Segment) -> bool:
+    """Whether nobody belongs to the segment before an event that it reads, whoever and whenever it is.
+
+    Then a new row need not be asked about it, unless its first event is one of those.
+    """
+    condition = segment.condition
+    if condition is None or condition.calls or segment.events & {_ANY_EVENT}:
+        return False
+    code = truth_code(condition.truth)
+    called = {node.func.id for node in ast.walk(code) if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)}
+    named = {node.id for node in ast.walk(code) if isinstance(node, ast.Name)}
+    if "user" in named or not called <= _OF_THE_ROW:
+        return False
+    nobody = Profile()
+    return all(
+        not segment.evaluate(nobody, at_ms, "") and segment.next_change(nobody, at_ms, "") == NEVER_MS
+        for at_ms in _ANY_TIMES_MS
+    )
 
 
 def _asked(segment: Segment, event: str | None) -> ast.expr:

@@ -36,9 +36,12 @@ def crossing_ms(state: Panes | None, threshold: int, current: int, size: int, pa
         return NEVER_MS
     oldest = current - size
     ahead_ms = NEVER_MS
-    if state[-2] > current:
-        ahead_ms = pane_ms * next(state[at] for at in range(1, len(state), 2) if state[at] > current)
-    surplus = total(state, current, size) - threshold
+    if state[1] > oldest and state[-2] <= current:  # nothing has expired and nothing lies ahead: the usual case
+        surplus = state[0] - threshold
+    else:
+        surplus = total(state, current, size) - threshold
+        if state[-2] > current:
+            ahead_ms = pane_ms * next(state[at] for at in range(1, len(state), 2) if state[at] > current)
     if surplus < 0 or threshold <= 0:
         return ahead_ms
     for at in range(1, len(state), 2):

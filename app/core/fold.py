@@ -26,6 +26,13 @@ ORDER_MILLI_MAX: Final = 1_000_000_000
 
 def fold_track(batch: Batch, profile: Profile, ops: EventOps, event: Event, at_ms: int) -> None:
     """Apply a track event that is neither a replay nor a duplicate. `at_ms` is at most the batch's time."""
+    profile.events += 1
+    if ops.own:  # as `fold_activity`
+        if at_ms > profile.seen_ms:
+            profile.seen_ms = at_ms
+        first_ms = profile.first_ms
+        if at_ms < first_ms or not first_ms:
+            profile.first_ms = at_ms
     last = profile.last
     event_id = ops.event_id
     newest = last.get(event_id)
@@ -35,12 +42,13 @@ def fold_track(batch: Batch, profile: Profile, ops: EventOps, event: Event, at_m
         last[event_id] = at_ms
     elif at_ms > newest:
         last[event_id] = at_ms
+    properties = event.properties
     if ops.features:
-        _fold_features(batch, profile.features, ops.features, event.properties, at_ms)
+        _fold_features(batch, profile.features, ops.features, properties, at_ms)
     if ops.handler is not None:
         ops.handler(batch, profile, event, at_ms)
     if ops.interest:
-        category = event.properties.get("category")
+        category = properties.get("category")
         if category.__class__ is str and 0 < len(category) <= NAME_CHARS_MAX:
             _fold_affinity(profile.affinity, category, at_ms)
 
@@ -50,11 +58,9 @@ def _forget_one(last: dict[int, int], known: frozenset[int]) -> None:
     del last[min(last, key=lambda event_id: (event_id in known, last[event_id]))]
 
 
-def fold_activity(profile: Profile, at_ms: int, *, own: bool) -> None:
-    """Count an event of any type. `own` is False for what the sender wrote, which is not the user's doing."""
+def fold_activity(profile: Profile, at_ms: int) -> None:
+    """Count a user's own event that is not a track."""
     profile.events += 1
-    if not own:
-        return
     if at_ms > profile.seen_ms:
         profile.seen_ms = at_ms
     if at_ms < profile.first_ms or not profile.first_ms:

@@ -11,7 +11,7 @@ from typing import Final, NamedTuple
 
 from app.core import weariness
 from app.core.earlier import NOTHING, Earlier
-from app.core.expression_judge import Judge, make_judge
+from app.core.expression_judge import Judge, make_judge, settled_when_new
 from app.core.ids import stable_id
 from app.core.plan import Campaign, EventPlan, Feature, Plan, Segment, Where, event_id
 from app.core.profile import Profile
@@ -71,6 +71,7 @@ class EventOps:
         "handler",
         "interest",
         "judge",
+        "judge_new",
         "on_event",
         "own",
         "starts",
@@ -81,6 +82,7 @@ class EventOps:
         self.event_id = event_id(name) if name else 0
         self.features = _by_pane(plan.features)
         self.judge = judge
+        self.judge_new: Judge | None = None
         self.on_event = _of_kind(plan, "event")
         self.absences = _of_kind(plan, "absence")
         self.cancels = plan.cancels
@@ -147,7 +149,8 @@ class PlanIndex:
             if campaign.trigger.kind == "dormancy" and not campaign.trigger.event
         )
         self.campaigns = {campaign.id: campaign for campaign in plan.campaigns}
-        self.judge_all = make_judge(plan.segments, None)
+        self._open = frozenset(segment.id for segment in plan.segments if not settled_when_new(segment))
+        self._judges_new: dict[tuple[int, ...], Judge] = {}
         self.segments = tuple(segment_op(segment) for segment in plan.segments)
         self.clock_segments = tuple(op for op in self.segments if op.next_change is not None)
         self.segment_id = {segment.name: segment.id for segment in plan.segments}
@@ -180,6 +183,18 @@ class PlanIndex:
         if len(self.by_name) < NAMES_MAX:  # names are the producers' choice: the cache must not grow with them
             self.by_name[name] = ops
         return ops
+
+    def judge_new(self, name: str, ops: EventOps) -> Judge:
+        """What to ask of a row that this event has made: `name` is empty for an identify or an alias."""
+        if ops.judge_new is None:
+            plan = self.plan.events.get(name, self.plan.other) if name else self.plan.on_traits
+            asked = self._open.union(segment.id for segment in plan.segments)
+            segments = tuple(segment for segment in self.plan.segments if segment.id in asked)
+            ids = tuple(segment.id for segment in segments)
+            if ids not in self._judges_new:
+                self._judges_new[ids] = make_judge(segments, None)
+            ops.judge_new = self._judges_new[ids]
+        return ops.judge_new
 
     def _make(self, name: str) -> EventOps:
         plan = self.plan.events.get(name)

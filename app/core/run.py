@@ -89,13 +89,14 @@ class Run:
     def _take(self, profile: Profile, event: Event, record: Record) -> str:
         """Apply one event to its row; returns its fate."""
         batch = self.batch
+        index = batch.index
         offset = record.offset
         now_ms = batch.now_ms
         stamp = event.timestamp
         at_ms = now_ms
         if stamp is not None:
-            at_ms = epoch_ms(stamp)
-            if at_ms > now_ms or at_ms < now_ms - batch.index.age_max_ms:
+            at_ms = stamp if stamp.__class__ is int else epoch_ms(stamp)  # type: ignore[assignment]
+            if at_ms > now_ms or at_ms < now_ms - index.age_max_ms:
                 refusal = self._refuse_time(at_ms)
                 if refusal is not None:
                     if profile.erased_ms:
@@ -109,7 +110,7 @@ class Run:
         if digest and digest in recent and _remembers(recent, digest):
             profile.offset = offset
             return "duplicate"
-        foreign = profile.policy != batch.index.policy_id
+        foreign = profile.policy != index.policy_id
         if foreign and erasure.bars(profile, event, at_ms):
             return "erased"
         key: bytes = record.key  # type: ignore[assignment]  # decode_event has checked it

@@ -52,22 +52,22 @@ class Turn:
         if event.type == "track":
             reason = event.event
             ops = index.by_name.get(reason) or index.learn(reason)
-            fold.fold_activity(profile, at_ms, own=ops.own)
             fold.fold_track(batch, profile, ops, event, at_ms)
         elif event.type == ERASE:
             erasure.fold_erase(batch, profile, event, offset, self.subjects)
             return True
         else:
             reason, ops = event.type, index.on_traits
-            fold.fold_activity(profile, at_ms, own=True)
+            fold.fold_activity(profile, at_ms)
             if reason == "identify":
                 identity.fold_identify(profile, event, at_ms)
             else:
                 identity.fold_alias(profile, event)
         changes = None
-        if profile.policy != index.policy_id:  # a new row: every segment is asked once
+        if profile.policy != index.policy_id:  # a new row
             profile.policy = index.policy_id
-            changes = membership.on_event(batch, profile, index.judge_all, offset, reason)
+            judge = ops.judge_new or index.judge_new(event.event if event.type == "track" else "", ops)
+            changes = membership.on_event(batch, profile, judge, offset, reason)
         elif ops.judge is not None:
             changes = membership.on_event(batch, profile, ops.judge, offset, reason)
         candidates = triggers.on_event(batch, profile, ops, event, at_ms, offset) if ops.triggers else None
