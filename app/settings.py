@@ -48,7 +48,7 @@ class Settings(BaseSettings):
     http_port: int = Field(6066, ge=0, le=65535, description="port of the same; 0 takes a free one")
     instance_id: str = Field("", description="static group membership: the same id after a restart, no rebalance")
     idempotent: bool = Field(True, description="idempotent producer; false only for the embedded broker")
-    cache_rows: int = Field(4_000, ge=100, description="decoded rows kept in memory")
+    cache_rows: int = Field(1_000, ge=100, description="decoded rows kept in memory")
     rocksdb_cache_mb: int = Field(32, ge=4, description="RocksDB block cache of the process")
     rocksdb_memtable_mb: int = Field(8, ge=1, description="RocksDB write buffer of one partition")
     snapshot_interval_s: float = Field(2.0, gt=0, description="how often the learner publishes its models")

@@ -67,7 +67,7 @@ def main() -> None:
     arguments = parser(__doc__, events=400_000)
     arguments.add_argument("--faust-events", type=int, default=20_000, help="events for the idiomatic app")
     arguments.add_argument("--policy", type=Path, default=nudge_worker.POLICY, help="policy of the worker")
-    arguments.add_argument("--cache-rows", type=int, default=4_000, help="decoded rows in the worker's memory")
+    arguments.add_argument("--cache-rows", type=int, default=1_000, help="decoded rows in the worker's memory")
     arguments.add_argument("--keys", choices=["uniform", "zipf"], default="uniform", help="how users are drawn")
     arguments.add_argument("--repeat", type=int, default=1, help="turns; the median of each contender counts")
     options = arguments.parse_args()

@@ -30,7 +30,7 @@ def measure(
     *,
     policy: Path = POLICY,
     idempotent: bool = False,
-    cache_rows: int = 4_000,
+    cache_rows: int = 1_000,
     timeout_s: float = 300.0,
 ) -> Result:
     """Process the `count` events that the topic `events` holds already."""
@@ -84,7 +84,7 @@ def main() -> None:
     arguments.add_argument("--partitions", type=int, required=True)
     arguments.add_argument("--events", type=int, required=True)
     arguments.add_argument("--policy", type=Path, required=True)
-    arguments.add_argument("--cache-rows", type=int, default=4_000)
+    arguments.add_argument("--cache-rows", type=int, default=1_000)
     arguments.add_argument("--idempotent", action="store_true")
     arguments.add_argument("--report", type=Path, required=True)
     options = arguments.parse_args()

@@ -141,7 +141,7 @@ class Engine:
         observer: Observer,
         clock_ms: Callable[[], int],
         *,
-        cache_rows: int = 4_000,
+        cache_rows: int = 1_000,
         copartitioned: frozenset[str] = frozenset(),
         subjects: Subjects | None = None,
     ) -> None:
