@@ -116,9 +116,9 @@ def decode_event(raw: bytes | None, key: bytes | None) -> Event | Rejected:
         return Rejected("malformed_json", str(exc))
     # What nearly every record is, told in one go; everything else is asked one rule at a time.
     user = event.user_id
-    if user and event.type == "track" and 0 < len(event.event) <= NAME_CHARS_MAX:
-        if len(user) <= USER_CHARS_MAX and key == user.encode():
-            return event
+    named = event.type == "track" and 0 < len(event.event) <= NAME_CHARS_MAX
+    if named and user and len(user) <= USER_CHARS_MAX and key == user.encode():
+        return event
     return check_event(event, key)
 
 

@@ -95,7 +95,7 @@ class Run:
         stamp = event.timestamp
         at_ms = now_ms
         if stamp is not None:
-            at_ms = stamp if stamp.__class__ is int else epoch_ms(stamp)  # type: ignore[assignment]
+            at_ms = stamp if stamp.__class__ is int else epoch_ms(stamp)
             if at_ms > now_ms or at_ms < now_ms - index.age_max_ms:
                 refusal = self._refuse_time(at_ms)
                 if refusal is not None:
