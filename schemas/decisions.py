@@ -52,9 +52,9 @@ class Decision(msgspec.Struct, rename="camel", omit_defaults=True, kw_only=True,
 
     `propensity` is the probability with which this variant was chosen at decision time (of a user held out of the
     campaign: the share held out); `chooser` says by what, empty for fixed weights, and `choice_version` by which
-    snapshot of what was learned about variants. `open_probability` is the model's estimate. `token` is the address of
-    the device that the user used last, `more_tokens` those of the other devices, the last used one first. Times are
-    milliseconds since 1970 in event time.
+    snapshot of what was learned about variants; `slot_propensity` is that of the hour it was sent in.
+    `open_probability` is the model's estimate. `token` is the address of the device that the user used last,
+    `more_tokens` those of the other devices, the last used one first. Times are milliseconds since 1970 in event time.
     """
 
     id: str
@@ -82,6 +82,7 @@ class Decision(msgspec.Struct, rename="camel", omit_defaults=True, kw_only=True,
     more_tokens: list[dict[str, Any]] = []
     chooser: str = ""
     choice_version: int = 0
+    slot_propensity: float = 1.0
 
 
 _encoder = msgspec.json.Encoder()

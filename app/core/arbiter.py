@@ -7,7 +7,7 @@ defer: it will be decided when they end.
 
 from __future__ import annotations
 
-from app.core import choose, decide, guardrails, timers
+from app.core import choose, decide, guardrails, send_time, timers
 from app.core.batch import Batch
 from app.core.plan import Campaign, Scorer
 from app.core.profile import Profile, Timer
@@ -67,9 +67,13 @@ def _passes(batch: Batch, profile: Profile, candidate: Candidate) -> bool:
     if campaign.audience is not None and not campaign.audience(profile, batch.now_ms, batch.user):
         return False
     reason = guardrails.permission_refusal(batch, profile, candidate)
+    if not reason and _waits_for_its_hour(batch, profile, candidate):
+        return False
     if not reason and (until_ms := guardrails.quiet_until(batch, profile, campaign)) is not None:
         if campaign.quiet_hours == "defer":
-            _defer(batch, profile, candidate, until_ms)
+            kind = timers.SEND_TIME if candidate.timed else timers.DEFERRED
+            _defer(batch, profile, candidate, until_ms, kind)
+            batch.count("decisions", "defer", "quiet_hours")
             return False
         reason = "quiet_hours"
     reason = reason or guardrails.volume_refusal(batch, profile, campaign)
@@ -78,12 +82,48 @@ def _passes(batch: Batch, profile: Profile, candidate: Candidate) -> bool:
     return not reason
 
 
-def _defer(batch: Batch, profile: Profile, candidate: Candidate, until_ms: int) -> None:
-    """Look at it again when the quiet hours end; a newer candidate of the same campaign and key takes its place."""
+def _waits_for_its_hour(batch: Batch, profile: Profile, candidate: Candidate) -> bool:
+    """Choose the hour of a candidate that may wait for a better one; a newer candidate takes the hour of the older.
+
+    In quiet hours that drop it, it is not waiting but dropped.
+    """
+    campaign = candidate.campaign
+    if campaign.send_time is None or candidate.timed or campaign.transactional:
+        return False
+    plan = batch.index.plan
+    quiet = None if campaign.quiet_hours == "ignore" else plan.quiet_hours
+    if campaign.quiet_hours == "drop" and guardrails.quiet_until(batch, profile, campaign) is not None:
+        return False
+    waiting = timers.find(profile, timers.SEND_TIME, campaign.id, candidate.key)
+    if waiting is not None:
+        due_ms, candidate.slot_propensity = waiting.due_ms, waiting.propensity
+    else:
+        slot = send_time.choose_slot(
+            profile,
+            campaign.send_time,
+            batch.choices.hours,
+            decision_id=decide.id_of(batch, candidate),
+            default_timezone=plan.default_timezone,
+            now_ms=batch.now_ms,
+            quiet=quiet,
+        )
+        if slot is None:
+            return False
+        due_ms, candidate.slot_propensity = slot.due_ms, slot.propensity
+    candidate.timed = True
+    if due_ms <= batch.now_ms:
+        return False
+    _defer(batch, profile, candidate, due_ms, timers.SEND_TIME)
+    batch.count("decisions", "defer", "send_time")
+    return True
+
+
+def _defer(batch: Batch, profile: Profile, candidate: Candidate, until_ms: int, kind: int) -> None:
+    """Look at it again then; a newer candidate of the same campaign and key takes its place."""
     campaign, key = candidate.campaign, candidate.key
-    waiting = timers.find(profile, timers.DEFERRED, campaign.id, key)
+    waiting = timers.find(profile, kind, campaign.id, key)
     if waiting is not None:
         profile.timers.remove(waiting)
     data = bounded(candidate.properties)
-    put(batch, profile, Timer(until_ms, timers.DEFERRED, campaign.id, key, candidate.origin, candidate.set_ms, data))
-    batch.count("decisions", "defer", "quiet_hours")
+    timer = Timer(until_ms, kind, campaign.id, key, candidate.origin, candidate.set_ms, data, candidate.slot_propensity)
+    put(batch, profile, timer)

@@ -12,6 +12,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
+from app.core.profile import HOURS_PER_WEEK
+
 CONTEXT: Final[tuple[tuple[str, float], ...]] = (
     ("open_logit", 0.4),
     ("open_fast_logit", 0.4),
@@ -85,6 +87,8 @@ class Choices:
 
     version: int = 0
     campaigns: Mapping[str, CampaignChoices] = field(default_factory=dict)
+    hours: tuple[float, ...] = (1.0,) * HOURS_PER_WEEK
+    """By hour of the week, how well people respond relative to the mean (`app.core.send_time`)."""
 
 
 NOTHING_KNOWN: Final = Choices()

@@ -73,7 +73,7 @@ def pick(batch: Batch, profile: Profile, bid: Bid) -> Pick | None:
         candidate.campaign,
         batch.choices,
         user=batch.user,
-        decision_id=_id(batch, candidate),
+        decision_id=id_of(batch, candidate),
         features=bid.features,
         now_ms=batch.now_ms,
     )
@@ -103,6 +103,7 @@ def send(batch: Batch, profile: Profile, bid: Bid, picked: Pick, model_version: 
         more_tokens=tokens[1:],
         chooser=picked.chooser,
         choice_version=picked.version,
+        slot_propensity=candidate.slot_propensity,
     )
     _emit(batch, profile, made)
     batch.count("decisions", "send", "")
@@ -130,7 +131,7 @@ def suppress(batch: Batch, profile: Profile, candidate: Candidate, reason: str, 
     share = batch.index.plan.suppressed_share
     if share <= 0.0:
         return
-    if share < 1.0 and bucket(_id(batch, candidate), "suppressed") >= share * BUCKETS:
+    if share < 1.0 and bucket(id_of(batch, candidate), "suppressed") >= share * BUCKETS:
         return
     made = _decision(
         batch,
@@ -166,14 +167,15 @@ def hold_out(batch: Batch, profile: Profile, bid: Bid, model_version: int) -> No
     guardrails.remember_send(batch, profile, candidate.campaign, counted=False)
 
 
-def _id(batch: Batch, candidate: Candidate) -> str:
+def id_of(batch: Batch, candidate: Candidate) -> str:
+    """The decision's id, the same however often, and whenever, it is made."""
     return decision_id(batch.user, candidate.campaign.name, candidate.key, candidate.origin)
 
 
 def _decision(batch: Batch, candidate: Candidate, **fields: Any) -> Decision:
     campaign = candidate.campaign
     return Decision(
-        id=_id(batch, candidate),
+        id=id_of(batch, candidate),
         user=batch.user,
         campaign=campaign.name,
         category=campaign.category,

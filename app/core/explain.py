@@ -32,6 +32,7 @@ _TIMERS: Final = {
     timers.DORMANCY: "dormancy",
     timers.HORIZON: "label horizon",
     timers.DEFERRED: "quiet hours end",
+    timers.SEND_TIME: "a good hour to send",
 }
 
 

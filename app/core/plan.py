@@ -129,6 +129,14 @@ class Novelty:
 
 
 @dataclass(frozen=True, slots=True)
+class SendTime:
+    """Wait up to `within_ms` for the user's best hour; the share `explore` takes any hour of it."""
+
+    within_ms: int
+    explore: float = 0.1
+
+
+@dataclass(frozen=True, slots=True)
 class Campaign:
     """Something that may be worth saying. `audience(profile, now_ms, user)` restricts who may hear it."""
 
@@ -155,6 +163,8 @@ class Campaign:
     novelty: Novelty | None = None
     holdout_share: float = 0.0
     """Share of users to whom the campaign is not sent when it would be, so that its effect can be measured."""
+    send_time: SendTime | None = None
+    """Whether, and how long, it waits for a good hour; None sends at once."""
     opt_out_limit: float = 0.0
     """The tolerated rate of opt-outs: a variant that surely exceeds it is stopped. 0 is none."""
 

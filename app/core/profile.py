@@ -46,7 +46,8 @@ class Timer(msgspec.Struct, array_like=True, gc=False):
     """Something to look at again at `due_ms`. `kind` is one of `app.core.timers`; `ref` is a campaign's id or 0.
 
     `origin` is the source offset of the event that set it; `key` the trigger key (a cart id, say); `set_ms` that
-    event's time; `data` its properties, bounded, for the template.
+    event's time; `data` its properties, bounded, for the template. `propensity` is that of the hour that a candidate
+    waits for.
     """
 
     due_ms: int
@@ -56,6 +57,7 @@ class Timer(msgspec.Struct, array_like=True, gc=False):
     origin: int = -1
     set_ms: int = 0
     data: dict[str, Any] = {}
+    propensity: float = 1.0
 
 
 IN_TIME: Final = 1

@@ -22,7 +22,11 @@ DEFERRED: Final = 4
 TIDY: Final = 5
 """Of the mark of an erased user: the outputs that it owed have been acknowledged by now."""
 
-LIMITS: Final = {ABSENCE: 32, DORMANCY: 32, HORIZON: 32, DEFERRED: 16}
+SEND_TIME: Final = 5
+"""A candidate that waits for a good hour to be sent in; `origin` is its own."""
+DEFERRALS: Final = (DEFERRED, SEND_TIME)
+
+LIMITS: Final = {ABSENCE: 32, DORMANCY: 32, HORIZON: 32, DEFERRED: 16, SEND_TIME: 16}
 
 
 def find(profile: Profile, kind: int, ref: int, key: str) -> Timer | None:
@@ -45,7 +49,7 @@ def put(profile: Profile, timer: Timer) -> Timer | None:
 
 
 def cancel(profile: Profile, ref: int, key: str | None, *, before_ms: int) -> int:
-    """Cancel what waits for a campaign: absences and candidates deferred by quiet hours.
+    """Cancel what waits for a campaign: absences, and candidates deferred by quiet hours or to a good hour.
 
     Parameters
     ----------
@@ -62,7 +66,7 @@ def cancel(profile: Profile, ref: int, key: str | None, *, before_ms: int) -> in
         timer
         for timer in profile.timers
         if timer.ref != ref
-        or timer.kind not in (ABSENCE, DEFERRED)
+        or timer.kind not in (ABSENCE, *DEFERRALS)
         or (timer.set_ms > before_ms if key is None else timer.key != key)
     ]
     cancelled = len(profile.timers) - len(kept)

@@ -25,7 +25,8 @@ class Candidate(msgspec.Struct):
     """A campaign that wants to speak to the user now.
 
     `origin` is the source offset of the event or the due time of the timer; with campaign and `key` it makes the
-    decision's id. `at_ms` is when it became a candidate, `properties` those of the event that it is about.
+    decision's id. `at_ms` is when it became a candidate, `properties` those of the event that it is about. `timed` says
+    that its hour was chosen (`app.core.send_time`), `slot_propensity` with which probability.
     """
 
     campaign: Campaign
@@ -34,6 +35,8 @@ class Candidate(msgspec.Struct):
     at_ms: int
     properties: Mapping[str, Any]
     set_ms: int = 0
+    timed: bool = False
+    slot_propensity: float = 1.0
 
 
 def _key(campaign: Campaign, properties: Mapping[str, Any]) -> str:
@@ -114,7 +117,7 @@ def on_timer(batch: Batch, profile: Profile, timer: Timer) -> Candidate | None:
     if campaign is None:  # the policy has changed since
         batch.count("dropped_timers")
         return None
-    if timer.kind == timers.DEFERRED:
+    if timer.kind in timers.DEFERRALS:
         return _resume(batch, profile, campaign, timer)
     if timer.kind == timers.DORMANCY:
         timer.set_ms = _newest_activity_ms(profile, campaign)
@@ -135,7 +138,10 @@ def _resume(batch: Batch, profile: Profile, campaign: Campaign, timer: Timer) ->
         inside = batch.index.segment_id.get(trigger.segment) in profile.segments
         if inside is not (trigger.kind == "enter"):
             return None
-    return Candidate(campaign, timer.key, timer.origin, timer.due_ms, timer.data, timer.set_ms)
+    made = Candidate(campaign, timer.key, timer.origin, timer.due_ms, timer.data, timer.set_ms)
+    if timer.kind == timers.SEND_TIME:
+        made.timed, made.slot_propensity = True, timer.propensity
+    return made
 
 
 def _newest_activity_ms(profile: Profile, campaign: Campaign) -> int:

@@ -18,6 +18,7 @@ import msgspec
 
 from app.core.choices import DIMENSIONS, context_of
 from app.core.ids import message_hash
+from app.core.profile import HOURS_PER_WEEK
 from app.learning.contract import BadModel
 from app.learning.guard import must_stop
 from app.learning.served_choices import SUFFIX, VERSION, Served
@@ -80,6 +81,8 @@ class ChoicesState(msgspec.Struct, kw_only=True):
     campaigns: dict[str, dict[str, Arm]] = {}
     served: dict[str, Served] = {}
     recent: bytes = b""
+    hour_sends: list[int] = []
+    hour_opens: list[int] = []
 
 
 class ArmLearner:
@@ -95,6 +98,8 @@ class ArmLearner:
         self.name = name
         self.outcomes = 0
         self.campaigns: dict[str, dict[str, Arm]] = {}
+        self.hour_sends = [0] * HOURS_PER_WEEK
+        self.hour_opens = [0] * HOURS_PER_WEEK
         self._served: dict[str, Served] = {}
         self._dirty: set[str] = set()
         self._recent: deque[int] = deque(maxlen=RECENT_MAX)
@@ -114,6 +119,9 @@ class ArmLearner:
         if not late:
             arm.sends += 1
             arm.opens += outcome.label
+            if 0 <= outcome.hour < HOURS_PER_WEEK:
+                self.hour_sends[outcome.hour] += 1
+                self.hour_opens[outcome.hour] += outcome.label
             if outcome.chooser == CONTEXTUAL:
                 arm.linear = arm.linear or Linear.untaught()
                 arm.linear.learn(context_of(outcome.features), outcome.label)
@@ -172,6 +180,8 @@ class ArmLearner:
             campaigns=self.campaigns,
             served=self._served,
             recent=struct.pack(f">{len(self._recent)}q", *self._recent),
+            hour_sends=self.hour_sends,
+            hour_opens=self.hour_opens,
         )
         return ModelSnapshot(
             model=self.name + SUFFIX,
@@ -196,6 +206,8 @@ class ArmLearner:
         learner.outcomes = state.outcomes
         learner.campaigns = state.campaigns
         learner._served = state.served
+        if len(state.hour_sends) == len(state.hour_opens) == HOURS_PER_WEEK:
+            learner.hour_sends, learner.hour_opens = state.hour_sends, state.hour_opens
         learner._recent.extend(struct.unpack(f">{len(state.recent) // 8}q", state.recent))
         learner._known = set(learner._recent)
         return learner

@@ -7,6 +7,8 @@ from typing import Final
 import msgspec
 
 from app.core.choices import DIMENSIONS, CampaignChoices, Choices, LinearArm
+from app.core.profile import HOURS_PER_WEEK
+from app.core.send_time import FLAT, curve_of
 from app.learning.contract import BadModel
 from schemas.models import ModelSnapshot
 
@@ -27,6 +29,8 @@ class Served(msgspec.Struct):
 class _State(msgspec.Struct):
     version: int
     served: dict[str, Served]
+    hour_sends: list[int] = []
+    hour_opens: list[int] = []
 
 
 def read_choices(snapshot: ModelSnapshot) -> Choices:
@@ -37,7 +41,11 @@ def read_choices(snapshot: ModelSnapshot) -> Choices:
         raise BadModel(f"snapshot {snapshot.model!r}: {exc}") from exc
     if state.version != VERSION:
         raise BadModel(f"snapshot {snapshot.model!r}: state {state.version}; this build reads {VERSION}")
-    return Choices(snapshot.version, {name: _campaign(snapshot, served) for name, served in state.served.items()})
+    campaigns = {name: _campaign(snapshot, served) for name, served in state.served.items()}
+    hours = FLAT
+    if len(state.hour_sends) == len(state.hour_opens) == HOURS_PER_WEEK:
+        hours = curve_of(state.hour_sends, state.hour_opens)
+    return Choices(snapshot.version, campaigns, hours)
 
 
 def _campaign(snapshot: ModelSnapshot, served: Served) -> CampaignChoices:

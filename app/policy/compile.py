@@ -20,6 +20,7 @@ from app.core.plan import (
     QuietHours,
     RfmGrid,
     Segment,
+    SendTime,
     Trigger,
     Variant,
     Where,
@@ -232,7 +233,7 @@ class Compiler:
         """The campaign, and the conditions that its audience and its variants are."""
         conditions: list[Expression] = []
         audience = None if model.audience is None else self._expression((*path, "audience"), model.audience)
-        novelty = model.novelty
+        novelty, timing = model.novelty, model.send_time
         campaign = Campaign(
             name=model.name,
             category=model.category,
@@ -252,6 +253,7 @@ class Compiler:
             novelty=None if novelty is None else Novelty(novelty.penalty, novelty.half_life),
             holdout_share=model.holdout,
             opt_out_limit=model.opt_out_limit,
+            send_time=None if timing is None else SendTime(timing.within, timing.explore),
         )
         return campaign, conditions if audience is None else [audience, *conditions]
 

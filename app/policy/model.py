@@ -245,6 +245,13 @@ class NoveltyModel(_Model):
     half_life: Annotated[DurationMs, Field(ge=60_000)]
 
 
+class SendTimeModel(_Model):
+    """How long to wait for a good hour, and the share of decisions that take any hour of it."""
+
+    within: Annotated[DurationMs, Field(ge=3_600_000, le=7 * 86_400_000)]
+    explore: Share = 0.1
+
+
 class CampaignModel(_Model):
     """Something that may be worth saying."""
 
@@ -267,6 +274,7 @@ class CampaignModel(_Model):
     novelty: NoveltyModel | None = None
     holdout: Share = 0.0
     opt_out_limit: Share = 0.0
+    send_time: SendTimeModel | None = None
 
     @model_validator(mode="after")
     def _can_choose(self) -> Self:
@@ -276,6 +284,8 @@ class CampaignModel(_Model):
             raise _wrong("without a share of exploration nothing more is learned: explore must be above 0")
         if self.novelty is not None and self.choose == "fixed":
             raise _wrong("novelty needs choose: thompson or contextual; a fixed variant is always the same")
+        if self.transactional and self.send_time is not None:
+            raise _wrong("a transactional message does not wait for a good hour")
         if self.transactional and self.holdout:
             raise _wrong("nobody is held out of a transactional campaign")
         return self

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from app.core.local_time import quiet_until
 from app.core.panes import NEVER_MS
-from app.core.plan import AdaptiveCaps, Campaign, Cap, QuietHours, Trigger
+from app.core.plan import AdaptiveCaps, Campaign, Cap, QuietHours, SendTime, Trigger
 from app.core.weariness import memory_ms, tightened
 from schemas.events import NOTIFICATION_DISMISSED, NOTIFICATION_OPENED, NOTIFICATION_SENT
 from tests.support.plans import DAY, HOUR, MINUTE, campaign, make_plan, on_event
@@ -36,6 +36,7 @@ CAMPAIGNS = (
     campaign("again", Trigger("absence", event="Promo", wait_ms=20 * MINUTE), "news"),
     campaign("paid", on_event("Paid"), "service", transactional=True),
 )
+TIMED = (*CAMPAIGNS, campaign("timed", on_event("News"), "promo", send_time=SendTime(12 * HOUR, 0.5), expires_ms=DAY))
 
 
 def run(stream: Stream, steps: list[tuple[int, list[str]]], zone: str = "UTC") -> None:
@@ -105,7 +106,7 @@ def test_no_cap_is_ever_exceeded_however_tired_or_fond_the_user_is(
     half_life_ms: int,
 ) -> None:
     adaptive = AdaptiveCaps(floor, half_life_ms)
-    plan = make_plan(campaigns=CAMPAIGNS, caps=CAPS, adaptive=adaptive, label_horizon_ms=HOUR)
+    plan = make_plan(campaigns=TIMED, caps=CAPS, adaptive=adaptive, label_horizon_ms=HOUR)
     stream = Stream(plan)
     stream.send(track("Seen", START))
     stream.row.weariness, stream.row.weariness_ms = weariness, START
@@ -173,7 +174,8 @@ def test_the_end_of_quiet_hours_is_the_first_instant_that_is_not_quiet(
 def test_nothing_is_sent_in_quiet_hours(zone: str, start_ms: int, steps: list[tuple[int, list[str]]], how: str) -> None:
     quiet = QuietHours(21 * 60, 9 * 60)
     parts: tuple[Campaign, ...] = tuple(
-        campaign(one.name, one.trigger, one.category, quiet_hours=how, expires_ms=DAY) for one in CAMPAIGNS
+        campaign(one.name, one.trigger, one.category, quiet_hours=how, expires_ms=DAY, send_time=one.send_time)
+        for one in TIMED
     )
     stream = Stream(make_plan(campaigns=parts, quiet_hours=quiet), now_ms=start_ms)
     run(stream, steps, zone)

@@ -7,7 +7,7 @@ from textwrap import dedent
 
 import pytest
 
-from app.core.plan import Novelty, Plan, event_id
+from app.core.plan import AdaptiveCaps, Novelty, Plan, SendTime, event_id
 from app.core.profile import Profile
 from app.policy.errors import PolicyErrors
 from app.policy.load import load_policy, load_policy_text
@@ -286,3 +286,14 @@ def test_a_choice_needs_variants() -> None:
     text = CHOOSING[: CHOOSING.index("    variants:")] + "    template: {title: a, body: b}\n"
     (line,) = lines_of("version: '1'\nname: test\n" + text)
     assert "needs at least two variants" in line
+
+
+def test_caps_that_adapt_and_hours_that_are_waited_for_reach_the_plan() -> None:
+    timed = CHOOSING.replace("experiment: tone", "send_time: {within: 12h, explore: 5%}")
+    plan = plan_of("defaults: {adaptive_caps: {floor: 25%, half_life: 7d}}\n" + timed)
+    assert plan.adaptive == AdaptiveCaps(0.25, 7 * DAY)
+    assert plan.campaigns[0].send_time == SendTime(DAY // 2, 0.05)
+    assert plan_of("defaults: {}").adaptive is None
+    late = timed.replace("holdout: 20%", "transactional: true")
+    (line,) = lines_of("version: '1'\nname: test\n" + late)
+    assert "does not wait for a good hour" in line
