@@ -12,6 +12,7 @@ from rich.table import Table
 from app import cli_policy
 from app.cli_common import Broker, err, fail, kafka_call, out, read_settings
 from app.cli_schemas import schemas_app
+from app.console.cli import console
 from app.experiments.cli import experiments_app
 from app.experiments.evaluate_cli import evaluate
 from app.explain.cli import explain
@@ -39,6 +40,7 @@ privacy_commands(app)
 app.add_typer(experiments_app, name="experiments")
 app.add_typer(segments_app, name="segments")
 app.command(epilog="Example: nudge evaluate --policy policies/shop-b.yaml --reward open")(evaluate)
+app.command(epilog="Example: NUDGE_WORKER_URLS=http://127.0.0.1:6066 nudge console --port 6080")(console)
 app.command(epilog="Example: nudge explain --user ann   or   nudge explain --decision 6f1f…")(explain)
 
 
@@ -100,6 +102,7 @@ def demo(
     policy: Annotated[Path, typer.Option(help="Policy file.")] = Path("policies/shop.yaml"),
     plain: Annotated[bool, typer.Option("--plain", help="Lines instead of a live screen.")] = False,
     keep: Annotated[bool, typer.Option("--keep", help="Keep the working directory: state, logs, deliveries.")] = False,
+    console: Annotated[bool, typer.Option(help="Serve the console, a web page, beside it.")] = True,
 ) -> None:
     """Show everything at work for a minute: broker, worker, sender and audience, on real purchases; then count."""
     from app.demo.orchestrate import Options, run  # noqa: PLC0415
@@ -113,6 +116,7 @@ def demo(
         policy=policy,
         plain=plain,
         keep=keep,
+        console=console,
     )
     raise typer.Exit(run(options, out))
 

@@ -63,6 +63,17 @@ def free_port() -> int:
         return port
 
 
+def is_free(port: int) -> bool:
+    """Whether nobody listens on this loopback port at the moment."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as a server does: past connections do not count
+        try:
+            probe.bind((HOST, port))
+        except OSError:
+            return False
+        return True
+
+
 def cluster_id(port: int, timeout_s: float = 1.0) -> str | None:
     """The cluster id that a Kafka broker on this loopback port gives in a Metadata response; None when none answers.
 

@@ -43,6 +43,7 @@ class Fleet:
         self._env = inherited | dict(env)
         self._directory = directory
         self._children: list[tuple[Child, int]] = []
+        self._extras: list[Child] = []
 
     def start(self, command: str, name: str, **env: str) -> None:
         """Start ``nudge COMMAND`` as a process called `name`, with more variables."""
@@ -56,6 +57,23 @@ class Fleet:
             log_path=self._directory / f"{name}.log",
         )
         self._children.append((child, port))
+
+    def urls(self) -> list[str]:
+        """The health endpoints of the processes that were started."""
+        return [f"http://{HOST}:{port}" for _, port in self._children]
+
+    def start_extra(self, command: str, **env: str) -> Child:
+        """Start ``nudge COMMAND`` beside the others: it is stopped with them, but nothing waits for it, and its end
+        is no failure.
+        """
+        child = Child(
+            command,
+            [sys.executable, "-m", "app.cli", command],
+            env=self._env | env,
+            log_path=self._directory / f"{command}.log",
+        )
+        self._extras.append(child)
+        return child
 
     async def until_ready(self) -> None:
         """Return when every process says that it is ready. Raises `ChildFailed`."""
@@ -97,11 +115,12 @@ class Fleet:
 
     async def stop(self, grace_s: float = 10.0) -> None:
         """End all processes at once: each drains, commits and leaves; what does not end in time is killed."""
-        await asyncio.gather(*(asyncio.to_thread(child.stop, grace_s) for child, _ in self._children))
+        everything = [*(child for child, _ in self._children), *self._extras]
+        await asyncio.gather(*(asyncio.to_thread(child.stop, grace_s) for child in everything))
 
     def kill(self) -> None:
         """End what still runs, without asking."""
-        for child, _ in self._children:
+        for child in (*(child for child, _ in self._children), *self._extras):
             child.stop(grace_s=0.0)
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import secrets
 import shutil
 import signal
 import tempfile
@@ -34,7 +35,7 @@ from app.demo.reader import TopicReader
 from app.demo.report import WHAT_IS_REAL, Summary, summarise, tables, write_summary
 from app.demo.screen import Screen
 from app.demo.script import Delivery, write_script
-from app.embedded import BrokerUnavailable, EmbeddedBroker
+from app.embedded import HOST, BrokerUnavailable, EmbeddedBroker, free_port, is_free
 from app.topics import create_topics
 from schemas.topics import DEAD_LETTERS, DECISIONS, EVENTS, OUTCOMES, PROFILES_CHANGELOG, SEGMENTS
 
@@ -49,6 +50,7 @@ REWRITE_S: Final = 3.0
 """Real time to write the script anew from a later moment, when the start took longer than that."""
 SPARE_DAYS: Final = 14.0
 """Read beyond the replay, for such a later moment."""
+CONSOLE_PORT: Final = 6080
 DRAIN_S_MAX: Final = 30.0
 FOLLOW_PAUSE_S: Final = 0.1
 _POLL_S: Final = 0.25
@@ -71,6 +73,8 @@ class Options:
         Lines instead of a live screen; always so when standard output is no terminal.
     keep
         Leave the working directory (state, logs, the provider's output) behind.
+    console
+        Serve the web page beside it.
     """
 
     duration_s: float = 60.0
@@ -84,6 +88,7 @@ class Options:
     summary: Path | None = None
     plain: bool = False
     keep: bool = False
+    console: bool = True
 
 
 class Interrupted(Exception):
@@ -172,6 +177,8 @@ class _Demo:
                 # A slow machine: begin where the clock stands, rather than with events of the past.
                 part = self._part(journey, now_ms + int(REWRITE_S * 1000 * clock.rate))
                 script = await asyncio.to_thread(self._write, part)
+            if options.console:
+                self._start_console(fleet)
             return await self._show(part, script, clock, fleet)
 
     def _load(self) -> tuple[Journey, list[Delivery]]:
@@ -200,6 +207,7 @@ class _Demo:
             "NUDGE_POLICY": str(policy),
             "NUDGE_LOG_LEVEL": "warning",
             "NUDGE_SNAPSHOT_INTERVAL_S": str(SNAPSHOT_INTERVAL_S),
+            "NUDGE_ADMIN_TOKEN": secrets.token_hex(16),  # of this demo alone: the console may ask the workers
         }
         fleet = Fleet(env, self._directory)
         try:
@@ -209,6 +217,13 @@ class _Demo:
             yield fleet
         finally:
             fleet.kill()
+
+    def _start_console(self, fleet: Fleet) -> None:
+        """The web page, for whoever wants to look; the demo neither waits for it nor fails with it."""
+        port = CONSOLE_PORT if is_free(CONSOLE_PORT) else free_port()
+        urls = ",".join(fleet.urls())
+        fleet.start_extra("console", NUDGE_WORKER_URLS=urls, NUDGE_CONSOLE_HOST=HOST, NUDGE_CONSOLE_PORT=str(port))
+        self._console.print(f"console: [bold]http://{HOST}:{port}/[/] while the demo runs", highlight=False)
 
     async def _show(self, journey: Journey, script: list[Delivery], clock: ScaledClock, fleet: Fleet) -> Summary:
         options, tally = self._options, self._tally

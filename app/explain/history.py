@@ -75,8 +75,8 @@ async def scan(
         enable_auto_commit=False, auto_offset_reset="earliest", fetch_max_wait_ms=100, **client_settings
     )
     deadline = time.monotonic() + seconds_max
-    await consumer.start()
     try:
+        await consumer.start()
         await consumer._client._wait_on_metadata(topic)
         numbers = sorted(consumer.partitions_for_topic(topic) or ())
         if partition is None and key is not None and numbers:

@@ -1,4 +1,4 @@
-"""Check a built wheel: it holds every module of our packages, and nothing of ours that is not meant to be installed.
+"""Check a built wheel: it holds all modules and assets of our packages, and nothing that is not meant to be installed.
 
 python -m tests.support.wheel WHEEL SOURCE_FOLDER
 """
@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Final
 
 SHIPPED: Final = ("app", "agents", "tables", "schemas")
+ASSETS: Final = (".css", ".html", ".js", ".svg")
 
 
 def problems(wheel: Path, source: Path) -> list[str]:
@@ -20,8 +21,8 @@ def problems(wheel: Path, source: Path) -> list[str]:
     wanted = {
         path.relative_to(source).as_posix()
         for top in SHIPPED
-        for path in (source / top).rglob("*.py")
-        if "__pycache__" not in path.parts
+        for path in (source / top).rglob("*")
+        if path.suffix in (".py", *ASSETS) and "__pycache__" not in path.parts
     }
     found = [f"missing: {name}" for name in sorted(wanted - held)]
     folders = {name.partition("/")[0] for name in held if ".dist-info/" not in name}
