@@ -211,6 +211,7 @@ class Tally:
                 },
             }
             for name, history in sorted(self._snapshots.items())
+            if history[-1]  # what else is published under a key of its own has no such metrics
         ]
 
     def served(self) -> dict[str, Any]:

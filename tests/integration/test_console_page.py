@@ -38,7 +38,7 @@ async def test_the_page_shows_live_figures(tmp_path: Path) -> None:
         assert "families" in text
         assert "quiet hours" in text
         assert "shop+1" in text
-        assert await page.ask("document.querySelectorAll('#served circle').length") == 10
+        await page.until("document.querySelectorAll('#served circle').length === 10")
         assert await page.ask("document.querySelectorAll('#experiment-table svg').length") == 1
         await page.picture(pictures / "console-light.png")
 

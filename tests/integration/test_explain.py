@@ -1,4 +1,4 @@
-"""`nudge explain` as a command: it finds the user's worker, and the decision in the topic."""
+"""`nudge explain` and `nudge console` as processes: they find the user's worker, and the decision in the topic."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from app.embedded import free_port
 from app.explain.history import scan
 from schemas.events import Event
 from schemas.topics import DECISIONS
@@ -57,7 +58,7 @@ def asked(url: str, token: str) -> tuple[int, dict[str, Any]]:
         return exc.code, json.loads(exc.read())
 
 
-async def test_a_user_and_a_decision_are_explained_by_the_command(site: Site) -> None:
+async def test_a_user_and_a_decision_are_explained_by_the_command_and_by_the_console(site: Site) -> None:
     user = "secret-user-1"
     with site.worker(NUDGE_ADMIN_TOKEN=TOKEN) as worker:
         await site.ready(worker)
@@ -103,8 +104,43 @@ async def test_a_user_and_a_decision_are_explained_by_the_command(site: Site) ->
         status, _, errors = await nudge(site, "explain", "--user", "secret-user-3", "--worker", url)
         assert status == 1
         assert "no row of this user" in errors
+        await console_shows(site, url, user)
         assert user not in worker.log_tail()
         await asyncio.to_thread(worker.stop)
+
+
+async def console_shows(site: Site, worker_url: str, user: str) -> None:
+    """The console's process has counted the topics, and shows the same user."""
+    port = free_port()
+    settings = {"NUDGE_WORKER_URLS": worker_url, "NUDGE_ADMIN_TOKEN": TOKEN, "NUDGE_CONSOLE_PORT": str(port)}
+    with site.process("console", **settings) as process:
+        url = f"http://127.0.0.1:{port}"
+
+        async def counted() -> bool:
+            assert process.returncode is None, process.log_tail()
+            try:
+                state = await asyncio.to_thread(fetched, f"{url}/api/state")
+            except OSError:
+                return False
+            if not state or not state["processes"][0]["ready"]:
+                return False
+            members = {one["name"]: one["members"] for one in state["segments"]}
+            return state["totals"]["sends"] == 1 and members.get("busy") == 1 and user not in str(state)
+
+        await eventually(counted, "the console has read the topics and the worker")
+        body = json.dumps({"user": user}).encode()
+        request = urllib.request.Request(f"{url}/api/user", body, {"Content-Type": "application/json"})
+        found = await asyncio.to_thread(fetched, request)
+        assert {one["name"] for one in found["view"]["segments"] if one["inside"]} == {"busy", "buyer"}
+        assert {moment["kind"] for moment in found["life"]["moments"]} == {"event", "segment", "decision"}
+        assert user not in process.log_tail()
+        assert await asyncio.to_thread(process.stop) == 0
+
+
+def fetched(request: str | urllib.request.Request) -> Any:
+    """The JSON of an answer."""
+    with urllib.request.urlopen(request, timeout=20) as response:
+        return json.loads(response.read())
 
 
 async def test_a_scan_that_does_not_reach_back_says_so(site: Site) -> None:
