@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import Sequence
 from typing import Any, Final
 
@@ -31,8 +31,9 @@ class Board:
     def __init__(self, tally: Tally, feed: TopicFeed) -> None:
         self._tally = tally
         self._feed = feed
-        self._events = Rate()
-        self._latency = Window()
+        # By process: one that was away for a while must not look like a burst when it is back.
+        self._events: defaultdict[str, Rate] = defaultdict(Rate)
+        self._latency: defaultdict[str, Window] = defaultdict(Window)
         self._processes: Sequence[Scraped] = ()
         self._times: deque[int] = deque(maxlen=POINTS_MAX)
         self._series: dict[str, deque[float | None]] = {name: deque(maxlen=POINTS_MAX) for name in _SERIES}
@@ -42,11 +43,10 @@ class Board:
         """Take a reading of all processes."""
         self._processes = processes
         alive = [process for process in processes if not process.problem]
-        events = sum(process.total("nudge_events_total", topic="events") for process in alive)
-        latency = self._latency.take(buckets(alive, "nudge_event_to_decision_seconds")) if alive else {}
+        latency = self._latencies(alive)
         sends, suppressed = self._decided(int(now_s) - _DECISION_LAG_S)
         self._times.append(int(now_s))
-        self._put("events", self._events.take(now_s, events) if alive else None)
+        self._put("events", self._event_rate(alive, now_s))
         self._put("p50_ms", _ms(histogram_quantile(0.5, latency)))
         self._put("p99_ms", _ms(histogram_quantile(0.99, latency)))
         self._put("sends", sends)
@@ -57,6 +57,25 @@ class Board:
                 history = self._members[name] = deque(maxlen=POINTS_MAX)
             if history is not None:
                 history.append(size)
+
+    def _event_rate(self, alive: Sequence[Scraped], now_s: float) -> float | None:
+        rates = [
+            rate
+            for process in alive
+            if process.has("nudge_events_total", topic="events")
+            and (rate := self._events[process.url].take(now_s, process.total("nudge_events_total", topic="events")))
+            is not None
+        ]
+        return sum(rates) if rates else None
+
+    def _latencies(self, alive: Sequence[Scraped]) -> dict[float, float]:
+        """The histogram from event to decision of the last seconds, over all processes."""
+        sums: dict[float, float] = defaultdict(float)
+        for process in alive:
+            found = buckets(process, "nudge_event_to_decision_seconds")
+            for bound, number in self._latency[process.url].take(found).items():
+                sums[bound] += number
+        return sums
 
     def _decided(self, second: int) -> tuple[float, float]:
         """Decisions a second, to send and not to, over the `_DECISION_MEAN_S` seconds that end with this one."""

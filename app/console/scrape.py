@@ -74,13 +74,9 @@ def new_session() -> aiohttp.ClientSession:
     return aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=TIMEOUT_S))
 
 
-def buckets(processes: Sequence[Scraped], name: str) -> dict[float, float]:
-    """A histogram's cumulative counts by upper bound, over all processes."""
-    sums: dict[float, float] = defaultdict(float)
-    for process in processes:
-        for bound, number in process.by(f"{name}_bucket", "le").items():
-            sums[float(bound)] += number
-    return dict(sums)
+def buckets(process: Scraped, name: str) -> dict[float, float]:
+    """A histogram's cumulative counts by upper bound."""
+    return {float(bound): number for bound, number in process.by(f"{name}_bucket", "le").items()}
 
 
 def versions(process: Scraped) -> dict[str, Any]:

@@ -10,6 +10,9 @@ from typing import Any
 import aiohttp
 import pytest
 
+from app.console.board import Board
+from app.console.feed import TopicFeed
+from app.console.scrape import Scraped
 from app.console.server import ASSETS, HEADERS
 from app.console.tally import NAMES_MAX, Tally
 from tests.support.console import USER, console, decided, matured, moved, published
@@ -128,6 +131,21 @@ async def test_a_process_that_is_away_is_named() -> None:
         found = await state(server.url)
     assert "does not answer" in found["processes"][0]["problem"]
     assert found["totals"]["events_per_s"] is None
+
+
+def reading(url: str, events: float) -> Scraped:
+    return Scraped(url, "", True, {"nudge_events_total": [({"topic": "events", "outcome": "applied"}, events)]})
+
+
+def test_a_process_that_comes_back_is_no_burst_of_events() -> None:
+    found = tally()
+    board = Board(found, TopicFeed({}, found))
+    away = Scraped("http://a", "does not answer")
+    for second in range(3):
+        board.tick([reading("http://a", 1e6 + 10 * second), reading("http://b", 5.0 * second)], float(second))
+    board.tick([away, reading("http://b", 15.0)], 3.0)
+    board.tick([reading("http://a", 1e6 + 40), reading("http://b", 20.0)], 4.0)
+    assert board.state()["series"]["events"] == [None, 15.0, 15.0, 5.0, 15.0]
 
 
 # -- answering
