@@ -11,12 +11,12 @@ from typing import Final
 
 import msgspec
 
-from app.core import guardrails
+from app.core import choose, guardrails, weariness
 from app.core.batch import Batch
 from app.core.durations import format_duration
 from app.core.expression_explain import format_age
 from app.core.ids import BUCKETS, bucket, stable_id
-from app.core.plan import Campaign, Cap
+from app.core.plan import AdaptiveCaps, Campaign, Cap
 from app.core.profile import Profile
 from app.core.triggers import Candidate
 
@@ -62,13 +62,15 @@ def gates(batch: Batch, profile: Profile, campaign: Campaign) -> tuple[Gate, ...
 
 
 def refusal(batch: Batch, profile: Profile, campaign: Campaign) -> str:
-    """What the guardrails say of a candidate of this instant: a reason, or empty."""
+    """What the gates say of a candidate of this instant: a reason, or empty."""
     candidate = Candidate(campaign, "", -1, batch.now_ms, {})
     if reason := guardrails.permission_refusal(batch, profile, candidate):
         return reason
     if guardrails.quiet_until(batch, profile, campaign) is not None:
         return "quiet_hours"
-    return guardrails.volume_refusal(batch, profile, campaign)
+    if reason := guardrails.volume_refusal(batch, profile, campaign):
+        return reason
+    return "campaign_holdout" if choose.held_out(batch.user, campaign) else ""
 
 
 def _gates(batch: Batch, profile: Profile, campaign: Campaign) -> Iterator[Gate]:
@@ -87,8 +89,13 @@ def _gates(batch: Batch, profile: Profile, campaign: Campaign) -> Iterator[Gate]
         for cap in plan.caps:
             if not cap.category or cap.category == campaign.category:
                 yield _cap(batch, profile, cap)
+        if plan.adaptive is not None:
+            yield _adaptive(batch, profile, campaign, plan.adaptive)
     if campaign.cool_down_ms:
         yield _cool_down(batch, profile, campaign)
+    if campaign.holdout_share > 0:
+        inside = choose.held_out(batch.user, campaign)
+        yield Gate("campaign_holdout", not inside, f"{campaign.holdout_share:.2%} of all are held out")
 
 
 def _quiet(batch: Batch, profile: Profile, campaign: Campaign) -> Gate:
@@ -109,6 +116,13 @@ def _cap(batch: Batch, profile: Profile, cap: Cap) -> Gate:
     of = f" of {cap.category}" if cap.category else ""
     detail = f"{counted} of {cap.limit}{of} in {format_duration(cap.window_ms)}"
     return Gate("frequency_cap", counted < cap.limit, detail)
+
+
+def _adaptive(batch: Batch, profile: Profile, campaign: Campaign, adaptive: AdaptiveCaps) -> Gate:
+    now_ms = guardrails.memory_now_ms(batch, profile)
+    share = weariness.share_of_caps(profile, adaptive, now_ms)
+    closed = guardrails.tight_cap_reached(batch, profile, campaign, adaptive, now_ms)
+    return Gate("adaptive_cap", not closed, f"{share:.0%} of the caps is left to this user")
 
 
 def _cool_down(batch: Batch, profile: Profile, campaign: Campaign) -> Gate:

@@ -47,7 +47,7 @@ def volume_refusal(batch: Batch, profile: Profile, campaign: Campaign) -> str:
             return "holdout"
         if _cap_reached(batch, profile, campaign, now_ms):
             return "frequency_cap"
-        if plan.adaptive is not None and _tight_cap_reached(batch, profile, campaign, plan.adaptive, now_ms):
+        if plan.adaptive is not None and tight_cap_reached(batch, profile, campaign, plan.adaptive, now_ms):
             return "adaptive_cap"
     if campaign.cool_down_ms:
         oldest_ms = now_ms - campaign.cool_down_ms
@@ -75,8 +75,8 @@ def _cap_reached(batch: Batch, profile: Profile, campaign: Campaign, now_ms: int
     return False
 
 
-def _tight_cap_reached(batch: Batch, profile: Profile, campaign: Campaign, adaptive: AdaptiveCaps, now_ms: int) -> bool:
-    """As `_cap_reached`, of the share of the caps that is left to this user."""
+def tight_cap_reached(batch: Batch, profile: Profile, campaign: Campaign, adaptive: AdaptiveCaps, now_ms: int) -> bool:
+    """Whether the user has had the share of a cap that is left to them (`app.core.weariness`)."""
     share = weariness.share_of_caps(profile, adaptive, now_ms)
     if share >= 1.0:
         return False

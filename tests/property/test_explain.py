@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import cache
 
 from hypothesis import given, settings
@@ -13,7 +14,7 @@ from app.core.explain import Explainer
 from app.core.expression_context import ExpressionContext
 from app.core.expression_explain import Clause, explain_expression, outline
 from app.core.expressions import compile_expression
-from app.core.plan import Cap, QuietHours
+from app.core.plan import AdaptiveCaps, Cap, QuietHours
 from tests.property.test_core_guardrails import CAMPAIGNS, steps_of
 from tests.property.test_core_judge import names, plan_of, texts
 from tests.property.test_core_judge import steps as judge_steps
@@ -82,12 +83,13 @@ def _contributions(features: Mapping[str, float]) -> dict[str, float]:
 
 
 @settings(max_examples=40, deadline=None)
-@given(steps_of, st.sampled_from([0.0, 0.5]), st.booleans())
+@given(steps_of, st.sampled_from([0.0, 0.5]), st.booleans(), st.sampled_from([0.0, 0.5]), st.booleans())
 def test_a_campaigns_verdict_is_what_the_arbiter_then_does(
-    steps: list[tuple[int, list[str]]], holdout: float, required: bool
+    steps: list[tuple[int, list[str]]], holdout: float, required: bool, campaign_holdout: float, tired: bool
 ) -> None:
     plan = make_plan(
-        campaigns=CAMPAIGNS,
+        campaigns=[replace(part, holdout_share=campaign_holdout) for part in CAMPAIGNS],
+        adaptive=AdaptiveCaps(0.2, DAY) if tired else None,
         caps=CAPS,
         quiet_hours=QuietHours(22 * 60, 8 * 60),
         holdout_share=holdout,
@@ -97,6 +99,8 @@ def test_a_campaigns_verdict_is_what_the_arbiter_then_does(
     explainer = Explainer(stream.processor.index, campaign_only)
     triggered = {"Promo": "promo", "News": "news", "Paid": "paid"}
     stream.send(track("Notifications Enabled", START))
+    for _ in range(3):
+        stream.send(track("Notification Dismissed", START))
     for pause, happened in steps:
         stream.now_ms += pause
         stream.fire()

@@ -7,10 +7,12 @@ import math
 import pytest
 
 from app.core.explain import Explainer, explain_score, row_as_json
+from app.core.explain_gates import REASON_TEXTS
 from app.core.expression_explain import Clause, Reading, deciding, explain_expression, format_age
 from app.core.label_history import RATE_PRIOR_MEAN
 from app.core.profile import Profile
 from app.learning.scorer import FrozenModel
+from schemas.decisions import SUPPRESS_REASONS
 from tests.property.test_core_judge import plan_of
 from tests.support.plans import DAY, HOUR, FixedScorer, campaign, campaign_only, make_plan, on_event, segment
 from tests.support.streams import START, USER, Stream, track
@@ -94,6 +96,10 @@ def test_a_users_view_holds_segments_campaigns_and_the_model() -> None:
     assert view.model_version == stream.scorer.version
     assert view.policy_version == plan.version
     assert [one.campaign for one in view.pending] == ["thanks"]
+
+
+def test_every_reason_is_put_in_words() -> None:
+    assert set(REASON_TEXTS) == set(SUPPRESS_REASONS)
 
 
 def test_a_row_as_json_keeps_the_push_token_to_itself() -> None:
