@@ -39,7 +39,7 @@ function table(id, heads, rows, empty) {
 
 function tiles(totals) {
   const shown = [
-    ["events a second", number(totals.events_per_s, totals.events_per_s >= 100 ? 0 : 1)],
+    ["events / s", number(totals.events_per_s, totals.events_per_s >= 100 ? 0 : 1)],
     ["p50 · p99, ms", totals.p50_ms === null ? "–" : `${number(totals.p50_ms, 0)} · ${number(totals.p99_ms, 0)}`],
     ["waiting", number(totals.lag, 0)],
     ["users", number(totals.users, 0)],
