@@ -114,6 +114,12 @@ class Metrics:
             "nudge_sends", "Deliveries, by what became of them.", ["provider", "outcome"], registry=registry
         )
         self.send_retries = Counter("nudge_send_retries", "Attempts after the first.", ["provider"], registry=registry)
+        self.tokens_removed = Counter(
+            "nudge_tokens_removed", "Push tokens that a provider said are gone.", ["provider"], registry=registry
+        )
+        self.circuit_open = Gauge(
+            "nudge_send_circuit_open", "1 while a provider's circuit breaker is open.", ["provider"], registry=registry
+        )
         self.send_seconds = Histogram(
             "nudge_send_seconds", "Time of one attempt.", ["provider"], buckets=LATENCY_BUCKETS_S, registry=registry
         )

@@ -76,7 +76,8 @@ class Settings(BaseSettings):
 
     sender_provider: str = Field("console", description="console, webhook, or push services: fcm,apns,webpush")
     sender_output: Path | None = Field(None, description="console provider: a file instead of standard output")
-    sender_concurrency: int = Field(64, ge=1, le=4096, description="deliveries under way at a time")
+    sender_concurrency: int = Field(64, ge=1, le=4096, description="messages on the way to one provider at a time")
+    sender_rate: float = Field(0.0, ge=0, description="messages a second to one provider; 0 for no bound")
     webhook_url: str = ""
     webhook_secret: SecretStr = SecretStr("")
     webhook_private: bool = Field(False, description="allow private webhook addresses (link-local never)")

@@ -56,7 +56,9 @@ class LedgerEntry(msgspec.Struct, array_like=True, frozen=True, gc=False):
     provider_id
         The provider's own name for the message.
     attempts
-        How often the provider was asked.
+        How often a provider was asked.
+    gone
+        Tokens that a provider said are gone, each as token's id, provider and reason.
     """
 
     state: State
@@ -67,6 +69,7 @@ class LedgerEntry(msgspec.Struct, array_like=True, frozen=True, gc=False):
     reason: str = ""
     provider_id: str = ""
     attempts: int = 0
+    gone: list[tuple[str, str, str]] = []
 
 
 class BadEntry(ValueError):

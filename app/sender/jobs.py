@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Final, Protocol
+from dataclasses import dataclass, field
+from typing import Any, Final, Protocol
 
 import msgspec
 
 from app.sender.providers.base import Message
 from schemas.dead_letters import DeadLetter
-from schemas.decisions import ERASED_TYPE, SUPPRESSED_TYPE, Decision, Headers, decode_decision
+from schemas.decisions import ERASED_TYPE, SUPPRESSED_TYPE, Decision, Headers, decode_decision, token_id
 from tables.ledger import LedgerEntry
 
 _SUPPRESSED: Final = (SUPPRESSED_TYPE.encode(), ERASED_TYPE.encode())
@@ -44,6 +44,12 @@ class Job:
         An earlier attempt, of this process or of one that died, may have been accepted.
     indexed
         The entry can be found by its user.
+    reserved
+        By this process.
+    attempts, tries
+        How often a provider was asked: in all, and for the present device.
+    gone
+        What a provider said is no address any more: token's id, provider, reason.
     """
 
     decision: Decision
@@ -52,13 +58,36 @@ class Job:
     traceparent: bytes = b""
     entry: LedgerEntry | None = None
     maybe_sent: bool = False
+    reserved: bool = False
     attempts: int = 0
     indexed: bool = False
+    tries: int = 0
+    gone: list[tuple[str, str, str]] = field(default_factory=list)
+    device_at: int = 0
 
     @property
     def key(self) -> bytes:
         """The ledger's key."""
         return self.decision.id.encode()
+
+    @property
+    def device(self) -> dict[str, Any]:
+        """The address to try now; empty where the user has none."""
+        return self.decision.more_tokens[self.device_at - 1] if self.device_at else self.decision.token
+
+    def next_device(self) -> bool:
+        """Go on to the device that was used before this one; False when there is none."""
+        if self.device_at >= len(self.decision.more_tokens):
+            return False
+        self.device_at += 1
+        self.tries = 0
+        return True
+
+    def note_gone(self, provider: str, reason: str) -> None:
+        """The present device's address is none any more."""
+        token = self.device.get("token")
+        if isinstance(token, str):
+            self.gone.append((token_id(token), provider, reason))
 
 
 def read_jobs(
@@ -123,7 +152,7 @@ def message_of(job: Job) -> Message:
         body=decision.content.body,
         deep_link=decision.content.deep_link,
         data=decision.content.data,
-        token=decision.token,
+        token=job.device,
         transactional=decision.transactional,
         decided_ms=decision.decided_ms,
         expires_ms=decision.expires_ms,

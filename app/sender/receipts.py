@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from schemas.decisions import Decision
-from schemas.events import NOTIFICATION_FAILED, NOTIFICATION_SENT, Event
+from schemas.events import DEVICE_TOKEN_REMOVED, NOTIFICATION_FAILED, NOTIFICATION_SENT, Event
 from tables.ledger import LedgerEntry, State
 
 
@@ -35,3 +35,18 @@ def receipt(decision: Decision, entry: LedgerEntry) -> Event:
         timestamp=entry.event_ms,
         properties=properties,
     )
+
+
+def removals(decision: Decision, entry: LedgerEntry) -> list[Event]:
+    """``Device Token Removed`` for each token that turned out to be gone; it names the token by its id."""
+    return [
+        Event(
+            type="track",
+            event=DEVICE_TOKEN_REMOVED,
+            user_id=decision.user,
+            message_id=f"{decision.id}:removed:{token_id}",
+            timestamp=entry.event_ms,
+            properties={"tokenId": token_id, "provider": provider, "reason": reason},
+        )
+        for token_id, provider, reason in entry.gone
+    ]

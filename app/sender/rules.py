@@ -37,6 +37,11 @@ class Conclusion:
 
 
 @dataclass(frozen=True, slots=True)
+class NextDevice:
+    """The present device's provider refuses for good: nothing was sent, and the user has another device."""
+
+
+@dataclass(frozen=True, slots=True)
 class TryAgain:
     """Another attempt, not before `delay_ms` (wall clock) has passed."""
 
@@ -70,8 +75,8 @@ def give_up(job: Job, reason: str) -> Conclusion:
     return Conclusion(State.FAILED, reason[:REASON_CHARS_MAX])
 
 
-def conclude(job: Job, outcome: Outcome, backoff: Backoff) -> Conclusion | TryAgain:
-    """What follows from the answer to attempt number `job.attempts`.
+def conclude(job: Job, provider: str, outcome: Outcome, backoff: Backoff) -> Conclusion | TryAgain | NextDevice:
+    """What follows from the answer to try number `job.tries` of the present device; notes a token that is gone.
 
     A lost answer ends a promotional message as unknown, since a second attempt could be a second notification; a
     transactional one is tried again, and stays unknown unless an attempt is accepted.
@@ -79,11 +84,13 @@ def conclude(job: Job, outcome: Outcome, backoff: Backoff) -> Conclusion | TryAg
     if isinstance(outcome, Accepted):
         return Conclusion(State.SENT, provider_id=outcome.provider_id)
     if isinstance(outcome, Rejected):
-        return give_up(job, outcome.reason)
+        if outcome.gone:
+            job.note_gone(provider, outcome.reason)
+        return NextDevice() if job.next_device() else give_up(job, outcome.reason)
     if isinstance(outcome, Unknown):
         job.maybe_sent = True
         if not job.decision.transactional:
             return give_up(job, UNKNOWN)
     after_ms = None if isinstance(outcome, Unknown) else outcome.after_ms
-    delay_ms = backoff.delay_ms(job.decision.id, job.attempts, after_ms)
+    delay_ms = backoff.delay_ms(job.decision.id, job.tries, after_ms)
     return give_up(job, RETRIES_EXHAUSTED) if delay_ms is None else TryAgain(delay_ms)

@@ -6,7 +6,7 @@ import asyncio
 import math
 import secrets
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 import structlog
@@ -17,9 +17,11 @@ from app.gauges import read_gauges
 from app.health import HealthServer
 from app.metrics import Metrics
 from app.preflight import Preflight
+from app.sender.courier import CourierSettings
 from app.sender.delivery import Deliverer, DeliverySettings
 from app.sender.providers.base import Provider
 from app.sender.suppressions import Suppressions
+from app.sender.throttle import ThrottleSettings
 from app.sender.wiring import build_providers
 from app.settings import Settings
 from app.stream.app import StreamApp
@@ -58,6 +60,18 @@ class SenderRecorder:
         """An attempt was answered after this long."""
         self._metrics.send_seconds.labels(provider).observe(seconds)
 
+    def removed(self, provider: str) -> None:
+        """The provider said that a token is gone."""
+        self._metrics.tokens_removed.labels(provider).inc()
+
+    def broken(self, provider: str, is_broken: bool) -> None:
+        """The provider's circuit breaker has opened or closed."""
+        self._metrics.circuit_open.labels(provider).set(is_broken)
+
+    def given_back(self, decisions: int) -> None:
+        """Decisions were left to the next sender."""
+        self._metrics.sends.labels("none", "given_back").inc(decisions)
+
     def held(self, decisions: int) -> None:
         """Decisions wait for a fresh suppression feed."""
         self._metrics.sends.labels("none", "held").inc(decisions)
@@ -72,10 +86,18 @@ class SenderRecorder:
 
 
 class LedgerClient:
-    """Forgets ledger entries past their retention when a partition is restored."""
+    """Forgets ledger entries past their retention when a partition is restored, and stops and resumes the sending.
 
-    def __init__(self, table: RowTable) -> None:
+    Parameters
+    ----------
+    stop, resume
+        Of the deliverer: partitions are about to be given up; they are ours.
+    """
+
+    def __init__(self, table: RowTable, stop: Callable[[], None], resume: Callable[[], None]) -> None:
         self._table = table
+        self._stop = stop
+        self._resume = resume
         self._tombstones: dict[int, list[tuple[bytes, bytes | None]]] = {}
 
     def begin_scan(self, partition: int) -> None:
@@ -87,7 +109,8 @@ class LedgerClient:
         self._tombstones[partition].extend(sweep([(key, value)], time.time_ns() // 1_000_000, RETENTION_MS))
 
     def assigned(self, partitions: set[int]) -> None:
-        """Nothing depends on it."""
+        """Send again."""
+        self._resume()
 
     async def before_resume(self, offsets: Mapping[int, int]) -> None:
         """Delete what may be forgotten."""
@@ -97,7 +120,8 @@ class LedgerClient:
                 await self._table.write(partition, rows[start : start + 1000])
 
     async def drain(self) -> None:
-        """Deliveries in flight are awaited by the barrier."""
+        """Begin nothing more; the barrier awaits what is under way and what is given back."""
+        self._stop()
 
 
 class SuppressionFeed:
@@ -171,7 +195,6 @@ class Sender:
         self.table = RowTable(
             self.app, name="ledger", changelog=LEDGER_CHANGELOG, partitions=settings.partitions, factory=factory
         )
-        self.app.bind(self.table, DECISIONS, LedgerClient(self.table))
         self.feed = SuppressionFeed(settings)
         self.deliverer = Deliverer(
             table=self.table,
@@ -181,9 +204,16 @@ class Sender:
             clock=settings.make_clock(),
             suppressed=self.feed.check,
             subjects=Subjects(settings.privacy_bytes()),
-            settings=DeliverySettings(concurrency=settings.sender_concurrency),
+            settings=DeliverySettings(
+                CourierSettings(
+                    concurrency=settings.sender_concurrency,
+                    throttle=ThrottleSettings(rate_per_s=settings.sender_rate),
+                )
+            ),
             recorder=SenderRecorder(self.metrics),
         )
+        ledger = LedgerClient(self.table, self.deliverer.stop, self.deliverer.resume)
+        self.app.bind(self.table, DECISIONS, ledger)
         deliveries.attach(self.app, self.deliverer.deliver)
         self.preflight = Preflight(settings, (EVENTS, DECISIONS, DEAD_LETTERS, ERASURES, LEDGER_CHANGELOG))
         self.app.preflight = self._before_start

@@ -1,8 +1,8 @@
 """The acknowledgement barrier: which offset may be committed.
 
 Batches of a partition are begun in order and completed in any order; the committable offset is the end of the
-unbroken run of completed ones. Cost is O(1) a batch, whatever gaps the offsets have, because a batch's end stands for
-all its records. Pure: no Kafka, no clock.
+unbroken run of completed ones. A batch that is given back ends that run for good. Cost is O(1) a batch, whatever gaps
+the offsets have, because a batch's end stands for all its records. Pure: no Kafka, no clock.
 """
 
 from __future__ import annotations
@@ -13,16 +13,23 @@ from typing import Final
 
 TopicPartition = tuple[str, int]
 
+_COMPLETED: Final = 1
+_GIVEN_BACK: Final = 2
+
 
 class _Run:
-    """In-flight batches of one partition, oldest first, as [end offset, completed]."""
+    """In-flight batches of one partition, oldest first, as [end offset, state].
 
-    __slots__ = ("committable", "generation", "inflight")
+    `closed` after one was given back: nothing more is committed.
+    """
+
+    __slots__ = ("closed", "committable", "generation", "inflight")
 
     def __init__(self, generation: int) -> None:
         self.generation: Final = generation
         self.inflight: deque[list[int]] = deque()
         self.committable: int | None = None
+        self.closed = False
 
 
 class Barrier:
@@ -58,17 +65,27 @@ class Barrier:
 
     def complete(self, tp: TopicPartition, next_offset: int, generation: int) -> None:
         """The batch that ends before `next_offset` is durable."""
+        self._end(tp, next_offset, generation, _COMPLETED)
+
+    def give_back(self, tp: TopicPartition, next_offset: int, generation: int) -> None:
+        """The batch that ends before `next_offset` is left to whoever reads the partition next."""
+        self._end(tp, next_offset, generation, _GIVEN_BACK)
+
+    def _end(self, tp: TopicPartition, next_offset: int, generation: int, state: int) -> None:
         run = self._runs.get(tp)
         if run is None or run.generation != generation:
             return
         inflight = run.inflight
         for entry in inflight:  # nearly always the first: batches complete in order
             if entry[0] == next_offset:
-                entry[1] = 1
+                entry[1] = state
                 break
         while inflight and inflight[0][1]:
-            run.committable = inflight.popleft()[0]
+            end, how = inflight.popleft()
             self._inflight -= 1
+            run.closed = run.closed or how == _GIVEN_BACK
+            if not run.closed:
+                run.committable = end
         if not self._inflight:
             self._drained.set()
 

@@ -15,11 +15,20 @@ class RecordBatch:
         aiokafka `ConsumerRecord` objects, offsets ascending (with gaps where compaction or transactions left them).
     generation
         The consumer group's generation in which they were fetched.
-    on_begin, on_complete
-        The consumer's side of `begin` and `complete`.
+    on_begin, on_complete, on_give_back
+        The consumer's side of `begin`, `complete` and `give_back`.
     """
 
-    __slots__ = ("_on_begin", "_on_complete", "generation", "next_offset", "partition", "records", "topic")
+    __slots__ = (
+        "_on_begin",
+        "_on_complete",
+        "_on_give_back",
+        "generation",
+        "next_offset",
+        "partition",
+        "records",
+        "topic",
+    )
 
     def __init__(
         self,
@@ -29,6 +38,7 @@ class RecordBatch:
         generation: int,
         on_begin: Callable[[RecordBatch], bool],
         on_complete: Callable[[RecordBatch], None],
+        on_give_back: Callable[[RecordBatch], None] | None = None,
     ) -> None:
         assert records, "a batch holds at least one record"
         self.topic = topic
@@ -38,6 +48,7 @@ class RecordBatch:
         self.next_offset: int = records[-1].offset + 1
         self._on_begin = on_begin
         self._on_complete = on_complete
+        self._on_give_back = on_give_back
 
     @property
     def first_offset(self) -> int:
@@ -49,13 +60,21 @@ class RecordBatch:
         """Ask to process the batch.
 
         False when its partition is being given up: drop it without a trace, whoever owns the partition next
-        reads it again. After True, `complete` must follow, or the process must end.
+        reads it again. After True, `complete` or `give_back` must follow, or the process must end.
         """
         return self._on_begin(self)
 
     def complete(self) -> None:
         """Everything that follows from this batch is durable: its offset may be committed."""
         self._on_complete(self)
+
+    def give_back(self) -> None:
+        """Part of it is left undone, durably so: its offset and those after it are not committed in this generation.
+
+        Only while the partition is being given up: whoever owns it next reads the batch again.
+        """
+        assert self._on_give_back is not None, "this consumer does not take batches back"
+        self._on_give_back(self)
 
     def __len__(self) -> int:
         return len(self.records)

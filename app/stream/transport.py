@@ -136,7 +136,7 @@ class BatchedConsumer(driver.Consumer):
         return whole
 
     def _to_batch_message(self, tp: TP, records: list[Any], generation: int) -> ConsumerMessage:
-        batch = RecordBatch(tp.topic, tp.partition, records, generation, self._begin, self._complete)
+        batch = RecordBatch(tp.topic, tp.partition, records, generation, self._begin, self._complete, self._give_back)
         return ConsumerMessage(
             tp.topic,
             tp.partition,
@@ -205,6 +205,9 @@ class BatchedConsumer(driver.Consumer):
 
     def _complete(self, batch: RecordBatch) -> None:
         self.barrier.complete((batch.topic, batch.partition), batch.next_offset, batch.generation)
+
+    def _give_back(self, batch: RecordBatch) -> None:
+        self.barrier.give_back((batch.topic, batch.partition), batch.next_offset, batch.generation)
 
     def track_message(self, message: Any) -> None:
         """Faust's own bookkeeping of unacknowledged messages is not used."""

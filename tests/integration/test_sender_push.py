@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import json
+import random
 import socket
 import time
-from collections.abc import AsyncIterator, Callable
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import replace
 from email.utils import formatdate
 from pathlib import Path
 from typing import Any
 
 import jwt
+import orjson
 import pytest
 
 from app.sender.providers.addresses import AddressRule
@@ -21,10 +24,16 @@ from app.sender.providers.base import Accepted, Message, Provider, Rejected, Ret
 from app.sender.providers.fcm import FcmProvider, FcmSettings
 from app.sender.providers.http2 import Http2Settings
 from app.sender.providers.webpush import WebPushProvider, WebPushSettings
-from tests.support.push.fake import LOST, RESET, Behaviour, fcm_error
+from app.sender.throttle import ThrottleSettings
+from schemas.decisions import token_id
+from schemas.topics import EVENTS
+from tables.ledger import State
+from tests.support.push.fake import LOST, OK, RESET, Behaviour, fcm_error
 from tests.support.push.keys import KEY_ID, PROJECT, TEAM, TOPIC, Keys, make_keys
 from tests.support.push.rfc8291 import Browser
 from tests.support.push.serve import Served, serving
+from tests.support.sender import FakeBatch, World, decision, record
+from tests.support.site import Site, eventually
 
 ID = "a6202de5-258d-50bf-92fa-487410811146"
 TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
@@ -427,3 +436,99 @@ async def test_nothing_of_a_message_or_a_key_is_printed(served: Served, keys: Ke
     with pytest.raises(ValueError, match="not a service account") as caught:
         FcmProvider(FcmSettings(bad))
     assert "canary" not in repr(caught.value)
+
+
+# -- lost answers
+
+
+async def test_promotional_messages_whose_answers_are_lost_are_never_sent_twice(served: Served, make: Make) -> None:
+    """Answers are lost after the message was accepted, or before, on all messages on the way; the sender dies twice."""
+    seed = 14
+    dice, world = random.Random(seed), World()
+    provider = make("fcm")
+    world.send = provider.send  # type: ignore[method-assign]
+    behaviours = [*[OK] * 10, *[LOST] * 3, RESET, Behaviour(503), Behaviour(500)]
+    served.fake.do(*(dice.choice(behaviours) for _ in range(600)))
+    made = [
+        decision(n, transactional=n % 4 == 0, token={"token": "t"}, expires_ms=world.time.now + 86_400_000)
+        for n in range(200)
+    ]
+    batches = [
+        FakeBatch([record(n, each) for n, each in enumerate(made)][start : start + 50]) for start in range(0, 200, 50)
+    ]
+    for kill_after in (40, 90, None):
+        todo = [FakeBatch(batch.records) for batch in batches if not batch.completed]
+        deliverer = world.deliverer(concurrency=2, throttle=ThrottleSettings(failures_max=1_000))
+        delivery = asyncio.gather(*(deliverer.deliver(batch) for batch in todo))
+
+        async def enough(limit: int | None = kill_after) -> bool:
+            return limit is not None and len(served.fake.of("fcm")) >= limit
+
+        await eventually(_either(delivery.done, enough), "the deliveries end, or are killed", 30)
+        delivery.cancel()
+        await asyncio.gather(delivery, return_exceptions=True)
+        batches = todo
+    states = Counter((each.transactional, world.entry(each).state) for each in made)
+    accepted = served.fake.accepted
+    lost = sum(accepted[each.id] > 0 and world.entry(each).state is State.UNKNOWN for each in made)
+    print(f"seed {seed}: {dict(states)}, {lost} answers lost after acceptance, {len(served.fake.of('fcm'))} requests")
+    assert all(batch.completed for batch in batches)
+    assert all(accepted[each.id] <= 1 for each in made if not each.transactional), "sent twice"
+    assert lost > 10, "too few lost answers to prove anything"
+    assert states[False, State.SENT] > 50
+    for each in made:
+        entry = world.entry(each)
+        assert entry.state is not State.RESERVED
+        assert entry.state is not State.SENT or accepted[each.id] >= 1
+        assert entry.state is not State.FAILED or accepted[each.id] == 0
+
+
+def _either(done: Callable[[], bool], enough: Callable[[], Awaitable[bool]]) -> Callable[[], Awaitable[bool]]:
+    async def condition() -> bool:
+        return done() or await enough()
+
+    return condition
+
+
+# -- the whole process
+
+
+@pytest.mark.broker
+async def test_a_sender_that_must_wait_long_stops_at_once_and_the_next_one_sends(site: Site, served: Served) -> None:
+    """The provider wants two minutes of rest, longer than a stopping process may take; then a token is gone."""
+    fresh = {"expires_ms": time.time_ns() // 1_000_000 + 3_600_000}
+    made = [decision(n, token={"token": f"token-{n}", "type": "android"}, **fresh) for n in range(40)]
+    gone = decision(90, token={"token": "gone", "type": "android"}, more_tokens=[{"token": "other"}], **fresh)
+    settings = {
+        "NUDGE_SENDER_PROVIDER": "fcm",
+        "NUDGE_FCM_CREDENTIALS": str(served.keys.account),
+        "NUDGE_FCM_URL": served.url,
+        "NUDGE_FCM_TOKEN_URL": f"{served.url}/token",
+        "NUDGE_PUSH_CA_FILE": str(served.keys.ca),
+    }
+    served.fake.otherwise = Behaviour(429, {"retry-after": "110"})
+    with site.process("sender", "first", **settings) as child:
+        await site.ready(child)
+        await site.decide([*made, gone])
+
+        async def refused() -> bool:
+            return bool(served.fake.of("fcm"))
+
+        await eventually(refused, "the provider has asked for a rest")
+        began = time.monotonic()
+        await asyncio.to_thread(child.stop)
+        assert child.returncode == 0, child.log_tail()
+        assert time.monotonic() - began < 30
+    assert await site.receipts() == {}
+    served.fake.otherwise = OK
+    served.fake.gone.add("gone")
+    with site.process("sender", "second", **settings) as child:
+        await site.ready(child)
+        await site.all_told([*made, gone])
+        assert site.metric(child, "nudge_tokens_removed_total", provider="fcm") == 1
+        assert site.metric(child, "nudge_sends_total", provider="fcm", outcome="sent") == 41
+    assert served.fake.accepted == {each.id: 1 for each in [*made, gone]}
+    assert {reason for found in (await site.receipts()).values() for _, _, reason in found} == {""}
+    events = [orjson.loads(value or b"") for _, _, value, _ in await site.read(EVENTS)]
+    [removed] = [event for event in events if event["event"] == "Device Token Removed"]
+    assert (removed["userId"], removed["properties"]["tokenId"]) == (gone.user, token_id("gone"))

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from app.sender.backoff import Backoff
+from app.sender.courier import CourierSettings
 from app.sender.delivery import Deliverer, DeliverySettings
 from app.sender.providers.base import Accepted, Message, Outcome, Rejected, Retry, Unknown
 from schemas.decisions import ERASED, Content, Decision, decision_headers, decision_id, encode_decision
@@ -66,10 +67,15 @@ class FakeBatch:
     topic: str = "decisions"
     partition: int = 3
     completed: bool = False
+    given_back: bool = False
 
     def complete(self) -> None:
         assert not self.completed
         self.completed = True
+
+    def give_back(self) -> None:
+        assert not self.completed
+        self.given_back = True
 
 
 @dataclass
@@ -188,7 +194,7 @@ class World:
         return False if self.feed_fresh else None
 
     # The process
-    def deliverer(self, **settings: Any) -> Deliverer:
+    def deliverer(self, *, settle_s: float = 0.5, **settings: Any) -> Deliverer:
         """A new process in this world."""
         return Deliverer(
             table=self,
@@ -198,7 +204,7 @@ class World:
             clock=self.time,
             suppressed=self.suppressed,
             subjects=SUBJECTS,
-            settings=DeliverySettings(**({"backoff": Backoff(attempts_max=4)} | settings)),
+            settings=DeliverySettings(CourierSettings(**({"backoff": Backoff(attempts_max=4)} | settings)), settle_s),
             wall_s=self.time.wall_s,
             monotonic_s=self.time.wall_s,
             sleep=self.time.sleep,

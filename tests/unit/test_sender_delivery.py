@@ -10,6 +10,7 @@ from app.sender.delivery import Deliverer, DeliverySettings
 from app.sender.lane import Lane
 from app.sender.providers.base import Accepted, BadProvider, Message, Outcome, Retry, Unknown
 from app.sender.recorder import NoRecorder
+from app.sender.throttle import ThrottleSettings
 from schemas.topics import DAY_MS, EVENTS
 from tables.ledger import State
 from tests.support.sender import SUBJECTS, WALL_MS, FakeBatch, FakeRecord, World, decision, record
@@ -288,7 +289,7 @@ async def test_a_device_chooses_among_the_providers_in_use_only() -> None:
         clock=world.time,
         suppressed=world.suppressed,
         subjects=SUBJECTS,
-        settings=DeliverySettings(concurrency=1),
+        settings=DeliverySettings(),
         wall_s=world.time.wall_s,
     )
     tokens = [{}, {"type": "ios"}, {"type": "web"}, {"type": ["ios"]}, {"type": "fridge"}]
@@ -327,7 +328,7 @@ async def test_a_retry_after_stops_the_whole_lane() -> None:
         Busy(),
         concurrency=2,
         timeout_s=1,
-        pause_ms_max=10_000,
+        throttle=ThrottleSettings(pause_ms_max=10_000),
         recorder=NoRecorder(),
         sleep=world.time.sleep,
         monotonic_s=world.time.wall_s,
@@ -348,7 +349,7 @@ async def test_a_provider_that_hangs_is_an_unknown_outcome() -> None:
 
         async def close(self) -> None: ...
 
-    lane = Lane("hanging", Hanging(), concurrency=1, timeout_s=0.01, pause_ms_max=0, recorder=NoRecorder())
+    lane = Lane("hanging", Hanging(), concurrency=1, timeout_s=0.01, throttle=ThrottleSettings(), recorder=NoRecorder())
     message = Message(id="1", user="u", campaign="c", category="n", title="t", body="b")
     async with lane.turn():
         assert await lane.send(message) == Unknown("timeout")

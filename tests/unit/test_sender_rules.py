@@ -16,9 +16,9 @@ from tests.support.sender import NOW_MS, WALL_MS, decision
 BACKOFF = Backoff(attempts_max=3)
 
 
-def job(*, transactional: bool = False, attempts: int = 1, maybe_sent: bool = False) -> Job:
+def job(*, transactional: bool = False, tries: int = 1, maybe_sent: bool = False) -> Job:
     made = decision(transactional=transactional)
-    return Job(made, 0, WALL_MS, attempts=attempts, maybe_sent=maybe_sent)
+    return Job(made, 0, WALL_MS, tries=tries, maybe_sent=maybe_sent)
 
 
 @pytest.mark.parametrize(
@@ -47,30 +47,30 @@ def test_a_decision_without_expiry_never_expires() -> None:
 
 @pytest.mark.parametrize("transactional", [False, True])
 def test_accepted_is_sent_whatever_came_before(transactional: bool) -> None:
-    end = conclude(job(transactional=transactional, maybe_sent=True), Accepted("x"), BACKOFF)
+    end = conclude(job(transactional=transactional, maybe_sent=True), "fake", Accepted("x"), BACKOFF)
     assert end == Conclusion(State.SENT, provider_id="x")
 
 
 def test_a_lost_answer_ends_a_promotional_message_as_unknown() -> None:
-    assert conclude(job(), Unknown("read_error"), BACKOFF) == Conclusion(State.UNKNOWN, "unknown")
+    assert conclude(job(), "fake", Unknown("read_error"), BACKOFF) == Conclusion(State.UNKNOWN, "unknown")
 
 
 def test_a_lost_answer_makes_a_transactional_message_try_again() -> None:
     lost = job(transactional=True)
-    assert isinstance(conclude(lost, Unknown("read_error"), BACKOFF), TryAgain)
-    lost.attempts = 3
-    assert conclude(lost, Retry("http_503"), BACKOFF) == Conclusion(State.UNKNOWN, "unknown")
+    assert isinstance(conclude(lost, "fake", Unknown("read_error"), BACKOFF), TryAgain)
+    lost.tries = 3
+    assert conclude(lost, "fake", Retry("http_503"), BACKOFF) == Conclusion(State.UNKNOWN, "unknown")
 
 
 def test_a_rejection_fails_unless_an_earlier_attempt_may_have_arrived() -> None:
-    assert conclude(job(), Rejected("http_400"), BACKOFF) == Conclusion(State.FAILED, "http_400")
+    assert conclude(job(), "fake", Rejected("http_400"), BACKOFF) == Conclusion(State.FAILED, "http_400")
     resent = job(transactional=True, maybe_sent=True)
-    assert conclude(resent, Rejected("http_409"), BACKOFF) == Conclusion(State.UNKNOWN, "unknown")
+    assert conclude(resent, "fake", Rejected("http_409"), BACKOFF) == Conclusion(State.UNKNOWN, "unknown")
 
 
 def test_attempts_are_bounded() -> None:
-    assert isinstance(conclude(job(attempts=2), Retry("http_503"), BACKOFF), TryAgain)
-    assert conclude(job(attempts=3), Retry("http_503"), BACKOFF) == Conclusion(State.FAILED, "retries_exhausted")
+    assert isinstance(conclude(job(tries=2), "fake", Retry("http_503"), BACKOFF), TryAgain)
+    assert conclude(job(tries=3), "fake", Retry("http_503"), BACKOFF) == Conclusion(State.FAILED, "retries_exhausted")
 
 
 @given(attempt=st.integers(1, 4), after_ms=st.none() | st.integers(0, 120_000), name=st.text(max_size=10))

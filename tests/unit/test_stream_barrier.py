@@ -97,3 +97,31 @@ def test_the_committable_offset_is_always_the_end_of_the_unbroken_run(seed: int)
         assert barrier.committable(TP) == expected
         # A batch completed behind an incomplete one still counts as in flight: it cannot be committed yet.
         assert barrier.inflight == len([e for e in begun if expected is None or e > expected])
+
+
+def test_what_follows_a_batch_that_was_given_back_is_not_committed() -> None:
+    barrier = Barrier()
+    for end in (10, 20, 30):
+        barrier.begin(TP, end, generation=1)
+    barrier.complete(TP, 30, generation=1)
+    barrier.give_back(TP, 20, generation=1)
+    assert barrier.inflight == 3
+    barrier.complete(TP, 10, generation=1)
+    assert (barrier.committable(TP), barrier.inflight) == (10, 0)
+
+
+async def test_batches_that_were_given_back_are_not_waited_for() -> None:
+    barrier = Barrier()
+    barrier.begin(TP, 10, generation=1)
+    barrier.give_back(TP, 10, generation=1)
+    assert await barrier.drained(0.1)
+    assert barrier.committable(TP) is None
+
+
+def test_the_next_generation_commits_again() -> None:
+    barrier = Barrier()
+    barrier.begin(TP, 10, generation=1)
+    barrier.give_back(TP, 10, generation=1)
+    barrier.begin(TP, 10, generation=2)
+    barrier.complete(TP, 10, generation=2)
+    assert barrier.committable(TP) == 10

@@ -78,6 +78,7 @@ class FakePush:
         self.token_lasts_s = 3600
         self.token_service = OK
         self.refused: set[str] = set()
+        self.gone: set[str] = set()
         self.on_cut: Callable[[], None] = lambda: None
         self._record = record
         self._public = {name: keys.read(name) for name in ("account", "apns", "vapid")}
@@ -156,6 +157,8 @@ class FakePush:
             return Behaviour(401, body=fcm_error("UNAUTHENTICATED"))
         if len(request.body) > 2 * BODY_BYTES_MAX:
             return Behaviour(413)
+        if self.gone and request.json["message"]["token"] in self.gone:
+            return Behaviour(404, body=fcm_error("NOT_FOUND", "UNREGISTERED"))
         return None
 
     def check_apns(self, request: Received) -> Behaviour | None:
