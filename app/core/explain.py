@@ -30,6 +30,7 @@ Contributions = Callable[[Mapping[str, float]], Mapping[str, float]]
 _TIMERS: Final = {
     timers.ABSENCE: "absence",
     timers.DORMANCY: "dormancy",
+    timers.SCHEDULE: "schedule",
     timers.HORIZON: "label horizon",
     timers.DEFERRED: "quiet hours end",
     timers.SEND_TIME: "a good hour to send",
@@ -260,4 +261,6 @@ def describe_trigger(campaign: Campaign) -> str:
         return f"{format_duration(trigger.wait_ms)} after {trigger.event} without {cancel}"
     if trigger.kind == "dormancy":
         return f"after {format_duration(trigger.wait_ms)} without {trigger.event or 'any event'}"
+    if trigger.kind == "schedule":
+        return f"at {trigger.cron} on the user's clock"
     return f"when the user {'enters' if trigger.kind == 'enter' else 'leaves'} {trigger.segment}"

@@ -74,11 +74,19 @@ class EventOps:
         "judge_new",
         "on_event",
         "own",
+        "schedules",
         "starts",
         "triggers",
     )
 
-    def __init__(self, name: str, plan: EventPlan, every_dormancy: tuple[Campaign, ...], judge: Judge | None) -> None:
+    def __init__(
+        self,
+        name: str,
+        plan: EventPlan,
+        every_dormancy: tuple[Campaign, ...],
+        schedules: tuple[Campaign, ...],
+        judge: Judge | None,
+    ) -> None:
         self.event_id = event_id(name) if name else 0
         self.features = _by_pane(plan.features)
         self.judge = judge
@@ -88,10 +96,11 @@ class EventOps:
         self.cancels = plan.cancels
         self.own = name not in RECEIPTS
         self.dormancies = self._dormancies(plan, every_dormancy)
+        self.schedules = schedules if self.own else ()
         self.interest = bool(name) and name not in _NOT_INTEREST
         self.handler: Callable[..., None] | None = None
         self.starts = bool(self.on_event or self.absences)
-        self.triggers = bool(self.on_event or self.absences or self.cancels or self.dormancies)
+        self.triggers = bool(self.starts or self.cancels or self.dormancies or self.schedules)
 
     def _dormancies(self, plan: EventPlan, every: tuple[Campaign, ...]) -> tuple[Campaign, ...]:
         if not self.own:
@@ -148,6 +157,7 @@ class PlanIndex:
             for campaign in plan.campaigns
             if campaign.trigger.kind == "dormancy" and not campaign.trigger.event
         )
+        self.schedules = tuple(campaign for campaign in plan.campaigns if campaign.trigger.kind == "schedule")
         self.campaigns = {campaign.id: campaign for campaign in plan.campaigns}
         self._open = frozenset(segment.id for segment in plan.segments if not settled_when_new(segment))
         self._judges_new: dict[tuple[int, ...], Judge] = {}
@@ -170,7 +180,8 @@ class PlanIndex:
         self.caps = tuple(
             (cap.limit, cap.window_ms, stable_id(cap.category) if cap.category else 0) for cap in plan.caps
         )
-        self.on_traits = EventOps("", plan.on_traits, self._every_dormancy, _judge(plan.on_traits, "$traits"))
+        on_traits = _judge(plan.on_traits, "$traits")
+        self.on_traits = EventOps("", plan.on_traits, self._every_dormancy, self.schedules, on_traits)
         self._other_judge = _judge(plan.other, "")
         self.grace_ms = plan.grace_ms
         self.age_max_ms = plan.age_max_ms
@@ -199,7 +210,7 @@ class PlanIndex:
     def _make(self, name: str) -> EventOps:
         plan = self.plan.events.get(name)
         judge = self._other_judge if plan is None else _judge(plan, name)
-        ops = EventOps(name, plan or self.plan.other, self._every_dormancy, judge)
+        ops = EventOps(name, plan or self.plan.other, self._every_dormancy, self.schedules, judge)
         ops.handler = self._handlers.get(name)
         return ops
 

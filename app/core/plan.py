@@ -86,16 +86,19 @@ class Trigger:
 
     event: the event `event` (with `where`) · absence: `event` without one of `cancel` for `wait_ms`, keyed by
     `key_property` · dormancy: no event `event` (any of the user's own when empty) for `wait_ms` ·
-    enter / leave: the segment `segment`.
+    enter / leave: the segment `segment` · schedule: the cron line `cron` on the user's clock, for each user up to
+    `spread_ms` later, by a stable hash.
     """
 
-    kind: Literal["event", "absence", "dormancy", "enter", "leave"]
+    kind: Literal["event", "absence", "dormancy", "enter", "leave", "schedule"]
     event: str = ""
     where: Where | None = None
     wait_ms: int = 0
     cancel: frozenset[str] = frozenset()
     key_property: str = ""
     segment: str = ""
+    cron: str = ""
+    spread_ms: int = 0
 
 
 class RenderedContent(Protocol):

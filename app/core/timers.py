@@ -19,14 +19,16 @@ HORIZON: Final = 3
 DEFERRED: Final = 4
 """A candidate that waits for the end of quiet hours; `origin` is its own."""
 
-TIDY: Final = 5
+TIDY: Final = 7
 """Of the mark of an erased user: the outputs that it owed have been acknowledged by now."""
 
 SEND_TIME: Final = 5
 """A candidate that waits for a good hour to be sent in; `origin` is its own."""
 DEFERRALS: Final = (DEFERRED, SEND_TIME)
+SCHEDULE: Final = 6
+"""The next time of a `schedule` campaign (`ref`); `key` is the zone and `origin` the schedule for which it was set."""
 
-LIMITS: Final = {ABSENCE: 32, DORMANCY: 32, HORIZON: 32, DEFERRED: 16, SEND_TIME: 16}
+LIMITS: Final = {ABSENCE: 32, DORMANCY: 32, HORIZON: 32, DEFERRED: 16, SEND_TIME: 16, SCHEDULE: 32}
 
 
 def find(profile: Profile, kind: int, ref: int, key: str) -> Timer | None:

@@ -13,6 +13,8 @@ import msgspec
 
 from app.core import timers
 from app.core.batch import Batch
+from app.core.cron import next_at_ms
+from app.core.ids import BUCKETS, bucket, stable_id
 from app.core.index import EventOps
 from app.core.membership import Changes
 from app.core.plan import Campaign, event_id
@@ -58,6 +60,8 @@ def on_event(batch: Batch, profile: Profile, ops: EventOps, event: Event, at_ms:
                 break
         else:
             _arm_dormancy(batch, profile, campaign, at_ms, offset)
+    if ops.schedules:
+        arm_schedules(batch, profile)
     candidates: list[Candidate] = []
     if not ops.starts:
         return candidates
@@ -95,6 +99,33 @@ def _arm_dormancy(batch: Batch, profile: Profile, campaign: Campaign, at_ms: int
     put(batch, profile, Timer(due_ms, timers.DORMANCY, campaign.id, "", offset, at_ms))
 
 
+def arm_schedules(batch: Batch, profile: Profile) -> None:
+    """Have the row wait for the next time of every scheduled campaign, on the clock of the user's present zone."""
+    for campaign in batch.index.schedules:
+        ref, origin = campaign.id, _schedule_id(campaign)
+        for timer in profile.timers:
+            if timer.ref == ref and timer.kind == timers.SCHEDULE:
+                if timer.key != profile.timezone or timer.origin != origin:
+                    profile.timers.remove(timer)
+                    _arm_schedule(batch, profile, campaign, origin)
+                break
+        else:
+            _arm_schedule(batch, profile, campaign, origin)
+
+
+def _arm_schedule(batch: Batch, profile: Profile, campaign: Campaign, origin: int) -> None:
+    """The time after now, whatever was missed: a worker that was away for a day sends the newest, if any."""
+    trigger = campaign.trigger
+    zone = profile.timezone
+    later_ms = bucket(batch.user, campaign.name) * trigger.spread_ms // BUCKETS
+    at_ms = next_at_ms(trigger.cron, zone, batch.index.plan.default_timezone, batch.now_ms - later_ms)
+    put(batch, profile, Timer(at_ms + later_ms, timers.SCHEDULE, campaign.id, zone, origin, at_ms))
+
+
+def _schedule_id(campaign: Campaign) -> int:
+    return stable_id(f"{campaign.trigger.cron}\x1f{campaign.trigger.spread_ms}")
+
+
 def put(batch: Batch, profile: Profile, timer: Timer) -> None:
     """Add a timer to the row, counting the one that had to give way."""
     batch.wake(profile, timer.due_ms)
@@ -119,6 +150,8 @@ def on_timer(batch: Batch, profile: Profile, timer: Timer) -> Candidate | None:
         return None
     if timer.kind in timers.DEFERRALS:
         return _resume(batch, profile, campaign, timer)
+    if timer.kind == timers.SCHEDULE:
+        return _on_schedule(batch, profile, campaign, timer)
     if timer.kind == timers.DORMANCY:
         timer.set_ms = _newest_activity_ms(profile, campaign)
         due_ms = timer.set_ms + campaign.trigger.wait_ms
@@ -127,6 +160,17 @@ def on_timer(batch: Batch, profile: Profile, timer: Timer) -> Candidate | None:
             profile.timers.append(timer)
             return None
     return Candidate(campaign, timer.key, timer.due_ms, timer.due_ms, timer.data, timer.set_ms)
+
+
+def _on_schedule(batch: Batch, profile: Profile, campaign: Campaign, timer: Timer) -> Candidate | None:
+    if campaign.trigger.kind != "schedule":
+        batch.count("dropped_timers")
+        return None
+    origin = _schedule_id(campaign)
+    _arm_schedule(batch, profile, campaign, origin)
+    if timer.origin != origin or timer.key != profile.timezone:  # set for another schedule, or on another clock
+        return None
+    return Candidate(campaign, "", timer.due_ms, timer.due_ms, {}, timer.set_ms)
 
 
 def _resume(batch: Batch, profile: Profile, campaign: Campaign, timer: Timer) -> Candidate | None:

@@ -37,10 +37,12 @@ class Turn:
         """Bring a row that another policy version wrote to this one. A new row has nothing to bring."""
         if profile.events:
             membership.on_policy(self.batch, profile)
+            triggers.arm_schedules(self.batch, profile)
 
     def backfill(self, profile: Profile, windows: Mapping[int, Panes], covers: frozenset[int]) -> None:
         """Bring a row that waits for no event to the policy in force. Nobody is notified for it."""
         membership.backfill(self.batch, profile, windows, covers)
+        triggers.arm_schedules(self.batch, profile)
 
     def event(self, profile: Profile, event: Event, at_ms: int, offset: int) -> bool:
         """Apply an event. Returns False when it was too late to trigger anything (it counts all the same)."""

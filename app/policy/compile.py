@@ -7,6 +7,7 @@ from graphlib import CycleError, TopologicalSorter
 from typing import Final, TypeVar, cast
 from zoneinfo import available_timezones
 
+from app.core.cron import cron_problem
 from app.core.expression_context import Expression, ExpressionContext
 from app.core.expression_errors import ExpressionErrors, nearest
 from app.core.expressions import compile_expression, compile_where, referenced_segments
@@ -269,6 +270,10 @@ class Compiler:
             if model.dormancy.event:
                 self._check_event((*path, "dormancy", "event"), model.dormancy.event)
             return Trigger("dormancy", model.dormancy.event, wait_ms=model.dormancy.for_)
+        if model.schedule is not None:
+            if problem := cron_problem(model.schedule.cron):
+                self._refuse((*path, "schedule", "cron"), problem)
+            return Trigger("schedule", cron=model.schedule.cron, spread_ms=model.schedule.spread)
         if model.event is not None:
             self._check_event((*path, "event"), model.event)
             return Trigger("event", model.event, where)

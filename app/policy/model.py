@@ -201,22 +201,33 @@ class DormancyModel(_Model):
     event: str = ""
 
 
+_TRIGGERS = ("event", "absence", "dormancy", "enter", "leave", "schedule")
+
+
+class ScheduleModel(_Model):
+    """A cron line on the user's own clock; each user's turn comes up to `spread` later, always the same."""
+
+    cron: Text
+    spread: Annotated[DurationMs, Field(le=12 * 3_600_000)] = 0
+
+
 class TriggerModel(_Model):
-    """What makes a campaign a candidate: exactly one of the first five."""
+    """What makes a campaign a candidate: exactly one of the first six."""
 
     event: EventName | None = None
     absence: AbsenceModel | None = None
     dormancy: DormancyModel | None = None
     enter: str | None = None
     leave: str | None = None
+    schedule: ScheduleModel | None = None
     where: Text | None = None
 
     @model_validator(mode="after")
     def _one_kind(self) -> Self:
-        kinds = [name for name in ("event", "absence", "dormancy", "enter", "leave") if getattr(self, name) is not None]
+        kinds = [name for name in _TRIGGERS if getattr(self, name) is not None]
         if len(kinds) != 1:
             stated = " and ".join(kinds) or "none"
-            raise _wrong(f"a trigger is one of event, absence, dormancy, enter, leave; this has {stated}")
+            raise _wrong(f"a trigger is one of {', '.join(_TRIGGERS)}; this has {stated}")
         if self.where is not None and self.event is None and self.absence is None:
             raise _wrong("where belongs to an event or an absence")
         return self
