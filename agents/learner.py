@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 import msgspec
 import structlog
 
+from app.core.plan import ModelPlan
+from app.learning.book import Pin, pin_record
 from app.learning.contract import BadModel
 from app.learning.served_choices import SUFFIX
 from app.stream.app import StreamApp
@@ -73,7 +75,13 @@ class _Partition:
 
 
 class LearnerService:
-    """Owns the learners of the outcomes partitions that are ours."""
+    """Owns the learners of the outcomes partitions that are ours.
+
+    Parameters
+    ----------
+    plan_of, pin_of
+        What the policy in force says of a model, and the version that it is pinned to, as this worker knows it.
+    """
 
     def __init__(
         self,
@@ -83,7 +91,11 @@ class LearnerService:
         clock_ms: Callable[[], int],
         *,
         interval_s: float,
+        plan_of: Callable[[str], ModelPlan] = lambda _model: ModelPlan(),
+        pin_of: Callable[[str], tuple[int, Pin] | None] = lambda _model: None,
     ) -> None:
+        self._plan_of = plan_of
+        self._pin_of = pin_of
         self._app = app
         self._secret = secret
         self._observer = observer
@@ -145,6 +157,8 @@ class LearnerService:
         if state is None or not batch.begin():
             return
         state.waiting.append(batch)
+        for name, learner in state.learners.items():
+            learner.configure(self._plan_of(name))
         for index, record in enumerate(batch.records):
             self._learn(state, record)
             state.next_offset = record.offset + 1
@@ -168,7 +182,8 @@ class LearnerService:
             if len(state.learners) >= MODELS_MAX:
                 self._observer.refused("too_many_models")
                 return
-            learner = state.learners[outcome.model] = _learner_type()(outcome.model)
+            learner = _learner_type()(outcome.model, self._plan_of(outcome.model).kind)
+            state.learners[outcome.model] = learner
         learner.learn(outcome)
         state.dirty.add(outcome.model)
 
@@ -195,9 +210,9 @@ class LearnerService:
                 dirty, state.dirty = state.dirty, set()
                 for name in sorted(dirty):
                     learner = state.learners[name]
+                    await self._guard(learner)
                     snapshot = learner.snapshot(state.next_offset, self._clock_ms(), partition)
-                    value = encode_snapshot(snapshot, self._secret)
-                    await self._app.durable_producer.send(MODELS, name.encode(), value)
+                    await self._send(snapshot)
                     state.learned_to[name] = snapshot.next_offset
                     self._observer.learned(learner)
                 await self._publish_choices(state, partition)
@@ -205,12 +220,37 @@ class LearnerService:
                     batch.complete()
                     state.waiting.remove(batch)
 
+    async def _guard(self, learner: Learner) -> None:
+        """Keep a version to go back to; after an alarm go back, and forward again when the newest model is better.
+
+        A pin of an operator stands until an operator takes it away. While one stands no version is kept, so that the
+        one that is served is not overwritten.
+        """
+        alarms = learner.take_alarms()
+        for detector in alarms:
+            log.warning("drift", model=learner.name, detector=detector, version=learner.version)
+        pinned = self._pin_of(learner.name)
+        now_ms = self._clock_ms()
+        if pinned is None:
+            if alarms and learner.falls_back and (version := learner.fallback_version()):
+                pin = Pin("drift", f"{alarms[0]} at version {learner.version}")
+                await self._send(pin_record(learner.name, version, pin, now_ms))
+                log.warning("model_fell_back", model=learner.name, version=version)
+            elif (kept := learner.keep(now_ms)) is not None:
+                await self._send(kept)
+        elif pinned[1].by == "drift" and learner.recovered():
+            await self._send(pin_record(learner.name, 0, Pin("drift", "recovered"), now_ms))
+            log.info("model_recovered", model=learner.name, version=learner.version)
+
+    async def _send(self, snapshot: ModelSnapshot) -> None:
+        value = encode_snapshot(snapshot, self._secret)
+        await self._app.durable_producer.send(MODELS, snapshot.model.encode(), value)
+
     async def _publish_choices(self, state: _Partition, partition: int) -> None:
         dirty, state.dirty_arms = state.dirty_arms, set()
         for name in sorted(dirty):
             snapshot = state.arms[name].snapshot(state.next_offset, self._clock_ms(), partition)
-            value = encode_snapshot(snapshot, self._secret)
-            await self._app.durable_producer.send(MODELS, snapshot.model.encode(), value)
+            await self._send(snapshot)
             state.learned_to[snapshot.model] = snapshot.next_offset
 
 

@@ -11,6 +11,7 @@ from rich.table import Table
 
 from app import cli_policy
 from app.cli_common import Broker, err, fail, kafka_call, out, read_settings
+from app.cli_models import models_app
 from app.cli_schemas import schemas_app
 from app.console.cli import console
 from app.experiments.cli import experiments_app
@@ -39,6 +40,7 @@ app.add_typer(schemas_app, name="schemas")
 privacy_commands(app)
 app.add_typer(experiments_app, name="experiments")
 app.add_typer(segments_app, name="segments")
+app.add_typer(models_app, name="models")
 app.command(epilog="Example: nudge evaluate --policy policies/shop-b.yaml --reward open")(evaluate)
 app.command(epilog="Example: NUDGE_WORKER_URLS=http://127.0.0.1:6066 nudge console --port 6080")(console)
 app.command(epilog="Example: nudge explain --user ann   or   nudge explain --decision 6f1f…")(explain)

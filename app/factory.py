@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
-import msgspec
 import structlog
 from aiokafka.errors import KafkaError
 
@@ -18,16 +17,15 @@ from app.admin import Admin
 from app.core.features import open_features
 from app.core.history_fold import HistoryFold
 from app.core.index import PlanIndex
-from app.core.plan import Plan
+from app.core.plan import ModelPlan, Plan
 from app.core.processor import Processor
 from app.explain.desk import UserDesk
 from app.faust_settings import faust_settings
 from app.gauges import read_gauges
 from app.health import HealthServer
-from app.learning.contract import BadModel
-from app.learning.served_choices import SUFFIX, read_choices
-from app.learning.serving import prior_scorer, read_scorer
+from app.learning.serving import prior_scorer
 from app.metrics import Metrics, WorkerObserver
+from app.model_feed import LearnerMetrics, ModelFeed
 from app.policy.load import load_policy
 from app.policy_feed import PolicyFeed
 from app.policy_metrics import BackfillMetrics, PolicyMetrics
@@ -35,12 +33,10 @@ from app.preflight import Preflight
 from app.settings import Settings
 from app.stream.app import StreamApp
 from app.stream.backfill import Backfill
-from app.stream.broadcast import BroadcastReader
 from app.stream.engine import Engine
 from app.stream.store import StoreFactory, StoreOptions
 from app.tracing import load_tracing
 from schemas.erasures import Subjects
-from schemas.models import BadSignature, decode_snapshot
 from schemas.topics import (
     DEAD_LETTERS,
     DECISIONS,
@@ -55,7 +51,7 @@ from schemas.topics import (
 from tables.profiles import profiles_table
 
 if TYPE_CHECKING:
-    from app.learning.learner import Learner  # brings River, which only the owner of the outcomes needs
+    pass  # brings River, which only the owner of the outcomes needs
 
 log = structlog.get_logger(__name__)
 
@@ -71,66 +67,6 @@ WORKER_TOPICS = (
     PROFILES_CHANGELOG,
 )
 TICK_S = 0.05
-
-
-class ModelFeed:
-    """Keeps the processor's scorer and choices at the newest snapshots that are signed with our key."""
-
-    def __init__(self, processor: Processor, settings: Settings, metrics: Metrics) -> None:
-        self._processor = processor
-        self._secret = settings.secret_bytes()
-        self._metrics = metrics
-        self.reader = BroadcastReader(settings.client_settings(), MODELS, self.apply)
-
-    def apply(self, _key: bytes | None, value: bytes | None, _offset: int) -> None:
-        """One record of the `models` topic."""
-        if value is None:
-            return
-        try:
-            snapshot = decode_snapshot(value, self._secret)
-            model = self._processor.plan.model
-            if snapshot.model == model + SUFFIX:
-                self._processor.choices = read_choices(snapshot)
-                self._metrics.variants_stopped.set(snapshot.metrics.get("stopped", 0.0))
-            elif snapshot.model == model:
-                self._processor.scorer = read_scorer(snapshot)
-            else:
-                return
-        except (BadSignature, BadModel, msgspec.MsgspecError) as exc:
-            self._metrics.snapshots_rejected.inc()
-            log.error("snapshot_rejected", error=str(exc))
-            return
-        self._metrics.model_version.labels(snapshot.model).set(snapshot.version)
-        self._metrics.snapshot_created.labels(snapshot.model).set(snapshot.created_ms / 1000)
-
-
-class LearnerMetrics:
-    """Turns a learner's progressive metrics into gauges."""
-
-    def __init__(self, metrics: Metrics) -> None:
-        self._metrics = metrics
-        self._drifts: dict[str, float] = {}
-
-    def learned(self, learner: Learner) -> None:
-        """A snapshot was published."""
-        values: Mapping[str, float] = learner.metrics()
-        gauges = {
-            "auc": self._metrics.model_auc,
-            "log_loss": self._metrics.model_log_loss,
-            "log_loss_constant": self._metrics.model_log_loss_constant,
-            "calibration_ratio": self._metrics.model_calibration,
-            "examples": self._metrics.model_examples,
-        }
-        for name, gauge in gauges.items():
-            if name in values:  # those still undefined (no example yet, or of one class only) are left out
-                gauge.labels(learner.name).set(values[name])
-        before = self._drifts.get(learner.name, 0.0)
-        self._drifts[learner.name] = values["drift_detections"]
-        self._metrics.drift.labels(learner.name, "page_hinkley").inc(max(0.0, values["drift_detections"] - before))
-
-    def refused(self, reason: str) -> None:
-        """An outcome could not be learned."""
-        self._metrics.events.labels(OUTCOMES, reason).inc()
 
 
 class Worker:
@@ -151,19 +87,21 @@ class Worker:
         self.processor = Processor(file or Plan(version="none"), prior_scorer(), open_features, self.subjects)
         self._observer = WorkerObserver(self.metrics, self.processor.plan)
         self.engine = self._engine()
+        self.models = ModelFeed(self.processor, settings, self.metrics)
         self.learner = learner_agent.LearnerService(
             self.app,
             settings.secret_bytes(),
             LearnerMetrics(self.metrics),
             self.clock.now_ms,
             interval_s=settings.snapshot_interval_s,
+            plan_of=lambda model: self.plan.models.get(model, ModelPlan()),
+            pin_of=self.models.pin,
         )
         self.app.watch(OUTCOMES, self.learner)
         tracing = load_tracing("nudge-worker")
         profiles_agent.attach(self.app, tracing.batches(self.engine) if tracing else self.engine)
         timers_agent.attach(self.app, self.engine, interval_s=TICK_S)
         learner_agent.attach(self.app, self.learner, interval_s=settings.snapshot_interval_s)
-        self.models = ModelFeed(self.processor, settings, self.metrics)
         self.policies = PolicyFeed(settings, file, self._switch, PolicyMetrics(self.metrics))
         self.backfill = Backfill(
             self.engine,

@@ -93,6 +93,59 @@ class Metrics:
         self.model_calibration = Gauge(
             "nudge_model_calibration_ratio", "Predicted opens over opens.", ["model"], registry=registry
         )
+        self.model_brier = Gauge("nudge_model_brier", "Progressive Brier score.", ["model"], registry=registry)
+        self.model_precision = Gauge(
+            "nudge_model_precision", "Share of opens among scores above the base rate.", ["model"], registry=registry
+        )
+        self.model_recall = Gauge(
+            "nudge_model_recall",
+            "Share of the opens that had a score above the base rate.",
+            ["model"],
+            registry=registry,
+        )
+        self.model_f1 = Gauge("nudge_model_f1", "Harmonic mean of precision and recall.", ["model"], registry=registry)
+        self.model_recent_auc = Gauge(
+            "nudge_model_recent_auc",
+            "As nudge_model_auc, of the newest 2,000 to 4,000 examples.",
+            ["model"],
+            registry=registry,
+        )
+        self.model_recent_log_loss = Gauge(
+            "nudge_model_recent_log_loss",
+            "As nudge_model_log_loss, of the newest examples.",
+            ["model"],
+            registry=registry,
+        )
+        self.model_recent_calibration = Gauge(
+            "nudge_model_recent_calibration_ratio",
+            "As nudge_model_calibration_ratio, of the newest examples.",
+            ["model"],
+            registry=registry,
+        )
+        self.campaign_log_loss = Gauge(
+            "nudge_model_campaign_log_loss",
+            "Progressive log loss of a campaign; of 32 at most.",
+            ["model", "campaign"],
+            registry=registry,
+        )
+        self.campaign_calibration = Gauge(
+            "nudge_model_campaign_calibration_ratio",
+            "Predicted opens over opens of a campaign; of 32 at most.",
+            ["model", "campaign"],
+            registry=registry,
+        )
+        self.model_challenger_gain = Gauge(
+            "nudge_model_challenger_gain", "Mean log loss that the challenger would save.", ["model"], registry=registry
+        )
+        self.model_pinned = Gauge(
+            "nudge_model_pinned_version",
+            "Version that the model is pinned to; 0 when the newest is served.",
+            ["model"],
+            registry=registry,
+        )
+        self.model_promotions = Counter(
+            "nudge_model_promotions", "Challengers that became champion.", ["model"], registry=registry
+        )
         self.model_examples = Gauge("nudge_model_examples", "Examples learned.", ["model"], registry=registry)
         self.model_version = Gauge(
             "nudge_model_version", "Version of the snapshot that is served.", ["model"], registry=registry

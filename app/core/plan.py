@@ -223,6 +223,26 @@ class EventPlan:
 
 
 @dataclass(frozen=True, slots=True)
+class ModelPlan:
+    """What the policy says of a model.
+
+    Parameters
+    ----------
+    kind
+        Which model a learner without a snapshot begins with.
+    challenger
+        The kind that learns beside it and is promoted when it is surely better; empty for none.
+    on_drift
+        What an alarm does besides being counted: nothing, larger steps, or serving an older version until the newest
+        does better again.
+    """
+
+    kind: str = "open-mix"
+    challenger: str = ""
+    on_drift: Literal["alarm", "learn_faster", "fall_back"] = "alarm"
+
+
+@dataclass(frozen=True, slots=True)
 class Plan:
     """A compiled policy version."""
 
@@ -263,6 +283,8 @@ class Plan:
     """Whether, and how, caps are tightened by user."""
     context: ExpressionContext | None = None
     """What its conditions were compiled against: an explanation compiles their clauses one by one."""
+    models: Mapping[str, ModelPlan] = field(default_factory=dict)
+    """By the model's name; one that is not named has the defaults."""
 
 
 class Scorer(Protocol):

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import msgspec
 
+from app.learning.book import ModelBook
 from app.learning.contract import BadModel
 from app.learning.scorer import Frozen
 from app.learning.serving import read_scorer
 from app.settings import Settings
 from app.stream.broadcast import read_to_end
-from schemas.models import BadSignature, ModelSnapshot, decode_snapshot
+from schemas.models import BadSignature
 from schemas.topics import MODELS
 
 READ_S_MAX = 15.0
@@ -17,27 +18,25 @@ READ_S_MAX = 15.0
 
 async def newest_scorer(settings: Settings, model: str = "open") -> tuple[Frozen | None, str]:
     """The model as workers serve it now; or None and why."""
-    newest: list[ModelSnapshot] = []
+    book = ModelBook(settings.secret_bytes(), lambda name: name == model)
     rejected = 0
 
     def keep(_key: bytes | None, value: bytes | None, _offset: int) -> None:
         nonlocal rejected
         try:
-            snapshot = decode_snapshot(value or b"", settings.secret_bytes())
+            book.apply(value or b"")
         except (BadSignature, msgspec.MsgspecError):
             rejected += 1
-            return
-        if snapshot.model == model:
-            newest[:] = [snapshot]
 
     try:
         await read_to_end(settings.client_settings(), MODELS, keep, READ_S_MAX)
     except TimeoutError as exc:
         return None, str(exc)
-    if not newest:
+    snapshot = book.served(model)
+    if snapshot is None:
         reason = "its snapshots are not signed with NUDGE_SECRET" if rejected else "it has no snapshot yet"
         return None, f"no contributions of model {model!r}: {reason}"
     try:
-        return read_scorer(newest[0]), ""
+        return read_scorer(snapshot), ""
     except BadModel as exc:
         return None, str(exc)

@@ -9,7 +9,7 @@ from typing import Final
 import msgspec
 
 from app.learning.contract import BadModel
-from app.learning.logistic import capped_weight
+from app.learning.logistic import FASTER, capped_weight
 from app.learning.scorer import FrozenModel
 
 KIND: Final = "constant"
@@ -55,6 +55,11 @@ class ConstantModel:
         p = self.predict_proba_one(x)
         self.learn_one(x, y, w)
         return p
+
+    def learn_faster(self) -> None:
+        """See `Model.learn_faster`."""
+        self._state.positives *= FASTER
+        self._state.weight *= FASTER
 
     def _logit(self) -> float:
         rate = self._state.positives / self._state.weight

@@ -43,6 +43,10 @@ class Model(Protocol):
         """Contribution of each feature in log-odds; with ``bias`` they sum to the logit of the prediction."""
         ...
 
+    def learn_faster(self) -> None:
+        """What was learned counts for less from now on, so that the next examples count for more: after a drift."""
+        ...
+
     def freeze(self, version: int) -> Frozen:
         """A fast, immutable copy that gives the same probabilities."""
         ...

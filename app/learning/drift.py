@@ -7,7 +7,7 @@ forgets at each restart never sees a slow change.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 from river import drift
@@ -81,3 +81,39 @@ class LossDrift:
             total=test._sum_increase,
             total_min=total_min if total_min != float("inf") else None,
         )
+
+
+DRIFT_CAMPAIGNS_MAX: Final = 32
+CAMPAIGN_DELTA: Final = 0.1
+CAMPAIGN_THRESHOLD: Final = 40.0
+CAMPAIGN_EXAMPLES_MIN: Final = 200
+
+
+class CampaignDrift(msgspec.Struct):
+    """A slower test that looks at each campaign alone: one whose loss rises is lost in the loss of all.
+
+    Page's test again, in three plain numbers a campaign ([examples, mean loss, excess]), with a larger tolerance and
+    after more examples, because campaigns are many and each tests on its own. The excess never falls below 0 (Page's
+    CUSUM form), so a long good time does not delay the alarm.
+    """
+
+    detections: int = 0
+    sums: dict[str, list[float]] = {}
+
+    def update(self, campaign: str, loss: float) -> bool:
+        """Whether this loss makes the campaign's alarm go off; its test then starts anew."""
+        sums = self.sums.get(campaign)
+        if sums is None:
+            if len(self.sums) >= DRIFT_CAMPAIGNS_MAX:
+                del self.sums[min(self.sums, key=lambda other: (self.sums[other][0], other))]
+            sums = self.sums[campaign] = [0.0, 0.0, 0.0]
+        sums[0] += 1.0
+        sums[1] += (loss - sums[1]) / sums[0]
+        if sums[0] <= CAMPAIGN_EXAMPLES_MIN:
+            return False
+        sums[2] = max(0.0, sums[2] + loss - sums[1] - CAMPAIGN_DELTA)
+        if sums[2] <= CAMPAIGN_THRESHOLD:
+            return False
+        self.detections += 1
+        del self.sums[campaign]
+        return True

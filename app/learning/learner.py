@@ -14,17 +14,33 @@ from typing import Final
 import msgspec
 
 from app.core.ids import message_hash
+from app.core.plan import ModelPlan
+from app.learning.book import KEPT_MAX, NOWHERE, kept_name
 from app.learning.contract import BadModel, Model
-from app.learning.drift import DriftState, LossDrift
+from app.learning.drift import CampaignDrift, DriftState, LossDrift
+from app.learning.duel import Duel
 from app.learning.kinds import new_model, read_model
-from app.learning.progressive import Progressive
+from app.learning.logistic import log_loss
+from app.learning.progressive import BLOCK, Progressive
 from app.learning.scorer import Frozen
-from app.learning.serving import LEARNER_VERSION, check_version
+from app.learning.serving import LEARNER_VERSION, check_version, served_state
 from schemas.models import ModelSnapshot
 from schemas.outcomes import Outcome
 
 RECENT_MAX: Final = 4096
 """Outcome ids remembered. A worker that restarts repeats at most the outcomes of its uncommitted batches."""
+
+
+KEEP_EXAMPLES_MIN: Final = 500
+KEEP_GROWTH: Final = 1.1
+"""A version is kept when the model has learned this much more than at the last one."""
+
+
+class Kept(msgspec.Struct, frozen=True):
+    """A version that is kept to go back to."""
+
+    slot: int
+    version: int
 
 
 class _State(msgspec.Struct, kw_only=True):
@@ -37,6 +53,13 @@ class _State(msgspec.Struct, kw_only=True):
     refused: int
     recent: bytes
     """Hashes of the newest outcome ids, oldest first, 8 bytes each, big-endian."""
+    challenger_kind: str = ""
+    challenger: bytes = b""
+    duel: Duel = msgspec.field(default_factory=Duel)
+    promotions: int = 0
+    campaign_drift: CampaignDrift = msgspec.field(default_factory=CampaignDrift)
+    kept: list[Kept] = []
+    calm_from: int = 0
 
 
 class Learner:
@@ -55,11 +78,24 @@ class Learner:
         Outcomes that came again and were skipped.
     refused
         Outcomes of another model, or whose label is neither 0 nor 1.
+    challenger
+        A model of another kind that learns the same examples and is promoted when it is surely better.
+    alarms
+        Names of the detectors that fired since they were last taken.
     """
 
     def __init__(self, name: str, kind: str = "open-mix") -> None:
         self.name = name
         self.kind = kind
+        self.challenger_kind = ""
+        self.challenger: Model | None = None
+        self.duel = Duel()
+        self.promotions = 0
+        self.campaign_drift = CampaignDrift()
+        self.alarms: list[str] = []
+        self._on_drift = "alarm"
+        self._kept: list[Kept] = []
+        self._calm_from = 0
         self.model: Model = new_model(kind)
         self.progressive = Progressive()
         self.drift = LossDrift()
@@ -82,9 +118,65 @@ class Learner:
         if not self._remember(message_hash(outcome.id)):
             self.duplicates += 1
             return False
-        own = self.model.predict_learn_one(outcome.features, outcome.label, outcome.weight)
-        self.drift.update(self.progressive.add(outcome.score, own, outcome.label))
+        label, campaign = outcome.label, outcome.campaign
+        own = self.model.predict_learn_one(outcome.features, label, outcome.weight)
+        loss = self.progressive.add(outcome.score, own, label, campaign)
+        if self.challenger is not None:
+            other = self.challenger.predict_learn_one(outcome.features, label, outcome.weight)
+            self.duel.add(loss, log_loss(other, label))
+            if self.duel.challenger_wins:
+                self._promote(self.challenger)
+        if self.drift.update(loss):
+            self._drifted("page_hinkley")
+        if campaign and self.campaign_drift.update(campaign, loss):
+            self._drifted("campaign")
         return True
+
+    def configure(self, plan: ModelPlan) -> None:
+        """What the policy says of this model: its challenger, and what a drift alarm does. May be said again."""
+        self._on_drift = plan.on_drift
+        wanted = plan.challenger
+        if self.challenger is not None and wanted in (self.challenger_kind, self.kind):
+            return  # after a promotion the two have changed places
+        if wanted == self.challenger_kind or wanted == self.kind:
+            return
+        self.challenger_kind = wanted
+        self.challenger = new_model(wanted) if wanted else None
+        self.duel = Duel()
+
+    def _promote(self, challenger: Model) -> None:
+        """The challenger serves from the next snapshot on; the champion challenges it."""
+        self.kind, self.challenger_kind = self.challenger_kind, self.kind
+        self.model, self.challenger = challenger, self.model
+        self.duel = Duel()
+        self.promotions += 1
+
+    def _drifted(self, detector: str) -> None:
+        self.alarms.append(detector)
+        self._calm_from = self.version + BLOCK
+        if self._on_drift == "learn_faster":
+            self.model.learn_faster()
+
+    def take_alarms(self) -> list[str]:
+        """The detectors that fired since the last time."""
+        alarms, self.alarms = self.alarms, []
+        return alarms
+
+    @property
+    def falls_back(self) -> bool:
+        """Whether an alarm is answered by serving an older version."""
+        return self._on_drift == "fall_back"
+
+    def fallback_version(self) -> int:
+        """A kept version from before the drift began (alarms come late: a block earlier, or the oldest); 0 for none."""
+        versions = [kept.version for kept in self._kept]
+        before = [version for version in versions if version <= self.version - BLOCK]
+        return max(before, default=min(versions, default=0))
+
+    def recovered(self) -> bool:
+        """Whether the newest model does better than what was served, on a whole block since the last alarm."""
+        served, own = self.progressive.recent()
+        return self.version >= self._calm_from + BLOCK and own.loss < served.loss
 
     def _remember(self, key: int) -> bool:
         if key in self._known:
@@ -98,12 +190,18 @@ class Learner:
     @property
     def version(self) -> int:
         """Examples learned: the same examples give the same version, in whatever process."""
-        return self.model.examples
+        return self.progressive.learner.examples
 
     def metrics(self) -> dict[str, float]:
         """The progressive metrics, and counts of drift alarms, duplicates and refused outcomes."""
         result = self.progressive.to_dict()
         result["drift_detections"] = float(self.drift.state.detections)
+        result["drift_campaign_detections"] = float(self.campaign_drift.detections)
+        result["promotions"] = float(self.promotions)
+        if self.challenger is not None:
+            result["challenger_gain"] = self.duel.mean
+            if self.duel.lower_bound > -1.0:
+                result["challenger_gain_lower"] = self.duel.lower_bound
         result["duplicates"] = float(self.duplicates)
         result["refused"] = float(self.refused)
         return result
@@ -126,6 +224,13 @@ class Learner:
             duplicates=self.duplicates,
             refused=self.refused,
             recent=struct.pack(f">{len(self._recent)}q", *self._recent),
+            challenger_kind=self.challenger_kind,
+            challenger=self.challenger.to_bytes() if self.challenger is not None else b"",
+            duel=self.duel,
+            promotions=self.promotions,
+            campaign_drift=self.campaign_drift,
+            kept=self._kept,
+            calm_from=self._calm_from,
         )
         return ModelSnapshot(
             model=self.name,
@@ -137,6 +242,25 @@ class Learner:
             metrics=self.metrics(),
         )
 
+    def keep(self, now_ms: int) -> ModelSnapshot | None:
+        """The model alone as a version to go back to, when one is due and no alarm is recent; the oldest gives way."""
+        version = self.version
+        last = max((kept.version for kept in self._kept), default=0)
+        if version < max(last * KEEP_GROWTH, last + KEEP_EXAMPLES_MIN) or version < self._calm_from:
+            return None
+        oldest = min(self._kept, key=lambda kept: kept.version, default=None)
+        slot = len(self._kept) if len(self._kept) < KEPT_MAX or oldest is None else oldest.slot
+        self._kept = [kept for kept in self._kept if kept.slot != slot] + [Kept(slot, version)]
+        return ModelSnapshot(
+            model=kept_name(self.name, slot),
+            version=version,
+            partition=NOWHERE,
+            next_offset=0,
+            created_ms=now_ms,
+            state=served_state(self.kind, self.model.to_bytes()),
+            metrics=self.metrics(),
+        )
+
     @classmethod
     def restore(cls, snapshot: ModelSnapshot) -> Learner:
         """The learner that took this snapshot. Raises `BadModel`."""
@@ -145,6 +269,13 @@ class Learner:
         learner.model = read_model(state.kind, state.model)
         learner.progressive = state.progressive
         learner.drift = LossDrift(state.drift)
+        learner.challenger_kind = state.challenger_kind
+        learner.challenger = read_model(state.challenger_kind, state.challenger) if state.challenger_kind else None
+        learner.duel = state.duel
+        learner.promotions = state.promotions
+        learner.campaign_drift = state.campaign_drift
+        learner._kept = state.kept
+        learner._calm_from = state.calm_from
         learner.duplicates = state.duplicates
         learner.refused = state.refused
         learner._recent = deque(struct.unpack(f">{len(state.recent) // 8}q", state.recent))

@@ -33,3 +33,7 @@ def log_loss(p: float, y: int) -> float:
 def capped_weight(w: float) -> float:
     """`w` in [0, WEIGHT_MAX]; what is not a number teaches nothing."""
     return min(w, WEIGHT_MAX) if w > 0.0 else 0.0
+
+
+FASTER: Final = 0.3
+"""Share of the evidence that is left after a drift: AdaGrad's steps then are nearly twice as large."""

@@ -22,12 +22,14 @@ import numpy as np
 
 from app.learning.calibration import Calibrator
 from app.learning.curves import KNOTS, LAST, FrozenCurves
-from app.learning.logistic import VALUE_MAX, capped_weight, sigmoid
+from app.learning.logistic import FASTER, VALUE_MAX, capped_weight, sigmoid
 from app.learning.mix_state import EVIDENCE_MIN, ROWS, MixConfig, MixState, freeze, read_state, untaught
 from app.learning.scaling import COUNT_MAX, DEVIATION_MIN, Z_MAX
 
 LAYOUTS_MAX: Final = 512
 _BIAS: Final = 0
+EVIDENCE_LEFT: Final = 1.0
+"""Little evidence stays as it is after a drift: the first steps of a knot must not be large."""
 _MIX_CLIP: Final = 6.0
 _SHARE_MIN: Final = 1e-3
 """No expert is ever out: one that was wrong for long must be able to come back."""
@@ -81,14 +83,23 @@ class MixModel:
     _frozen: FrozenCurves | None
     _shares: list[float]
     _calibrator: Calibrator
-    _weights: Array
-    _evidence: Array
+    _experts: int
+    _table: Array
+    """Row by row the experts' weights, then their evidence: what an example touches is read and written at once."""
     _rates: Array
     _moments: Array
     _used: int
 
     def __init__(self, config: MixConfig | None = None) -> None:
         self._build(untaught(config or MixConfig()))
+
+    @property
+    def _weights(self) -> Array:
+        return self._table[:, : self._experts]
+
+    @property
+    def _evidence(self) -> Array:
+        return self._table[:, self._experts :]
 
     # -- learning
 
@@ -108,15 +119,17 @@ class MixModel:
         count, mean, variance = moments = self._moments[:, layout.spots]
         delta = numbers - mean
         rows, inputs = self._encode(layout, delta, variance, values)
-        weights = self._weights[rows]
+        touched = self._table.take(rows, axis=0)
+        weights, evidence = touched[:, : self._experts], touched[:, self._experts :]
         logits = (inputs @ weights).tolist()
         mixed = sum(share * logit for share, logit in zip(self._shares, logits, strict=True))
         p = self._calibrator.learn(mixed, y, w)
         self._mix(logits, mixed, y, w)
         gradient = inputs[:, None] * np.array([w * (sigmoid(logit) - y) for logit in logits])
-        evidence = self._evidence[rows] + gradient * gradient
-        self._evidence[rows] = evidence
-        self._weights[rows] = weights - layout.rates * gradient / np.sqrt(evidence)
+        evidence += gradient * gradient
+        gradient *= layout.rates
+        weights -= gradient / np.sqrt(evidence)
+        self._table[rows] = touched
         # Welford's recurrence with a bounded count, as in app.learning.scaling.
         count += 1.0
         np.minimum(count, COUNT_MAX, out=count)
@@ -137,6 +150,11 @@ class MixModel:
         shares = [max(share / total, _SHARE_MIN) for share in shares]
         total = sum(shares)
         self._shares = [share / total for share in shares]
+
+    def learn_faster(self) -> None:
+        """See `Model.learn_faster`."""
+        evidence = self._evidence
+        evidence[:] = np.maximum(evidence * FASTER, np.minimum(evidence, EVIDENCE_LEFT))
 
     # -- from names to rows
 
@@ -205,10 +223,8 @@ class MixModel:
         """Add rows. Returns the first."""
         first = self._used
         self._used += count
-        while self._used > len(self._weights):
-            self._weights, self._evidence, self._rates = (
-                np.concatenate([old, np.zeros_like(old)]) for old in (self._weights, self._evidence, self._rates)
-            )
+        while self._used > len(self._table):
+            self._table, self._rates = (np.concatenate([old, np.zeros_like(old)]) for old in (self._table, self._rates))
         new = slice(first, self._used)
         self._rates[new] = rate * seen
         self._evidence[new] = floor + EVIDENCE_MIN
@@ -264,11 +280,12 @@ class MixModel:
         self._crossed: dict[tuple[str, str], int] = {}
         self._layouts: dict[tuple[str, ...], _Layout] = {}
         self._used = 1
-        self._weights = np.zeros((64, experts))
-        self._evidence = np.zeros((64, experts))
+        self._experts = experts
+        self._table = np.zeros((64, 2 * experts))
         self._rates = np.full((64, experts), state.config.rate)
         self._moments = np.zeros((3, 32))
-        self._weights[_BIAS], self._evidence[_BIAS] = state.bias, state.bias_evidence
+        self._weights[_BIAS] = state.bias
+        self._evidence[_BIAS] = state.bias_evidence
         for name, rows in state.weights.items():
             self._admit(name)
             self._fill(self._rows[name], rows, state.evidence[name])

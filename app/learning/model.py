@@ -8,13 +8,14 @@ numbers, and a campaign seen for the first time starts from what all users do.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any, ClassVar, Self
 
 import msgspec
 from river import linear_model, optim, utils
 
-from app.learning.logistic import capped_weight, sigmoid
+from app.learning.logistic import FASTER, capped_weight, sigmoid
 from app.learning.open_state import BIAS, FTRL, KIND, Config, OpenState, fold_terms, read_state, untaught
 from app.learning.scaling import Scaler
 from app.learning.scorer import FrozenModel
@@ -107,6 +108,12 @@ class OpenModel:
             *({name: value for name, value in kept.items() if name in names} for kept in (weights, evidence, dual))
         )
 
+    def learn_faster(self) -> None:
+        """See `Model.learn_faster`."""
+        evidence, dual = self._memory()
+        faster = {name: value * FASTER for name, value in evidence.items()}
+        self._regression = self._regress(dict(self._regression.weights), faster, dual)
+
     def _logit(self, x: Mapping[str, float]) -> float:
         return self._slope * float(self._regression._raw_dot_one(self._inputs(x))) + self._offset
 
@@ -169,6 +176,18 @@ class FtrlModel(OpenModel):
         optimizer.n.update(evidence)
         optimizer.z.update(dual)
         return _regression(optimizer, weights)
+
+    def learn_faster(self) -> None:
+        """See `Model.learn_faster`. The dual is what gives the same weights with the evidence that is left."""
+        evidence, dual = self._memory()
+        optimizer = self._regression.optimizer
+
+        def scale(of: float) -> float:
+            return float((optimizer.beta + math.sqrt(of)) / optimizer.alpha + optimizer.l2)
+
+        faster = {name: value * FASTER for name, value in evidence.items()}
+        dual = {name: z * scale(faster.get(name, 0.0)) / scale(evidence.get(name, 0.0)) for name, z in dual.items()}
+        self._regression = self._regress(dict(self._regression.weights), faster, dual)
 
     def _memory(self) -> tuple[dict[str, float], dict[str, float]]:
         optimizer = self._regression.optimizer

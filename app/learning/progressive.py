@@ -4,9 +4,13 @@ Two scores are judged side by side: the one logged with the decision (what the u
 delay and staleness included), and the learner's own just before it learns the example (test-then-train). Beside both
 stands the constant predictor, the running base rate, which any model must beat.
 
-AUC is counted in a histogram of scores, so it costs O(1) an example, needs no window of examples, and can be written
-down in a snapshot; River's ROCAUC visits every threshold for every example. The price is that scores in one bin count
-as ties: an error below half a bin's share of pairs.
+Beside the whole life of the model stand its newest examples (two blocks of `BLOCK`, the older whole, the newer growing)
+and each of its campaigns, at most `CAMPAIGNS_MAX`.
+
+AUC, precision, recall and F1 are counted in a histogram of scores, so they cost O(1) an example, need no window of
+examples, and can be written down in a snapshot; River's ROCAUC visits every threshold for every example, and its
+rolling metrics keep the examples. The price is that scores in one bin count as ties: an error below half a bin's share
+of pairs.
 """
 
 from __future__ import annotations
@@ -19,6 +23,8 @@ import msgspec
 from app.learning.logistic import log_loss
 
 BINS: Final = 512
+BLOCK: Final = 2_000
+CAMPAIGNS_MAX: Final = 32
 _LOGIT_MAX: Final = 8.0
 _BINS_PER_LOGIT = BINS / (2 * _LOGIT_MAX)
 
@@ -65,14 +71,26 @@ class Track(msgspec.Struct):
     bins_1: list[int] = msgspec.field(default_factory=lambda: [0] * BINS)
     bins_0: list[int] = msgspec.field(default_factory=lambda: [0] * BINS)
 
-    def add(self, p: float, y: int, loss: float) -> None:
-        """One example: score, label, and the score's log loss."""
+    def add(self, p: float, y: int, loss: float, at: int | None = None) -> None:
+        """One example: score, label, the score's log loss, and its bin where that is known."""
         self.examples += 1
         self.positives += y
         self.loss += loss
         self.brier += (p - y) ** 2
         self.scores += p
-        (self.bins_1 if y else self.bins_0)[score_bin(p)] += 1
+        (self.bins_1 if y else self.bins_0)[score_bin(p) if at is None else at] += 1
+
+    def merged(self, other: Track) -> Track:
+        """Both together."""
+        return Track(
+            self.examples + other.examples,
+            self.positives + other.positives,
+            self.loss + other.loss,
+            self.brier + other.brier,
+            self.scores + other.scores,
+            [a + b for a, b in zip(self.bins_1, other.bins_1, strict=True)],
+            [a + b for a, b in zip(self.bins_0, other.bins_0, strict=True)],
+        )
 
     def to_dict(self) -> dict[str, float]:
         """AUC, mean log loss (nats), Brier score, and mean score over base rate. Undefined ones are left out."""
@@ -82,6 +100,37 @@ class Track(msgspec.Struct):
         auc = histogram_auc(self.bins_1, self.bins_0)
         if not math.isnan(auc):
             result["auc"] = auc
+        if self.positives:
+            result["calibration_ratio"] = self.scores / self.positives
+        return result
+
+    def at_threshold(self, threshold: float) -> dict[str, float]:
+        """Precision, recall and F1 of saying "opens" from this score on, to the width of a bin; undefined ones left
+        out.
+        """
+        at = score_bin(threshold)
+        found, false = sum(self.bins_1[at:]), sum(self.bins_0[at:])
+        result = {}
+        if found + false:
+            result["precision"] = found / (found + false)
+        if self.positives:
+            result["recall"] = found / self.positives
+        if self.positives + found + false:
+            result["f1"] = 2 * found / (self.positives + found + false)
+        return result
+
+
+class Small(msgspec.Struct, array_like=True):
+    """A campaign's sums."""
+
+    examples: int = 0
+    positives: int = 0
+    loss: float = 0.0
+    scores: float = 0.0
+
+    def to_dict(self) -> dict[str, float]:
+        """Mean log loss (nats), and mean score over base rate where that is defined."""
+        result = {"examples": float(self.examples), "log_loss": self.loss / max(self.examples, 1)}
         if self.positives:
             result["calibration_ratio"] = self.scores / self.positives
         return result
@@ -98,13 +147,20 @@ class Progressive(msgspec.Struct):
         Over the learner's own scores, before it learned the example.
     constant_loss
         Sum of the log losses of the running base rate, `(positives + 1/2) / (examples + 1)` (Jeffreys' prior).
+    blocks
+        The served scores and the learner's in the newest `BLOCK` to 2 * `BLOCK` examples: [served, learner] of the
+        full block and of the growing one.
+    campaigns
+        Served scores by campaign; when there are too many, the one with fewest examples goes.
     """
 
     served: Track = msgspec.field(default_factory=Track)
     learner: Track = msgspec.field(default_factory=Track)
     constant_loss: float = 0.0
+    blocks: list[Track] = msgspec.field(default_factory=lambda: [Track(), Track(), Track(), Track()])
+    campaigns: dict[str, Small] = {}
 
-    def add(self, served: float, learner: float, y: int) -> float:
+    def add(self, served: float, learner: float, y: int, campaign: str = "") -> float:
         """One matured outcome; gives the learner's log loss on it.
 
         A served score that is no number counts as 1/2, the score of not knowing.
@@ -113,15 +169,47 @@ class Progressive(msgspec.Struct):
         self.constant_loss += log_loss((seen.positives + 0.5) / (seen.examples + 1.0), y)
         if not 0.0 <= served <= 1.0:
             served = 0.5
-        loss = log_loss(learner, y)
-        self.served.add(served, y, log_loss(served, y))
-        self.learner.add(learner, y, loss)
+        loss, served_loss = log_loss(learner, y), log_loss(served, y)
+        at, served_at = score_bin(learner), score_bin(served)
+        self.served.add(served, y, served_loss, served_at)
+        self.learner.add(learner, y, loss, at)
+        blocks = self.blocks
+        if blocks[2].examples >= BLOCK:
+            self.blocks = blocks = [blocks[2], blocks[3], Track(), Track()]
+        blocks[2].add(served, y, served_loss, served_at)
+        blocks[3].add(learner, y, loss, at)
+        if campaign:
+            self._campaign(campaign, served, y, served_loss)
         return loss
 
+    def _campaign(self, name: str, p: float, y: int, loss: float) -> None:
+        found = self.campaigns.get(name)
+        if found is None:
+            if len(self.campaigns) >= CAMPAIGNS_MAX:
+                del self.campaigns[min(self.campaigns, key=lambda other: (self.campaigns[other].examples, other))]
+            found = self.campaigns[name] = Small()
+        found.examples += 1
+        found.positives += y
+        found.loss += loss
+        found.scores += p
+
+    @property
+    def threshold(self) -> float:
+        """The working threshold: the base rate. Above it, an open is likelier than of a send at random."""
+        return (self.learner.positives + 0.5) / (self.learner.examples + 1.0)
+
+    def recent(self) -> tuple[Track, Track]:
+        """(served, the learner's) over the newest examples."""
+        return self.blocks[0].merged(self.blocks[2]), self.blocks[1].merged(self.blocks[3])
+
     def to_dict(self) -> dict[str, float]:
-        """`auc`, `log_loss`, `brier`, `calibration_ratio` of the served scores; the learner's as `learner_…`."""
-        result = self.served.to_dict()
+        """`auc`, `log_loss`, `brier`, `calibration_ratio`, `precision`, `recall`, `f1` of the served scores; the
+        learner's as `learner_…`; of the newest examples as `recent_…` and `recent_learner_…`.
+        """
+        result = self.served.to_dict() | self.served.at_threshold(self.threshold)
         result |= {f"learner_{name}": value for name, value in self.learner.to_dict().items()}
+        for prefix, track in zip(("recent_", "recent_learner_"), self.recent(), strict=True):
+            result |= {prefix + name: value for name, value in track.to_dict().items()}
         if self.learner.examples:
             result["log_loss_constant"] = self.constant_loss / self.learner.examples
         result["examples"] = float(self.learner.examples)

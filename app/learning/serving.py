@@ -66,3 +66,8 @@ def prior_scorer(kind: str = mix_state.KIND) -> Frozen:
     if kind not in _PRIOR:
         raise BadModel(f"model kind {kind!r}; known: {SERVED_KINDS}")
     return _PRIOR[kind]()
+
+
+def served_state(kind: str, model: bytes) -> bytes:
+    """The state of a snapshot that is only to be served: a model without the learner's books."""
+    return msgspec.json.encode(_ModelOnly(kind, model))

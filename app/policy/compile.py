@@ -16,6 +16,7 @@ from app.core.plan import (
     AdaptiveCaps,
     Campaign,
     Cap,
+    ModelPlan,
     Novelty,
     Plan,
     QuietHours,
@@ -145,6 +146,10 @@ class Compiler:
             future_skew_ms=defaults.future_skew,
             age_max_ms=defaults.age_max,
             context=self._context,
+            models={
+                name: ModelPlan(model.kind, model.challenger or "", model.on_drift)
+                for name, model in self.policy.models.items()
+            },
         )
 
     def _refuse(self, path: Path, message: str, suggestion: str = "") -> None:

@@ -75,6 +75,7 @@ def _parts(text: str) -> dict[_Key, Any]:
     parts: dict[_Key, Any] = {("events", "events"): sorted(head.events) if head.events is not None else None}
     parts |= {("trait", name): trait for name, trait in head.traits.items()}
     parts |= {("default", name): value for name, value in head.defaults}
+    parts |= {("default", f"models.{name}"): model for name, model in head.models.items()}
     parts |= {("segment", model.name): model for _, model in shaped.segments}
     parts |= {("campaign", model.name): model for _, model in shaped.campaigns}
     return parts

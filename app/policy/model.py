@@ -170,6 +170,23 @@ class Defaults(_Model):
     segment_users_min: Annotated[int, Field(ge=0, le=1_000_000_000)] = 0
 
 
+ModelKind = Literal["open-mix", "open-lr", "open-ftrl", "constant"]
+
+
+class LearnedModel(_Model):
+    """How a model is learned, and what happens when it drifts."""
+
+    kind: ModelKind = "open-mix"
+    challenger: ModelKind | None = None
+    on_drift: Literal["alarm", "learn_faster", "fall_back"] = "alarm"
+
+    @model_validator(mode="after")
+    def _differ(self) -> Self:
+        if self.challenger == self.kind:
+            raise _wrong("the challenger must be of another kind")
+        return self
+
+
 class TraitModel(_Model):
     """A trait that expressions may name without ``trait()``; a user without it has the default."""
 
@@ -317,5 +334,6 @@ class PolicyModel(_Model):
     events: Annotated[list[EventName], Field(max_length=1000)] | None = None
     traits: dict[Name, TraitModel] = {}
     defaults: Defaults = Defaults()
+    models: Annotated[dict[Name, LearnedModel], Field(max_length=16)] = {}
     segments: Annotated[list[SegmentModel], Field(max_length=2000)] = []
     campaigns: Annotated[list[CampaignModel], Field(max_length=500)] = []

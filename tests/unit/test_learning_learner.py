@@ -9,10 +9,13 @@ import random
 import msgspec
 import pytest
 
+from app.core.plan import ModelPlan
+from app.learning.book import KEPT_MAX
 from app.learning.contract import BadModel
 from app.learning.drift import LossDrift
 from app.learning.kinds import KINDS
 from app.learning.learner import RECENT_MAX, Learner
+from app.learning.progressive import BLOCK
 from app.learning.serving import prior_scorer, read_scorer
 from schemas.models import BadSignature, ModelSnapshot, decode_snapshot, encode_snapshot
 from schemas.outcomes import Outcome
@@ -162,3 +165,132 @@ def test_a_restored_drift_detector_fires_at_the_same_example() -> None:
         fired.append((straight.update(loss), stopped.update(loss)))
     assert all(a == b for a, b in fired)
     assert any(a for a, _ in fired)
+
+
+def hills(count: int, seed: int = 0, start: int = 0) -> list[Outcome]:
+    """Opened in the middle of `a` only, which no slope can say."""
+    rng = random.Random(seed)
+    result = []
+    for outcome in outcomes(count, start):
+        a = rng.gauss(0, 1)
+        label = int(rng.random() < (0.8 if abs(a) < 0.7 else 0.1))
+        result.append(msgspec.structs.replace(outcome, features={"a": a}, label=label))
+    return result
+
+
+CHALLENGED = ModelPlan(kind="open-lr", challenger="open-mix")
+
+
+def test_a_challenger_that_is_surely_better_is_promoted_and_the_champion_challenges_it() -> None:
+    learner = Learner("open", "open-lr")
+    learner.configure(CHALLENGED)
+    for outcome in hills(4_000):
+        learner.learn(outcome)
+        learner.configure(CHALLENGED)
+    assert (learner.kind, learner.challenger_kind, learner.promotions) == ("open-mix", "open-lr", 1)
+    assert learner.version == 4_000
+    assert read_scorer(learner.snapshot(1, 1, 0)).open_probability({"a": 0.0}) > 0.6
+
+
+def test_a_challenger_that_is_no_better_is_not_promoted() -> None:
+    learner = Learner("open", "open-lr")
+    learner.configure(ModelPlan(kind="open-lr", challenger="constant"))
+    for outcome in outcomes(4_000):
+        learner.learn(outcome)
+    assert learner.promotions == 0
+    assert learner.metrics()["challenger_gain"] < 0
+
+
+def test_champion_and_challenger_survive_a_restart_bit_for_bit() -> None:
+    data = hills(1_500)
+
+    def challenged() -> Learner:
+        learner = Learner("open", "open-lr")
+        learner.configure(CHALLENGED)
+        return learner
+
+    straight, first = challenged(), challenged()
+    for outcome in data:
+        straight.learn(outcome)
+    for outcome in data[:700]:
+        first.learn(outcome)
+    first.keep(5)
+    straight._kept = list(first._kept)
+    second = Learner.restore(travelled(first.snapshot(700, 1, 0)))
+    second.configure(CHALLENGED)
+    for outcome in data[700:]:
+        second.learn(outcome)
+    assert second.snapshot(9, 9, 0) == straight.snapshot(9, 9, 0)
+
+
+def turned_round(count: int, start: int) -> list[Outcome]:
+    return [msgspec.structs.replace(outcome, label=1 - outcome.label) for outcome in outcomes(count, start, base=-4.0)]
+
+
+@pytest.mark.parametrize("kind", ["open-lr", "open-ftrl", "constant"])
+def test_after_a_drift_a_model_that_learns_faster_is_right_sooner(kind: str) -> None:
+    losses = {}
+    for action in ("alarm", "learn_faster"):
+        learner = Learner("open", kind)
+        learner.configure(ModelPlan(kind=kind, on_drift=action))
+        for outcome in outcomes(4_000, base=-4.0) + turned_round(2_000, 10_000):
+            learner.learn(outcome)
+        assert "page_hinkley" in learner.take_alarms()
+        late = turned_round(500, 20_000)
+        scores = [(learner.model.predict_proba_one(outcome.features), outcome.label) for outcome in late]
+        losses[action] = -sum(math.log(p if y else 1 - p) for p, y in scores)
+    assert losses["learn_faster"] < losses["alarm"]
+
+
+def test_after_a_drift_the_mixture_takes_larger_steps_and_is_as_right_as_without() -> None:
+    plain, faster = taught(outcomes(2_000), "open-mix"), taught(outcomes(2_000), "open-mix")
+    faster.model.learn_faster()
+    x = {"a": 1.0, "c=cart": 1.0}
+    before = plain.model.predict_proba_one(x)
+    assert faster.model.predict_proba_one(x) == before
+    for learner in (plain, faster):
+        learner.model.learn_one(x, 0)
+    assert faster.model.predict_proba_one(x) < plain.model.predict_proba_one(x) < before
+    for learner in (plain, faster):
+        for outcome in outcomes(2_000, 70_000):
+            learner.learn(outcome)
+    losses = [learner.metrics()["learner_log_loss"] for learner in (plain, faster)]
+    assert losses[1] == pytest.approx(losses[0], abs=0.01)
+
+
+def test_one_campaign_going_wrong_raises_its_own_alarm() -> None:
+    learner = Learner("open", "constant")
+    rng = random.Random(3)
+    for number, outcome in enumerate(outcomes(12_000)):
+        campaign = "small" if number % 20 == 0 else "large"
+        label = int(rng.random() < (0.6 if campaign == "small" and number > 6_000 else 0.1))
+        learner.learn(msgspec.structs.replace(outcome, campaign=campaign, label=label))
+    assert learner.take_alarms()[0] == "campaign"  # before that of all, which sees a twentieth of it
+    assert learner.metrics()["drift_campaign_detections"] == 1
+    assert learner.progressive.campaigns["small"].examples == 600
+
+
+def test_versions_are_kept_in_calm_times_and_bounded() -> None:
+    learner = Learner("open", "constant")
+    slots = []
+    for number, outcome in enumerate(outcomes(6_000)):
+        learner.learn(outcome)
+        if number % 100 == 0 and (kept := learner.keep(number)) is not None:
+            slots.append(kept.model)
+            assert read_scorer(kept).version == kept.version
+    assert len(set(slots)) == KEPT_MAX < len(slots)
+    assert learner.fallback_version() <= learner.version - BLOCK
+    learner._drifted("page_hinkley")
+    for outcome in outcomes(BLOCK - 1, 100_000):
+        learner.learn(outcome)
+        assert learner.keep(1) is None
+
+
+def test_a_model_has_recovered_when_it_beats_what_is_served_over_a_block() -> None:
+    learner = Learner("open")
+    learner._drifted("page_hinkley")
+    for outcome in outcomes(2 * BLOCK - 1):
+        learner.learn(outcome)
+        assert not learner.recovered()
+    learner.learn(outcomes(1, 50_000)[0])
+    assert learner.recovered()

@@ -7,8 +7,9 @@ import random
 
 import msgspec
 import pytest
+from river import metrics
 
-from app.learning.progressive import BINS, Progressive, Track, histogram_auc, score_bin
+from app.learning.progressive import BINS, BLOCK, CAMPAIGNS_MAX, Progressive, Track, histogram_auc, score_bin
 
 
 def brute_auc(scores: list[tuple[float, int]]) -> float:
@@ -33,10 +34,10 @@ def stream(count: int) -> list[tuple[float, float, int]]:
 
 def test_metrics_equal_brute_force() -> None:
     data = stream(800)
-    metrics = Progressive()
+    ours = Progressive()
     for served, own, y in data:
-        metrics.add(served, own, y)
-    got = metrics.to_dict()
+        ours.add(served, own, y)
+    got = ours.to_dict()
     for prefix, at in (("", 0), ("learner_", 1)):
         pairs = [(row[at], row[2]) for row in data]
         loss = -sum(math.log(p if y else 1 - p) for p, y in pairs) / len(pairs)
@@ -98,3 +99,42 @@ def test_metrics_read_back_are_the_same() -> None:
     for served, own, y in stream(100):
         metrics.add(served, own, y)
     assert msgspec.json.decode(msgspec.json.encode(metrics), type=Progressive) == metrics
+
+
+def test_precision_recall_and_f1_are_those_of_river() -> None:
+    data = stream(3_000)
+    ours = Progressive()
+    for served, own, y in data:
+        ours.add(served, own, y)
+    threshold = ours.threshold
+    theirs = {"precision": metrics.Precision(), "recall": metrics.Recall(), "f1": metrics.F1()}
+    for served, _own, y in data:
+        for metric in theirs.values():
+            metric.update(bool(y), score_bin(served) >= score_bin(threshold))
+    got = ours.to_dict()
+    for name, metric in theirs.items():
+        assert got[name] == pytest.approx(metric.get())
+
+
+def test_recent_metrics_are_those_of_the_newest_examples() -> None:
+    data = stream(BLOCK * 3 + 500)
+    ours = Progressive()
+    for served, own, y in data:
+        ours.add(served, own, y)
+    newest = Progressive()
+    for served, own, y in data[BLOCK * 2 :]:
+        newest.add(served, own, y)
+    for name in ("auc", "log_loss", "brier", "calibration_ratio"):
+        assert ours.to_dict()[f"recent_{name}"] == pytest.approx(newest.to_dict()[name])
+        assert ours.to_dict()[f"recent_learner_{name}"] == pytest.approx(newest.to_dict()[f"learner_{name}"])
+
+
+def test_campaigns_are_bounded_and_the_smallest_goes() -> None:
+    ours = Progressive()
+    for number in range(CAMPAIGNS_MAX * 3):
+        for _ in range(3 if number == 0 else 1):
+            ours.add(0.3, 0.3, 1, f"c{number}")
+    assert len(ours.campaigns) == CAMPAIGNS_MAX
+    assert ours.campaigns["c0"].to_dict() == pytest.approx(
+        {"examples": 3.0, "log_loss": -math.log(0.3), "calibration_ratio": 0.3}
+    )

@@ -1,0 +1,119 @@
+"""Keeps a worker at the models that are to be served, and shows the learner's figures as metrics."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Final
+
+import msgspec
+import structlog
+
+from app.core.processor import Processor
+from app.learning.book import ModelBook, Pin
+from app.learning.contract import BadModel
+from app.learning.served_choices import SUFFIX, read_choices
+from app.learning.serving import read_scorer
+from app.metrics import Metrics
+from app.settings import Settings
+from app.stream.broadcast import BroadcastReader
+from schemas.models import BadSignature, ModelSnapshot
+from schemas.topics import MODELS, OUTCOMES
+
+if TYPE_CHECKING:
+    from app.learning.learner import Learner  # brings River, which only the owner of the outcomes needs
+
+log = structlog.get_logger(__name__)
+
+
+class ModelFeed:
+    """Keeps the processor's scorer and choices at what the topic says: the newest, or the version it is pinned to."""
+
+    def __init__(self, processor: Processor, settings: Settings, metrics: Metrics) -> None:
+        self._processor = processor
+        self._metrics = metrics
+        self._book = ModelBook(settings.secret_bytes(), lambda model: model == processor.plan.model)
+        self._serving: ModelSnapshot | None = None
+        self.reader = BroadcastReader(settings.client_settings(), MODELS, self.apply)
+
+    def pin(self, model: str) -> tuple[int, Pin] | None:
+        """The version that the model is pinned to, if it is."""
+        return self._book.pin(model)
+
+    def apply(self, _key: bytes | None, value: bytes | None, _offset: int) -> None:
+        """One record of the `models` topic."""
+        if value is None:
+            return
+        try:
+            snapshot = self._book.apply(value)
+            model = self._processor.plan.model
+            if snapshot.model == model + SUFFIX:
+                self._processor.choices = read_choices(snapshot)
+                self._metrics.variants_stopped.set(snapshot.metrics.get("stopped", 0.0))
+            elif snapshot.model == model or snapshot.model.startswith(model + "."):
+                self._serve(model)
+        except (BadSignature, BadModel, msgspec.MsgspecError) as exc:
+            self._metrics.snapshots_rejected.inc()
+            log.error("snapshot_rejected", error=str(exc))
+
+    def _serve(self, model: str) -> None:
+        snapshot = self._book.served(model)
+        if snapshot is None or snapshot is self._serving:
+            return
+        self._processor.scorer = read_scorer(snapshot)
+        self._serving = snapshot
+        pinned = self._book.pin(model)
+        self._metrics.model_version.labels(model).set(snapshot.version)
+        self._metrics.model_pinned.labels(model).set(pinned[0] if pinned else 0)
+        self._metrics.snapshot_created.labels(model).set(snapshot.created_ms / 1000)
+
+
+GAUGES: Final = {
+    "auc": "model_auc",
+    "log_loss": "model_log_loss",
+    "log_loss_constant": "model_log_loss_constant",
+    "brier": "model_brier",
+    "calibration_ratio": "model_calibration",
+    "precision": "model_precision",
+    "recall": "model_recall",
+    "f1": "model_f1",
+    "recent_auc": "model_recent_auc",
+    "recent_log_loss": "model_recent_log_loss",
+    "recent_calibration_ratio": "model_recent_calibration",
+    "examples": "model_examples",
+    "challenger_gain": "model_challenger_gain",
+}
+COUNTERS: Final = ("promotions", "drift_detections", "drift_campaign_detections")
+
+
+class LearnerMetrics:
+    """Turns a learner's progressive metrics into gauges and counters."""
+
+    def __init__(self, metrics: Metrics) -> None:
+        self._metrics = metrics
+        self._before: dict[tuple[str, str], float] = {}
+
+    def learned(self, learner: Learner) -> None:
+        """A snapshot was published."""
+        metrics, model = self._metrics, learner.name
+        values = learner.metrics()
+        for name, attribute in GAUGES.items():
+            if name in values:  # those still undefined (no example yet, or of one class only) are left out
+                getattr(metrics, attribute).labels(model).set(values[name])
+        rises = {name: self._rise(model, name, values) for name in COUNTERS}
+        metrics.model_promotions.labels(model).inc(rises["promotions"])
+        metrics.drift.labels(model, "page_hinkley").inc(rises["drift_detections"])
+        metrics.drift.labels(model, "campaign").inc(rises["drift_campaign_detections"])
+        for campaign, sums in learner.progressive.campaigns.items():
+            found = sums.to_dict()
+            metrics.campaign_log_loss.labels(model, campaign).set(found["log_loss"])
+            if "calibration_ratio" in found:
+                metrics.campaign_calibration.labels(model, campaign).set(found["calibration_ratio"])
+
+    def _rise(self, model: str, name: str, values: Mapping[str, float]) -> float:
+        before = self._before.get((model, name), 0.0)
+        self._before[model, name] = values[name]
+        return max(0.0, values[name] - before)
+
+    def refused(self, reason: str) -> None:
+        """An outcome could not be learned."""
+        self._metrics.events.labels(OUTCOMES, reason).inc()
