@@ -166,17 +166,12 @@ class Board:
         }
 
     def _policies(self) -> list[dict[str, Any]]:
-        """Versions by their decisions, and how many processes run each now."""
+        """The policy's versions, and how many processes run each now."""
         running: dict[str, int] = {}
         for process in self._processes:
             if version := versions(process)["policy"]:
                 running[version] = running.get(version, 0) + 1
-        decided = self._tally.policies()
-        known = {one["version"] for one in decided}
-        fresh = [
-            {"version": name, "decisions": 0, "first_ms": 0, "last_ms": 0} for name in running if name not in known
-        ]
-        return [{**one, "running": running.get(one["version"], 0)} for one in (*fresh, *decided)]
+        return self._tally.policies(running)
 
 
 def _ms(seconds: float | None) -> float | None:

@@ -7,13 +7,9 @@ import signal
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
-from app.logs import configure_logs
-from app.settings import ConfigurationError, Settings, load_settings
-
-out = Console()
-err = Console(stderr=True)
+from app.cli_common import Broker, fail, out, read_settings
+from app.settings import Settings
 
 
 def console(
@@ -22,28 +18,17 @@ def console(
     worker: Annotated[
         list[str] | None, typer.Option("--worker", help="HTTP endpoint of a process; repeat it (NUDGE_WORKER_URLS).")
     ] = None,
-    broker: Annotated[str | None, typer.Option("--broker", help="Bootstrap servers (NUDGE_BROKER).")] = None,
+    broker: Broker = None,
 ) -> None:
     """Serve a web page that shows the engine at work: flow, segments, decisions, models, experiments, one user."""
-    overrides = {
-        "console_host": host,
-        "console_port": port,
-        "broker": broker,
-        "worker_urls": ",".join(worker) if worker else None,
-    }
-    try:
-        settings = load_settings(**{name: value for name, value in overrides.items() if value is not None})
-    except ConfigurationError as exc:
-        err.print("[bold red]nudge: the configuration cannot be used[/]")
-        err.print(str(exc), markup=False, highlight=False)
-        raise typer.Exit(2) from None
-    configure_logs(settings.log_format, settings.log_level)
+    settings = read_settings(
+        console_host=host, console_port=port, broker=broker, worker_urls=",".join(worker) if worker else None
+    )
     try:
         asyncio.run(_serve(settings))
     except OSError as exc:
         where = f"{settings.console_host}:{settings.console_port}"
-        err.print(f"nudge: the console cannot listen on {where}: {exc.strerror}", markup=False, highlight=False)
-        raise typer.Exit(1) from None
+        raise fail(f"the console cannot listen on {where}: {exc.strerror}", 1) from None
 
 
 async def _serve(settings: Settings) -> None:

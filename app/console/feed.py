@@ -15,11 +15,11 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 
 from app.console.tally import Tally
-from schemas.topics import DECISIONS, MODELS, OUTCOMES, SEGMENTS
+from schemas.topics import DECISIONS, MODELS, OUTCOMES, POLICY, SEGMENTS
 
 log = structlog.get_logger(__name__)
 
-BACK_RECORDS: Final = {DECISIONS: 50_000, SEGMENTS: 20_000, OUTCOMES: 20_000, MODELS: 100}
+BACK_RECORDS: Final = {DECISIONS: 50_000, SEGMENTS: 20_000, OUTCOMES: 20_000, MODELS: 100, POLICY: 500}
 """How far back the console looks when it starts, by topic and partition."""
 PAUSE_S: Final = 0.4
 RECORDS_MAX: Final = 5_000
@@ -37,6 +37,7 @@ class TopicFeed:
             SEGMENTS: lambda record: tally.membership(record.value),
             OUTCOMES: lambda record: tally.outcome(record.value),
             MODELS: lambda record: tally.snapshot(record.value),
+            POLICY: lambda record: tally.applied(record.key, record.value),
         }
         self.problem = "connecting"
         self.behind = 0

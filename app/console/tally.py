@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, deque
+from collections.abc import Mapping
 from typing import Any, Final
 
 import msgspec
@@ -11,6 +12,7 @@ from app.console.series import POINTS_MAX, auc, calibration, wilson
 from schemas.decisions import Decision
 from schemas.models import BadSignature, ModelSnapshot, decode_snapshot
 from schemas.outcomes import Outcome
+from schemas.policies import BadPolicyVersion, decode_policy_version, head_key
 from schemas.segments import MembershipChange
 
 NAMES_MAX: Final = 200
@@ -47,6 +49,13 @@ class _Version(msgspec.Struct):
     last_ms: int = 0
 
 
+class _Applied(msgspec.Struct):
+    policy: str
+    serial: int
+    applied_ms: int
+    restores: int
+
+
 class _Arm(msgspec.Struct):
     decided: int = 0
     matured: int = 0
@@ -62,14 +71,14 @@ assert set(_Matured.__struct_fields__) <= set(Outcome.__struct_fields__)
 
 
 class Tally:
-    """Takes records of `decisions`, `segments`, `outcomes` and `models`; a record that cannot be read is counted.
+    """Takes records of `decisions`, `segments`, `outcomes`, `models` and `policy`.
 
     Records are published at least once, so what a crash repeated counts twice here: these are figures to look at.
 
     Parameters
     ----------
     secret
-        Verifies model snapshots.
+        Verifies model snapshots and policy versions.
     """
 
     def __init__(self, secret: bytes) -> None:
@@ -86,6 +95,8 @@ class Tally:
         """Second of the record's timestamp to decisions to send, and not to."""
         self._arms: dict[str, dict[str, _Arm]] = {}
         self._versions: dict[str, _Version] = {}
+        self._applied: dict[str, _Applied] = {}
+        self._in_force: dict[str, str] = {}
         self._examples: deque[tuple[float, int]] = deque(maxlen=EXAMPLES_MAX)
         self._snapshots: dict[str, deque[dict[str, float]]] = {}
         self._newest: dict[str, ModelSnapshot] = {}
@@ -160,6 +171,19 @@ class Tally:
         self._newest[found.model] = found
         history.append({name: found.metrics[name] for name in _METRICS if name in found.metrics})
 
+    def applied(self, key: bytes | None, value: bytes) -> None:
+        """A record of `policy`: a version of the history or, under the policy's own name, the one in force."""
+        try:
+            found = decode_policy_version(value, self._secret)
+        except BadPolicyVersion:
+            self.unsigned += 1
+            return
+        if key == head_key(found.policy) and len(self._in_force) < NAMES_MAX:
+            self._in_force[found.policy] = found.version
+        # The same content may be applied again, or restored: its newest serial is shown.
+        if found.version in self._applied or len(self._applied) < NAMES_MAX:
+            self._applied[found.version] = _Applied(found.policy, found.serial, found.at_ms, found.restores)
+
     def snapshot_of(self, model: str) -> ModelSnapshot | None:
         """The newest snapshot of a model that was signed with our key."""
         return self._newest.get(model)
@@ -179,10 +203,29 @@ class Tally:
             shown.append({"name": name, "rate": rate, "low": low, "high": high, **msgspec.to_builtins(arm)})
         return shown
 
-    def policies(self) -> list[dict[str, Any]]:
-        """Policy versions that decided something, the latest first."""
-        ordered = sorted(self._versions.items(), key=lambda item: -item[1].last_ms)
-        return [{"version": name, **msgspec.to_builtins(version)} for name, version in ordered[:CAMPAIGNS_SHOWN]]
+    def policies(self, running: Mapping[str, int]) -> list[dict[str, Any]]:
+        """Versions that were applied, run now, or decided something: those in force first, then the latest.
+
+        Parameters
+        ----------
+        running
+            How many processes run each version.
+        """
+        in_force = set(self._in_force.values())
+        found = []
+        for name in {*self._versions, *self._applied, *running}:
+            applied = self._applied.get(name)
+            found.append(
+                {
+                    "version": name,
+                    "running": running.get(name, 0),
+                    "in_force": name in in_force,
+                    "applied": msgspec.to_builtins(applied) if applied else None,
+                    **msgspec.to_builtins(self._versions.get(name, _Version())),
+                }
+            )
+        found.sort(key=lambda one: (not one["in_force"], -one["running"], -one["last_ms"], one["version"]))
+        return found[:CAMPAIGNS_SHOWN]
 
     def newest_decisions(self) -> list[dict[str, Any]]:
         """The last few, newest first, without their users."""

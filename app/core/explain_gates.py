@@ -79,6 +79,8 @@ def _gates(batch: Batch, profile: Profile, campaign: Campaign) -> Iterator[Gate]
     allowed = profile.consent == 1 or (profile.consent != 0 and not plan.consent_required)
     yield Gate("consent", allowed, f"{_CONSENT.get(profile.consent, '?')} ({needed})")
     yield Gate("category_opt_out", campaign.category not in profile.opted_out, campaign.category)
+    if campaign.send_time is not None and not campaign.transactional:
+        yield Gate("send_time", True, "may wait for an hour that is better for this user")
     if plan.quiet_hours is not None and campaign.quiet_hours != "ignore":
         yield _quiet(batch, profile, campaign)
     if not campaign.transactional:

@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import asyncio
 import sys
 import time
 from typing import Annotated, Any
 
 import msgspec
 import typer
-from rich.console import Console
 
+from app.cli_common import Broker, err, fail, kafka_call, out, read_settings
 from app.core.durations import parse_duration_ms
 from app.logs import configure_logs
-from app.settings import ConfigurationError, Settings, load_settings
-
-out = Console()
-err = Console(stderr=True)
+from app.settings import Settings
 
 
 def explain(
@@ -29,22 +25,21 @@ def explain(
     topics: Annotated[bool, typer.Option("--topics/--no-topics", help="Read the user's newest records, too.")] = True,
     row: Annotated[bool, typer.Option("--row", help="With --json: the raw row as well.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
-    broker: Annotated[str | None, typer.Option("--broker", help="Bootstrap servers (NUDGE_BROKER).")] = None,
+    broker: Broker = None,
 ) -> None:
     """Explain a user (segments with the clause that decided, campaigns with their gates) or one decision."""
     if not user and not decision:
-        raise _fail("give --user or --decision")
-    overrides = {"broker": broker, "worker_urls": ",".join(worker) if worker else None}
+        raise fail("give --user or --decision")
     try:
-        settings = load_settings(**{name: value for name, value in overrides.items() if value is not None})
         since_ms = time.time_ns() // 1_000_000 - parse_duration_ms(since)
-    except (ConfigurationError, ValueError) as exc:
-        raise _fail(exc) from None
+    except ValueError as exc:
+        raise fail(f"--since: {exc}") from None
+    settings = read_settings(broker=broker, worker_urls=",".join(worker) if worker else None)
     configure_logs(settings.log_format, "error")
     if decision:
-        found = _kafka(settings, _decision(settings, decision, user, since_ms))
+        found = kafka_call(settings, lambda _security: _decision(settings, decision, user, since_ms))
     else:
-        found = _kafka(settings, _user(settings, user, since_ms, topics=topics, row=row))
+        found = kafka_call(settings, lambda _security: _user(settings, user, since_ms, topics=topics, row=row))
     if as_json:
         sys.stdout.write(msgspec.json.format(msgspec.json.encode(found.plain())).decode() + "\n")
     else:
@@ -88,7 +83,7 @@ async def _user(settings: Settings, user: str, since_ms: int, *, topics: bool, r
         life = await read_life(settings.client_settings(), user, partition=partition, since_ms=since_ms)
     if asked.answer is None and not (life and life.moments):
         where = "on the workers that were asked, and no record in the topics" if topics else "on the workers asked"
-        raise _fail(f"no row of this user {where}", 1)
+        raise fail(f"no row of this user {where}", 1)
     return _UserFound(asked, life)
 
 
@@ -125,24 +120,10 @@ async def _decision(settings: Settings, name: str, user: str, since_ms: int) -> 
     )  # fmt: skip
     if not found.records:
         older = "" if found.whole else ", and older ones were not looked at (give --user or a shorter --since)"
-        raise _fail(f"no decision {name} among the {found.scanned:,} newest records of `decisions`{older}", 1)
+        raise fail(f"no decision {name} among the {found.scanned:,} newest records of `decisions`{older}", 1)
     made = decode_decision(found.records[-1].value)
     if not made.features:
         return _DecisionFound(made, (), "features are recorded with decisions to send", 0)
     scorer, problem = await newest_scorer(settings)
     shares = explain_score(made.features, scorer.explain_one if scorer else None)
     return _DecisionFound(made, shares, problem, scorer.version if scorer else 0)
-
-
-def _kafka(settings: Settings, work: Any) -> Any:
-    from aiokafka.errors import KafkaError  # noqa: PLC0415
-
-    try:
-        return asyncio.run(work)
-    except (KafkaError, OSError) as exc:
-        raise _fail(f"no Kafka broker answers at {settings.broker} (NUDGE_BROKER): {type(exc).__name__}", 1) from None
-
-
-def _fail(message: object, code: int = 2) -> typer.Exit:
-    err.print(f"nudge: {message}", highlight=False, markup=False, style="red")
-    return typer.Exit(code)

@@ -15,6 +15,7 @@ from app.console.feed import TopicFeed
 from app.console.scrape import Scraped
 from app.console.server import ASSETS, HEADERS
 from app.console.tally import NAMES_MAX, Tally
+from schemas.policies import PolicyVersion, encode_policy_version, head_key, history_key
 from tests.support.console import USER, console, decided, matured, moved, published
 from tests.support.site import eventually
 
@@ -49,7 +50,7 @@ def test_decisions_are_counted_by_reason_and_version() -> None:
     found.decision(decided(9, "suppress", "consent"), 2_000)
     assert (found.sends, found.reasons) == (5, {"consent": 1})
     assert found.by_second == {1: [5, 0], 2: [0, 1]}
-    assert [(one["version"], one["decisions"]) for one in found.policies()] == [("shop+1", 6)]
+    assert [(one["version"], one["decisions"]) for one in found.policies({})] == [("shop+1", 6)]
 
 
 def test_a_variant_has_the_opens_of_what_matured() -> None:
@@ -69,6 +70,20 @@ def test_a_snapshot_that_is_not_signed_with_our_key_is_not_shown() -> None:
     assert (found.models(), found.unsigned) == ([], 1)
     found.snapshot(published(2, auc=0.7))
     assert [(one["version"], one["metrics"]["auc"]) for one in found.models()] == [(2, 0.7)]
+
+
+def test_the_policy_in_force_comes_first_and_a_version_of_another_key_is_not_shown() -> None:
+    found = tally()
+    for serial, version in enumerate(["a+1", "b+2", "a+1"], 1):
+        made = PolicyVersion(
+            policy="shop", serial=serial, version=version, text="", author="ann", at_ms=serial, restores=serial // 3
+        )
+        for key in (history_key("shop", serial), head_key("shop")):
+            found.applied(key, encode_policy_version(made, b"nudge-development-secret"))
+    found.applied(b"shop", encode_policy_version(made, b"another"))
+    shown = found.policies({"b+2": 3})
+    assert [(one["version"], one["in_force"], one["running"]) for one in shown] == [("a+1", True, 0), ("b+2", False, 3)]
+    assert (shown[0]["applied"]["serial"], shown[0]["applied"]["restores"], found.unsigned) == (3, 1, 1)
 
 
 def test_what_is_kept_is_bounded() -> None:
@@ -106,9 +121,7 @@ async def test_the_state_holds_figures_of_topics_and_processes_and_no_user() -> 
         "name": "families", "members": 7, "series": [], "entered": 1, "left": 0,
     }  # fmt: skip
     assert found["processes"][0]["ready"]
-    assert found["policies"][0] | {"last_ms": 0, "first_ms": 0} == {
-        "version": "shop+1", "decisions": 1, "first_ms": 0, "last_ms": 0, "running": 1,
-    }  # fmt: skip
+    assert [(one["version"], one["decisions"], one["running"]) for one in found["policies"]] == [("shop+1", 1, 1)]
     assert found["recent"][0]["open_probability"] == 0.25
     assert USER not in str(found)
 

@@ -163,7 +163,7 @@ def test_the_kustomization_holds_every_file_that_needs_no_operator() -> None:
 
 def test_compose_runs_commands_with_settings_that_exist() -> None:
     ours = {name: service for name, service in COMPOSE["services"].items() if service["image"] == "nudge"}
-    assert {"topics", "worker-1", "worker-2", "sender"} <= set(ours)
+    assert {"topics", "worker-1", "worker-2", "sender", "console"} <= set(ours)
     for service in ours.values():
         assert names_command(service["command"])
         assert set(service["environment"]) <= SETTINGS
@@ -234,7 +234,10 @@ def test_the_image_sets_settings_that_exist() -> None:
 
 
 def test_nothing_listens_on_all_addresses_but_what_is_inside_of_a_container() -> None:
-    allowed = {"compose.yaml": {"NUDGE_HTTP_HOST: 0.0.0.0"}, "network.yaml": {"cidr: 0.0.0.0/0"}}
+    allowed = {
+        "compose.yaml": {"NUDGE_HTTP_HOST: 0.0.0.0", "NUDGE_CONSOLE_HOST: 0.0.0.0"},
+        "network.yaml": {"cidr: 0.0.0.0/0"},
+    }
     for path in [*DEPLOY.rglob("*"), ROOT / "compose.yaml", ROOT / "Procfile"]:
         if path.is_file() and path.suffix in {".yaml", ".yml", ".json", ""}:
             check_addresses(path, allowed.get(path.name, set()) if DEPLOY in path.parents else set())

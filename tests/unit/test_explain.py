@@ -6,6 +6,7 @@ import math
 
 import pytest
 
+from app.core import timers
 from app.core.explain import Explainer, explain_score, row_as_json
 from app.core.explain_gates import REASON_TEXTS
 from app.core.expression_explain import Clause, Reading, deciding, explain_expression, format_age
@@ -100,6 +101,11 @@ def test_a_users_view_holds_segments_campaigns_and_the_model() -> None:
 
 def test_every_reason_is_put_in_words() -> None:
     assert set(REASON_TEXTS) == set(SUPPRESS_REASONS)
+
+
+def test_no_two_kinds_of_timers_share_a_number() -> None:
+    kinds = {name: kind for name, kind in vars(timers).items() if name.isupper() and type(kind) is int}
+    assert len(set(kinds.values())) == len(kinds) >= 5
 
 
 def test_a_row_as_json_keeps_the_push_token_to_itself() -> None:

@@ -115,9 +115,11 @@ function experiments(found) {
 }
 
 function policies(found, processes) {
-  table("policies", [th("version"), th("running", "n"), th("decisions", "n"), th("newest decision")], found.map((one) =>
-    row(td(html("code", {}, one.version || "–")), td(one.running ? html("span", { class: "pill good" }, String(one.running)) : "0", "n"),
-      td(number(one.decisions, 0), "n"), td(instant(one.last_ms), "soft"))), "No version is known yet.");
+  const applied = (one) => (one ? `${one.policy} ${one.serial}${one.restores ? `, back to ${one.restores}` : ""}, ${instant(one.applied_ms)}` : "from a file");
+  table("policies", [th("version"), th("running", "n"), th("applied"), th("decisions", "n"), th("newest decision", "optional")], found.map((one) =>
+    row(td([html("code", {}, one.version || "–"), one.in_force ? html("span", { class: "pill good" }, "in force") : null]),
+      td(number(one.running, 0), "n"), td(applied(one.applied), "soft"), td(number(one.decisions, 0), "n"), td(instant(one.last_ms), "soft optional"))),
+    "No version is known yet.");
   table("processes", [th("endpoint"), th("state"), th("policy", "optional"), th("users", "n"), th("lag", "n")], processes.map((one) =>
     row(td(one.url.replace(/^https?:\/\//, "")), td(one.problem ? html("span", { class: "bad" }, one.problem)
       : one.ready ? html("span", { class: "good" }, "ready") : html("span", { class: "warn" }, "not ready")),
