@@ -34,7 +34,6 @@ _TIMERS: Final = {
     timers.HORIZON: "label horizon",
     timers.DEFERRED: "quiet hours end",
     timers.SEND_TIME: "a good hour to send",
-    timers.SCHEDULE: "schedule",
 }
 
 
