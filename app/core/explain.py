@@ -18,7 +18,7 @@ from app.core.batch import Batch
 from app.core.decide import FeaturesOf
 from app.core.durations import format_duration
 from app.core.explain_gates import Gate, gates, refusal
-from app.core.expression_explain import Clause, Explain, explain_expression
+from app.core.expression_explain import Clause, Explain, explain_expression, explain_hysteresis
 from app.core.index import PlanIndex
 from app.core.plan import Campaign, Plan, Scorer, Segment, event_id
 from app.core.profile import Profile
@@ -182,6 +182,8 @@ class Explainer:
         }
 
     def _compiled(self, segment: Segment) -> Explain | None:
+        if segment.until or segment.stay_ms:
+            return explain_hysteresis(segment, self.index.plan.context)
         if segment.condition is None:  # made by hand: there is no text behind it
             return None
         return explain_expression(segment.expression, self.index.plan.context)

@@ -13,7 +13,7 @@ import ast
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-from app.core import expression_runtime, rfm
+from app.core import expression_runtime, marks, rfm
 from app.core.expression_ir import Atom, Negated, Truth, is_clocked, quote, truth_code
 from app.core.ids import bucket
 from app.core.local_time import hour_of_week
@@ -39,6 +39,13 @@ _FUNCTIONS: Final[dict[str, Any]] = {
             "total", "crossing_ms", "total_step_ms", "did_change", "linear_change", "same", "differs", "less",
             "less_or_same", "among", "not_among", "contains", "lacks", "starts_with", "lower", "number", "path",
             "plus", "minus", "times", "divide",
+        )
+    },
+    **{
+        name: getattr(marks, name)
+        for name in (
+            "distinct", "distinct_crossing_ms", "distinct_step_ms", "followed_ms", "session_events", "session_minutes",
+            "session_end_ms", "sessions", "sessions_step_ms",
         )
     },
     "hour_of_week": hour_of_week,

@@ -14,13 +14,14 @@ from typing import Any, Final, Literal
 
 import msgspec
 
-from app.core.durations import UNITS_MS
+from app.core.durations import UNITS_MS, format_duration
 from app.core.expression_call import segment_globals
 from app.core.expression_codegen import load_functions, make_function
 from app.core.expression_context import ExpressionContext
 from app.core.expression_errors import ExpressionError
 from app.core.expression_ir import truth_code
 from app.core.expression_parser import Parser
+from app.core.plan import Segment
 from app.core.profile import Profile
 
 TEXT_CHARS_MAX: Final = 200
@@ -216,6 +217,30 @@ def format_age(age_ms: float) -> str:
         if len(shown) == 2:
             break
     return sign + (" ".join(filter(None, shown)) or "0s")
+
+
+def explain_hysteresis(segment: Segment, context: ExpressionContext | None = None) -> Explain:
+    """The explanation of a segment with `until` or `stay`: what counts depends on whether the user is inside."""
+    when = explain_expression(segment.expression, context)
+    until = explain_expression(segment.until, context) if segment.until else None
+
+    def explain(profile: Profile, now_ms: int, user: str) -> Clause:
+        entered_ms = profile.segments.get(segment.id)
+        if entered_ms is not None and now_ms < entered_ms + segment.stay_ms:
+            inside = Reading("inside for", format_age(now_ms - entered_ms))
+            return Clause(f"stay: {format_duration(segment.stay_ms)}", True, "test", True, (inside,))
+        enters = when(profile, now_ms, user)
+        if until is None:
+            return enters
+        leaves = until(profile, now_ms, user)
+        stays = Clause(f"not ({segment.until})", not leaves.holds, "not", True, (), (leaves,))
+        if entered_ms is not None:
+            return stays
+        holds = enters.holds and stays.holds
+        parts = tuple(part if part.holds is holds else _beside(part) for part in (enters, stays))
+        return Clause(f"{segment.expression} and not ({segment.until})", holds, "all", True, (), parts)
+
+    return explain
 
 
 def outline(clause: Clause, depth: int = 0) -> Iterator[tuple[int, Clause]]:

@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Callable
-from typing import Final, Protocol
+from typing import Final, Literal, Protocol
 
 from app.core.durations import UNITS_MS, format_duration, parse_duration_ms
 from app.core.expression_compare import over_domain, whole_steps
 from app.core.expression_context import ANY_EVENT, TRAITS_EVENT, ExpressionContext
-from app.core.expression_errors import ExpressionError
+from app.core.expression_errors import ExpressionError, Mismatch
 from app.core.expression_ir import Atom, Scalar, Truth, Value, quote
 from app.core.ids import stable_id
+from app.core.marks import DISTINCT_MAX
+from app.core.panes import NEVER_MS
 from app.core.plan import Feature, Where
 from app.core.profile import HOURS_PER_WEEK
 from app.core.rfm import SCORES, STAGES, days_to_ms
@@ -87,6 +89,7 @@ class Call(Protocol):
         ...
 
 
+_OfEvents = Literal["count", "sum", "distinct"]
 Builder = Callable[[Call], "Value | Truth"]
 
 
@@ -107,7 +110,7 @@ def _window_ms(call: Call, at: int) -> tuple[int, int]:
     raise call.fail(f"a window is at most 90d; {text} is longer", at)
 
 
-def _feature(call: Call, kind: str, event: str, property_path: str, window_at: int) -> Feature:
+def _feature(call: Call, kind: _OfEvents, event: str, property_path: str, window_at: int) -> Feature:
     window_ms, pane_ms = _window_ms(call, window_at)
     where, where_text = call.where()
     name = f"{event}.{property_path}" if property_path else event
@@ -117,7 +120,7 @@ def _feature(call: Call, kind: str, event: str, property_path: str, window_at: i
         Feature(
             text=text,
             event=event,
-            kind="sum" if kind == "sum" else "count",
+            kind=kind,
             window_ms=window_ms,
             pane_ms=pane_ms,
             property_path=property_path,
@@ -164,13 +167,17 @@ def _count(call: Call) -> Value:
     return _total(_feature(call, "count", call.event(0), "", 1), 1)
 
 
-def _sum(call: Call) -> Value:
+def _of_property(call: Call, kind: _OfEvents) -> Feature:
     name = call.text(0, "an event and a property such as 'Order Completed.revenue'")
     event, dot, property_path = name.partition(".")
     if not dot or not property_path:
-        raise call.fail(f"sum() needs an event and a property, such as '{event}.revenue'", 0)
+        raise call.fail(f"{kind}() needs an event and a property, such as '{event}.revenue'", 0)
     call.check_event(event, 0)
-    return _total(_feature(call, "sum", event, property_path, 1), 1000)
+    return _feature(call, kind, event, property_path, 1)
+
+
+def _sum(call: Call) -> Value:
+    return _total(_of_property(call, "sum"), 1000)
 
 
 def _did(call: Call) -> Truth:
@@ -346,11 +353,96 @@ def _starts_with(call: Call) -> Truth:
     return Atom(quote("starts_with(V, P)", V=value.code, P=call.text(1, "a text")))
 
 
+def _distinct(call: Call) -> Value:
+    feature = _of_property(call, "distinct")
+    parts = _total_parts(feature)
+
+    def at_least(threshold: int) -> Truth:
+        if threshold > DISTINCT_MAX:
+            raise Mismatch(f"a row tells {DISTINCT_MAX} different values apart; {threshold} is more")
+        return Atom(
+            quote("distinct(get(ID), PANE, SIZE) >= T", T=threshold, **parts),
+            quote("distinct_crossing_ms(get(ID), T, PANE, SIZE, PANE_MS)", T=threshold, **parts),
+            events=frozenset({feature.event}),
+            postponed=True,
+            flipped=quote("distinct(get(ID), PANE, SIZE) == T", T=threshold, **parts),
+        )
+
+    return Value(
+        kind="number",
+        code=quote("distinct(get(ID), PANE, SIZE)", **parts),
+        step=quote("distinct_step_ms(get(ID), PANE, SIZE, PANE_MS)", **parts),
+        compare=whole_steps(at_least, 1),
+    )
+
+
+def _duration_ms(call: Call, at: int, what: str) -> int:
+    try:
+        return parse_duration_ms(call.text(at, what))
+    except ValueError as exc:
+        raise call.fail(str(exc), at) from None
+
+
+def _times(call: Call, event: str) -> Feature:
+    call.reads(event)
+    return call.feature(Feature(text=f"times({event!r})", event=event, kind="times", window_ms=0, pane_ms=1))
+
+
+def _followed_by(call: Call) -> Truth:
+    first, second = call.event(0), call.event(1)
+    if ANY_EVENT in (first, second):
+        raise call.fail("followed_by() needs the names of two events")
+    within_ms = _duration_ms(call, 2, "how soon, such as '30m'")
+    parts: dict[str, ast.expr | Scalar] = {"W": within_ms}
+    parts |= {"FIRST": _times(call, first).id, "SECOND": _times(call, second).id}
+    found = quote("followed_ms(get(FIRST), get(SECOND), W)", **parts)
+    if call.optional_text(3, "how long ago at most, such as '7d'") is None:
+        return Atom(quote("FOUND is not None", FOUND=found))
+    window_ms = _duration_ms(call, 3, "how long ago at most, such as '7d'")
+    return Atom(
+        quote("did_change(FOUND, L, now_ms) != NEVER", FOUND=found, L=window_ms, NEVER=NEVER_MS),
+        quote("did_change(FOUND, L, now_ms)", FOUND=found, L=window_ms),
+    )
+
+
+def _session(template: str) -> Builder:
+    def build(call: Call) -> Value:
+        event = call.optional_text(0, "an event's name")
+        if event is not None:
+            call.check_event(event, 0)
+        call.reads(ANY_EVENT)
+        text = f"session({event!r})" if event else "session()"
+        feature = Feature(text=text, event=ANY_EVENT, kind="session", window_ms=0, pane_ms=1, named=event or "")
+        parts: dict[str, ast.expr | Scalar] = {"ID": call.feature(feature).id}
+        step = quote("session_end_ms(get(ID), now_ms)", **parts)
+        return Value(kind="number", code=quote(template, **parts), step=step)
+
+    return build
+
+
+def _sessions(call: Call) -> Value:
+    window_ms, pane_ms = _window_ms(call, 0)
+    call.reads(ANY_EVENT)
+    text = f"sessions({format_duration(window_ms)!r})"
+    feature = call.feature(Feature(text, ANY_EVENT, "sessions", window_ms, pane_ms))
+    parts = _total_parts(feature)
+    return Value(
+        kind="number",
+        code=quote("sessions(get(ID), PANE, SIZE)", **parts),
+        step=quote("sessions_step_ms(get(ID), PANE, SIZE, PANE_MS)", **parts),
+    )
+
+
 # Name to (fewest arguments, most arguments, whether where= is allowed, builder).
 OF_PROFILE: Final[dict[str, tuple[int, int, bool, Builder]]] = {
     "count": (2, 2, True, _count),
     "sum": (2, 2, True, _sum),
+    "distinct": (2, 2, True, _distinct),
     "did": (1, 2, True, _did),
+    "followed_by": (3, 4, False, _followed_by),
+    "sessions": (1, 1, False, _sessions),
+    "session_events": (0, 1, False, _session("session_events(get(ID), now_ms)")),
+    "session_minutes": (0, 0, False, _session("session_minutes(get(ID), now_ms)")),
     "since": (0, 1, False, _since),
     "tenure": (0, 0, False, _tenure),
     "trait": (1, 2, False, _trait),

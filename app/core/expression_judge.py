@@ -29,7 +29,7 @@ _OFTEN: Final = 3
 _OF_THE_ROW: Final = frozenset({
     "get", "last", "total", "same", "differs", "less", "less_or_same", "among", "not_among", "contains", "lacks",
     "starts_with", "lower", "number", "path", "plus", "minus", "times", "divide", "min", "max", "recency_score",
-    "upward_score",
+    "upward_score", "distinct", "followed_ms", "did_change",
 })  # fmt: skip
 _ANY_TIMES_MS: Final = (10**12, 2 * 10**12, 4 * 10**12)
 """The years 2001, 2033 and 2096: what only grows or falls with time and is the same at each is so for ever."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 from math import log2
 from typing import Any, Final
 
-from app.core import panes
+from app.core import marks, panes
 from app.core.batch import Batch
 from app.core.index import EventOps, FeatureOp
 from app.core.profile import Profile
@@ -45,6 +45,8 @@ def fold_track(batch: Batch, profile: Profile, ops: EventOps, event: Event, at_m
     properties = event.properties
     if ops.features:
         _fold_features(batch, profile.features, ops.features, properties, at_ms)
+    if ops.marks:
+        marks.fold(profile.features, ops.marks, event, at_ms, batch.now_ms)
     if ops.handler is not None:
         ops.handler(batch, profile, event, at_ms)
     if ops.interest:

@@ -13,6 +13,7 @@ from app.core import weariness
 from app.core.earlier import NOTHING, Earlier
 from app.core.expression_judge import Judge, make_judge, settled_when_new
 from app.core.ids import stable_id
+from app.core.marks import MarkOp
 from app.core.plan import Campaign, EventPlan, Feature, Plan, Segment, Where, event_id
 from app.core.profile import Profile
 from schemas.events import (
@@ -39,6 +40,10 @@ _NOT_INTEREST = RECEIPTS | {
     NOTIFICATIONS_DISABLED,
 }
 """Their `category` is a notification's, not a product's."""
+
+
+_TOTALS: Final = frozenset({"count", "sum"})
+_SESSIONS: Final = frozenset({"session", "sessions"})
 
 
 class FeatureOp(NamedTuple):
@@ -72,6 +77,7 @@ class EventOps:
         "interest",
         "judge",
         "judge_new",
+        "marks",
         "on_event",
         "own",
         "schedules",
@@ -88,7 +94,8 @@ class EventOps:
         judge: Judge | None,
     ) -> None:
         self.event_id = event_id(name) if name else 0
-        self.features = _by_pane(plan.features)
+        self.features = _by_pane(tuple(feature for feature in plan.features if feature.kind in _TOTALS))
+        self.marks = tuple(mark_op(feature) for feature in plan.features if _leaves_mark(feature, name))
         self.judge = judge
         self.judge_new: Judge | None = None
         self.on_event = _of_kind(plan, "event")
@@ -116,6 +123,17 @@ def _of_kind(plan: EventPlan, kind: str) -> tuple[Campaign, ...]:
 def _feature_op(feature: Feature) -> FeatureOp:
     path = tuple(feature.property_path.split(".")) if feature.kind == "sum" else None
     return FeatureOp(feature.id, feature.size, path, feature.where)
+
+
+def _leaves_mark(feature: Feature, event: str) -> bool:
+    """Whether the event leaves a mark other than a total. What the sender writes is no part of a session."""
+    return feature.kind not in _TOTALS and not (feature.kind in _SESSIONS and event in RECEIPTS)
+
+
+def mark_op(feature: Feature) -> MarkOp:
+    """A feature that is not a total, as an event folds it."""
+    path = tuple(feature.property_path.split(".")) if feature.property_path else ()
+    return MarkOp(feature.id, feature.kind, feature.pane_ms, feature.size, path, feature.where, feature.named)
 
 
 def _by_pane(features: tuple[Feature, ...]) -> tuple[tuple[int, tuple[FeatureOp, ...]], ...]:

@@ -27,16 +27,21 @@ def _default_id(owner: object, attribute: str, text: str) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Feature:
-    """A windowed total that some expression reads: a count of events, or a sum of a property in thousandths."""
+    """Windowed state that some expression reads.
+
+    A count of events or a sum of a property in thousandths (`app.core.panes`), or one of the states of
+    `app.core.marks`. `named` is the event that a session counts, empty for any.
+    """
 
     text: str
     event: str
-    kind: Literal["count", "sum"]
+    kind: Literal["count", "sum", "distinct", "times", "session", "sessions"]
     window_ms: int
     pane_ms: int
     property_path: str = ""
     where: Where | None = None
     id: int = 0
+    named: str = ""
 
     def __post_init__(self) -> None:
         _default_id(self, "id", self.text)
@@ -75,6 +80,10 @@ class Segment:
     condition: Condition | None = None
     """What `evaluate` and `next_change` were compiled from, if they were: then an event's segments are judged in one
     function, which reads each total once."""
+
+    until: str = ""
+    stay_ms: int = 0
+    """Of a segment with hysteresis (`app.core.hysteresis`): the condition that lets users out, and the least stay."""
 
     def __post_init__(self) -> None:
         _default_id(self, "id", self.name)

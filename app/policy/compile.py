@@ -11,6 +11,8 @@ from app.core.cron import cron_problem
 from app.core.expression_context import Expression, ExpressionContext
 from app.core.expression_errors import ExpressionErrors, nearest
 from app.core.expressions import compile_expression, compile_where, referenced_segments
+from app.core.hysteresis import with_hysteresis
+from app.core.ids import stable_id
 from app.core.panes import NEVER_MS
 from app.core.plan import (
     AdaptiveCaps,
@@ -202,6 +204,9 @@ class Compiler:
 
     def _segment(self, at: int, model: SegmentModel) -> Segment:
         expression = self._expression(("segments", at, "when"), model.when)
+        if model.until is not None or model.stay:
+            until = None if model.until is None else self._expression(("segments", at, "until"), model.until)
+            expression = with_hysteresis(stable_id(model.name), expression, until, model.stay)
         self._expressions[model.name] = expression
         return Segment(
             name=model.name,
@@ -213,13 +218,17 @@ class Compiler:
             reads_clock=expression.clocked,
             condition=expression.condition,
             features=frozenset(feature.id for feature in expression.features),
+            until=model.until or "",
+            stay_ms=model.stay,
         )
 
     def _order(self) -> list[str]:
         graph: dict[str, set[str]] = {segment.name: set() for _, segment in self.shaped.segments}
         for _, segment in self.shaped.segments:
             try:
-                graph[segment.name] |= referenced_segments(segment.when) & graph.keys()
+                for text in (segment.when, segment.until):
+                    if text is not None:
+                        graph[segment.name] |= referenced_segments(text) & graph.keys()
             except ExpressionErrors:
                 continue  # reported when it is compiled
         while True:

@@ -195,10 +195,12 @@ class TraitModel(_Model):
 
 
 class SegmentModel(_Model):
-    """A named condition over a user."""
+    """A named condition over a user. `until` lets users out in place of `when`, and none before `stay`."""
 
     name: Name
     when: Text
+    until: Text | None = None
+    stay: DurationMs = 0
     description: str = ""
 
 

@@ -15,12 +15,14 @@ from zoneinfo import ZoneInfo
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from app.core import panes
+from app.core import marks, panes
 from app.core.expression_errors import ExpressionErrors
 from app.core.expressions import compile_expression
+from app.core.index import mark_op
 from app.core.panes import NEVER_MS
 from app.core.plan import Feature, event_id
 from app.core.profile import Profile
+from schemas.events import Event
 
 MINUTE, HOUR, DAY = 60_000, 3_600_000, 86_400_000
 NOW = 1_710_054_000_000 - 9 * HOUR - 43 * MINUTE  # the evening before New York's clocks go forward
@@ -136,6 +138,33 @@ def recencies(draw: st.DrawFn) -> Case:
 
 
 @st.composite
+def distincts(draw: st.DrawFn) -> Case:
+    name, window, op, limit = draw(names), draw(windows), draw(operators), draw(st.integers(-1, 4))
+
+    def oracle(world: World, now_ms: int) -> bool:
+        sizes = [event.properties.get("size") for event in _in_window(world, now_ms, name, window)]
+        return COMPARE[op](len({size for size in sizes if type(size) in (int, str)}), limit)
+
+    return f'distinct("{name}.size", "{window}") {op} {limit}', oracle
+
+
+@st.composite
+def sequences(draw: st.DrawFn) -> Case:
+    first, second, within, window = draw(names), draw(names), draw(windows), draw(windows)
+
+    def oracle(world: World, now_ms: int) -> bool:
+        return any(
+            second_event.at_ms > now_ms - LENGTHS[window]
+            and 0 <= second_event.at_ms - first_event.at_ms <= LENGTHS[within]
+            for second_event in world.events
+            for first_event in world.events
+            if (first_event.name, second_event.name) == (first, second) and first_event is not second_event
+        )
+
+    return f'followed_by("{first}", "{second}", "{within}", "{window}")', oracle
+
+
+@st.composite
 def local_times(draw: st.DrawFn) -> Case:
     op, hour = draw(operators), draw(st.integers(1, 22))
     if draw(st.booleans()):
@@ -179,7 +208,18 @@ traits = st.sampled_from(["x", "y", 3, None]).map(
         lambda world, now_ms: "t" in world.traits and world.traits["t"] == ("none" if value is None else value),
     )
 )
-atoms = counts() | sums() | ratios() | recencies() | local_times() | scores() | stages() | traits
+atoms = (
+    counts()
+    | sums()
+    | distincts()
+    | sequences()
+    | ratios()
+    | recencies()
+    | local_times()
+    | scores()
+    | stages()
+    | traits
+)
 
 
 def _both(how: str, left: Case, right: Case) -> Case:
@@ -225,7 +265,11 @@ def fold(world: World, features: tuple[Feature, ...]) -> Profile:
             profile.order_ms = max(profile.order_ms, event.at_ms)
         for feature in features:
             if feature.event == event.name and (feature.where is None or feature.where(event.properties)):
-                _add(profile, feature, event)
+                if feature.kind in ("count", "sum"):
+                    _add(profile, feature, event)
+                else:
+                    seen = Event(type="track", event=event.name, properties=event.properties)
+                    marks.fold(profile.features, (mark_op(feature),), seen, event.at_ms, NOW)
     return profile
 
 
