@@ -3,7 +3,7 @@
 
 SHELL = /bin/sh
 .DEFAULT_GOAL = help
-.PHONY: help venv demo test test-kafka simulation lint format types bench lock clean distclean
+.PHONY: help docs venv demo test test-kafka simulation lint format types bench lock clean distclean
 
 ARGS ?=
 BIN = .venv/bin
@@ -37,6 +37,9 @@ types: $(READY) ## mypy --strict on our packages
 
 bench: $(READY) ## the engine beside idiomatic Faust and the floor
 	@$(BIN)/python -m benchmarks.engine $(ARGS)
+
+docs: $(READY) ## the documentation site into build/site; a broken link fails (ARGS=serve shows it on 127.0.0.1:8000)
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs $(if $(ARGS),$(ARGS),build --quiet)
 
 lock: ## pin every dependency with hashes for all platforms (needs uv; ARGS=--upgrade for newer versions)
 	@command -v uv >/dev/null || { echo "make lock needs uv: python3 -m pip install uv" >&2; exit 1; }

@@ -66,20 +66,24 @@ class Settings(BaseSettings):
     log_format: Literal["console", "json"] = Field("json", description="log lines for people or for machines")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="least level that is logged")
 
-    security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = "PLAINTEXT"
-    sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = "SCRAM-SHA-512"
-    sasl_username: str = ""
-    sasl_password: SecretStr = SecretStr("")
+    security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = Field(
+        "PLAINTEXT", description="how to speak to Kafka"
+    )
+    sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = Field(
+        "SCRAM-SHA-512", description="how to log in, with a SASL protocol"
+    )
+    sasl_username: str = Field("", description="who logs in")
+    sasl_password: SecretStr = Field(SecretStr(""), description="with which password")
     ssl_cafile: Path | None = Field(None, description="CA bundle; without it the system's")
-    ssl_certfile: Path | None = None
-    ssl_keyfile: Path | None = None
+    ssl_certfile: Path | None = Field(None, description="our certificate, where Kafka asks for one")
+    ssl_keyfile: Path | None = Field(None, description="its key")
 
     sender_provider: str = Field("console", description="console, webhook, or push services: fcm,apns,webpush")
     sender_output: Path | None = Field(None, description="console provider: a file instead of standard output")
     sender_concurrency: int = Field(64, ge=1, le=4096, description="messages on the way to one provider at a time")
     sender_rate: float = Field(0.0, ge=0, description="messages a second to one provider; 0 for no bound")
-    webhook_url: str = ""
-    webhook_secret: SecretStr = SecretStr("")
+    webhook_url: str = Field("", description="where the webhook provider posts")
+    webhook_secret: SecretStr = Field(SecretStr(""), description="signs what it posts (HMAC-SHA-256)")
     webhook_private: bool = Field(False, description="allow private webhook addresses (link-local never)")
     push_ca_file: Path | None = Field(None, description="PEM of further authorities that push services may have")
     push_timeout_s: float = Field(10.0, ge=1.0, le=20.0, description="how long a push service may take")
@@ -87,8 +91,8 @@ class Settings(BaseSettings):
     fcm_url: str = Field("https://fcm.googleapis.com", pattern=HTTPS, description="an https:// URL")
     fcm_token_url: str = Field("", pattern=f"^$|{HTTPS}", description="instead of the one in the credentials")
     apns_key: Path | None = Field(None, description="the .p8 file")
-    apns_key_id: str = ""
-    apns_team_id: str = ""
+    apns_key_id: str = Field("", description="of the key, as Apple names it")
+    apns_team_id: str = Field("", description="of the app's team")
     apns_topic: str = Field("", description="the app's bundle id")
     apns_url: str = Field("https://api.push.apple.com", pattern=HTTPS, description="an https:// URL")
     webpush_key: Path | None = Field(None, description="PEM file of the VAPID key, on P-256")
