@@ -44,7 +44,10 @@ def blocks(page: str, language: str) -> list[str]:
 
 def test_every_page_is_in_the_navigation_of_the_site() -> None:
     nav = nav_pages(yaml.safe_load((ROOT / "mkdocs.yml").read_text())["nav"])
-    assert sorted(nav) == sorted({*PAGES, *GENERATED}), "add the page to `nav` in mkdocs.yml"
+    missing = {*PAGES, *GENERATED} - set(nav)
+    assert not missing, f"add to `nav` in mkdocs.yml: {', '.join(sorted(missing))}"
+    assert len(nav) == len(set(nav))
+    assert set(nav) <= {*PAGES, *GENERATED}
 
 
 def test_every_setting_is_explained() -> None:
