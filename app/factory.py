@@ -19,6 +19,7 @@ from app.core.history_fold import HistoryFold
 from app.core.index import PlanIndex
 from app.core.plan import ModelPlan, Plan
 from app.core.processor import Processor
+from app.core.shadow import ShadowedProcessor
 from app.explain.desk import UserDesk
 from app.faust_settings import faust_settings
 from app.gauges import read_gauges
@@ -148,6 +149,14 @@ class Worker:
     def _history(self, covers: frozenset[int], keys: Collection[bytes]) -> HistoryFold:
         return HistoryFold(self.processor.plan, covers, keys, self.subjects)
 
+    def _shadowed(self) -> Processor | ShadowedProcessor:
+        """The processor, with the policy on trial beside it if there is one."""
+        settings = self.settings
+        if settings.shadow_policy is None:
+            return self.processor
+        plan = load_policy(settings.shadow_policy)
+        return ShadowedProcessor(self.processor, plan, open_features, self.subjects, share=settings.shadow_share)
+
     def _engine(self) -> Engine:
         options = StoreOptions(
             cache_bytes=self.settings.rocksdb_cache_mb << 20, memtable_bytes=self.settings.rocksdb_memtable_mb << 20
@@ -158,7 +167,7 @@ class Worker:
             self.app,
             self.table,
             EVENTS,
-            self.processor,
+            self._shadowed(),
             self._observer,
             self.clock.now_ms,
             cache_rows=self.settings.cache_rows,

@@ -188,6 +188,12 @@ class Metrics:
             ["policy", "version"],
             registry=registry,
         )
+        self.shadow_decisions = Counter(
+            "nudge_shadow_decisions",
+            "Decisions of the policy on trial, about its share of the users.",
+            ["decision", "reason"],
+            registry=registry,
+        )
         self.policies_refused = Counter(
             "nudge_policies_refused", "Policy versions that were not used.", ["reason"], registry=registry
         )
@@ -231,6 +237,7 @@ class WorkerObserver:
             "unowed_outputs": metrics.outputs_unowed,
             "ignored_values": metrics.values_ignored,
             "backfill": metrics.backfill_rows,
+            "shadow_decisions": metrics.shadow_decisions,
         }
         # Prometheus sees an increase only of a series that was there before: the first failure would raise no alert.
         metrics.dead_letters.labels(EVENTS, "processing_failed")

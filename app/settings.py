@@ -40,6 +40,8 @@ class Settings(BaseSettings):
     data_dir: Path = Field(Path("data"), description="where the row stores live; one directory a process")
     policy: Path | None = Field(None, description="the policy file, until the topic `policy` has a version of it")
     policy_name: str = Field("", description="which policy of the topic `policy`; else the file's, or the only one")
+    shadow_policy: Path | None = Field(None, description="a policy on trial: its decisions are written down, not sent")
+    shadow_share: float = Field(0.05, gt=0, le=1, description="of the users, on whom the shadow policy is tried")
     backfill_share: float = Field(
         0.2, gt=0, le=1, description="of a worker's time, at most, for bringing rows to a new policy version"
     )

@@ -14,7 +14,16 @@ from typing import Any, Final
 import msgspec
 
 from schemas.dead_letters import DeadLetter
-from schemas.decisions import DECISION_TYPE, ERASED, ERASED_TYPE, SOURCE, SUPPRESS_REASONS, SUPPRESSED_TYPE, Decision
+from schemas.decisions import (
+    DECISION_TYPE,
+    ERASED,
+    ERASED_TYPE,
+    SHADOW_TYPE,
+    SOURCE,
+    SUPPRESS_REASONS,
+    SUPPRESSED_TYPE,
+    Decision,
+)
 from schemas.erasures import ErasureReceipt
 from schemas.events import NAME_CHARS_MAX, REASONS, USER_CHARS_MAX, Event
 from schemas.models import ModelSnapshot
@@ -137,7 +146,7 @@ def header_schema(topic: str) -> Schema | None:
                     "type": "string",
                     "description": "The decision's id, the same for ever.",
                 },
-                "ce_type": {"enum": [DECISION_TYPE, SUPPRESSED_TYPE, ERASED_TYPE]},
+                "ce_type": {"enum": [DECISION_TYPE, SUPPRESSED_TYPE, ERASED_TYPE, SHADOW_TYPE]},
                 "ce_source": {"const": SOURCE},
                 "content-type": {"const": "application/json"},
             }

@@ -12,6 +12,7 @@ from typing import Any, Final, Literal
 import msgspec
 
 DECISION_TYPE: Final = "dev.nudge.decision.v1"
+SHADOW_TYPE: Final = "dev.nudge.decision.shadow.v1"
 SUPPRESSED_TYPE: Final = "dev.nudge.decision.suppressed.v1"
 ERASED_TYPE: Final = "dev.nudge.decision.erased.v1"
 SOURCE: Final = "/nudge/worker"
@@ -53,8 +54,9 @@ class Decision(msgspec.Struct, rename="camel", omit_defaults=True, kw_only=True,
     `propensity` is the probability with which this variant was chosen at decision time (of a user held out of the
     campaign: the share held out); `chooser` says by what, empty for fixed weights, and `choice_version` by which
     snapshot of what was learned about variants; `slot_propensity` is that of the hour it was sent in.
-    `open_probability` is the model's estimate. `token` is the address of the device that the user used last,
-    `more_tokens` those of the other devices, the last used one first. Times are milliseconds since 1970 in event time.
+    `open_probability` is the model's estimate. `shadow` is that of a policy on trial: it must not be sent. `token`
+    is the address of the device that the user used last, `more_tokens` those of the other devices, the last used
+    one first. Times are milliseconds since 1970 in event time.
     """
 
     id: str
@@ -83,6 +85,7 @@ class Decision(msgspec.Struct, rename="camel", omit_defaults=True, kw_only=True,
     chooser: str = ""
     choice_version: int = 0
     slot_propensity: float = 1.0
+    shadow: bool = False
 
 
 _encoder = msgspec.json.Encoder()
@@ -135,6 +138,8 @@ def decision_headers(decision: Decision, traceparent: bytes | None = None) -> He
 
 
 def _type_of(decision: Decision) -> str:
+    if decision.shadow:
+        return SHADOW_TYPE
     if decision.action == "send":
         return DECISION_TYPE
     return ERASED_TYPE if decision.reason == ERASED else SUPPRESSED_TYPE

@@ -126,6 +126,8 @@ class Tally:
         """A record of `decisions`; one that was emitted again after a crash counts once."""
         assert record.value is not None, "a decision has a value"
         decision = decode_decision(record.value)
+        if decision.shadow:
+            return
         if decision.id in self._decision_ids:
             self.repeated_decisions += 1
             return

@@ -19,7 +19,9 @@ def collect(records: Iterable[Recorded], ledger: Ledger) -> int:
     for record in records:
         if record.topic == DECISIONS:
             try:
-                ledger.add_decision(decode_decision(record.value))
+                decision = decode_decision(record.value)
+                if not decision.shadow:
+                    ledger.add_decision(decision)
             except msgspec.MsgspecError:
                 unreadable += 1
         elif record.topic == EVENTS:

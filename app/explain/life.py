@@ -96,6 +96,8 @@ def _moment(topic: str, record: Any) -> tuple[str, Moment | None]:
         made = decode_decision(record.value)
     except msgspec.MsgspecError:
         return "", None
+    if made.shadow:
+        return "", None
     return made.id, decision_moment(made)
 
 

@@ -11,10 +11,10 @@ import msgspec
 
 from app.sender.providers.base import Message
 from schemas.dead_letters import DeadLetter
-from schemas.decisions import ERASED_TYPE, SUPPRESSED_TYPE, Decision, Headers, decode_decision, token_id
+from schemas.decisions import ERASED_TYPE, SHADOW_TYPE, SUPPRESSED_TYPE, Decision, Headers, decode_decision, token_id
 from tables.ledger import LedgerEntry
 
-_SUPPRESSED: Final = (SUPPRESSED_TYPE.encode(), ERASED_TYPE.encode())
+_SUPPRESSED: Final = (SUPPRESSED_TYPE.encode(), ERASED_TYPE.encode(), SHADOW_TYPE.encode())
 _ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")  # it becomes a header, a ledger key and a part of message ids
 _TRACEPARENT = re.compile(rb"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
 _PATH = re.compile(r"`(\$[^`]*)`$")
@@ -105,7 +105,7 @@ def read_jobs(
             continue
         found = _read(record)
         if isinstance(found, Decision):
-            if found.action == "send":
+            if found.action == "send" and not found.shadow:
                 trace = headers.get("traceparent") or b""
                 job = Job(found, record.offset, record.timestamp, trace if _TRACEPARENT.fullmatch(trace) else b"")
                 jobs.setdefault(found.id, job)

@@ -75,7 +75,7 @@ def test_every_topic_with_a_readable_value_has_an_example() -> None:
     assert {json.loads(path.read_text())["topic"] for path in EXAMPLES} == set(topics.BY_NAME) - binary
 
 
-@pytest.mark.parametrize("name", ["decision-send", "decision-suppressed"])
+@pytest.mark.parametrize("name", ["decision-send", "decision-suppressed", "decision-shadow"])
 def test_a_decision_travels_with_cloudevents_headers(name: str) -> None:
     record = example(name)
     decision = decode_decision(json.dumps(record["value"]).encode())
