@@ -17,6 +17,8 @@ from app.console.cli import console
 from app.experiments.cli import experiments_app
 from app.experiments.evaluate_cli import evaluate
 from app.explain.cli import explain
+from app.operate.cli import doctor
+from app.operate.dead_letters_cli import dead_letters_app
 from app.overlap.cli import segments_app
 from app.privacy.cli import register as privacy_commands
 from app.settings import Settings
@@ -38,6 +40,8 @@ cli_policy.register(policy_app)
 app.add_typer(config_app, name="config")
 app.add_typer(schemas_app, name="schemas")
 privacy_commands(app)
+app.command(epilog="Example: nudge doctor --json")(doctor)
+app.add_typer(dead_letters_app, name="dead-letters")
 app.add_typer(experiments_app, name="experiments")
 app.add_typer(segments_app, name="segments")
 app.add_typer(models_app, name="models")

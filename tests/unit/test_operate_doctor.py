@@ -1,0 +1,130 @@
+"""What the doctor says about what it is shown, and that it never says a secret."""
+
+from __future__ import annotations
+
+import json
+import socket
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from app.cli import app
+from app.embedded import free_port
+from app.learning.learner import Learner
+from app.operate import doctor
+from app.operate.doctor import Finding
+from app.settings import Settings
+from schemas.models import encode_snapshot
+from schemas.topics import DAY_MS, DEAD_LETTERS, PROFILES_CHANGELOG
+
+GOOD = "f3a9c1d27b604e85a1c2d3e4f5061728394a5b6c7d8e9f00112233445566778b"
+NOW_MS = 1_772_442_000_000
+
+
+def settings(**fields: Any) -> Settings:
+    return Settings(**({"secret": GOOD, "privacy_secret": GOOD} | fields))
+
+
+def status(findings: list[Finding], text: str = "") -> list[str]:
+    return [finding.status for finding in findings if text in finding.says]
+
+
+@pytest.mark.parametrize("weak", ["short", "a" * 64, "0123456789" * 1, "abab" * 20])
+def test_a_weak_secret_fails_and_is_not_shown(weak: str) -> None:
+    found = doctor.check_secrets(settings(secret=weak))
+    assert status(found, "NUDGE_SECRET is weak") == ["fail"]
+    assert all(weak not in finding.says + finding.mend for finding in found)
+
+
+def test_a_random_secret_is_well_and_a_missing_one_for_privacy_a_warning() -> None:
+    assert set(status(doctor.check_secrets(settings()))) == {"ok"}
+    assert status(doctor.check_secrets(settings(privacy_secret="")), "PRIVACY") == ["warn"]
+    assert status(doctor.check_secrets(Settings(profile="dev")), "development") == ["warn"]
+
+
+def test_listening_to_the_world_is_a_warning() -> None:
+    found = doctor.check_addresses(settings(http_host="0.0.0.0", http_port=0))
+    assert status(found, "NUDGE_HTTP_HOST=0.0.0.0") == ["warn"]
+    assert status(found, "NUDGE_CONSOLE_HOST=127.0.0.1") == ["ok"]
+
+
+def test_a_port_that_is_taken_is_named() -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        assert status(doctor.check_addresses(settings(http_port=port)), f"port {port}") == ["warn"]
+
+
+@pytest.mark.parametrize(
+    ("broker", "warned"), [("127.0.0.1:9092", 0), ("localhost:9092", 0), ("kafka.example:9092", 1)]
+)
+def test_plaintext_beyond_this_machine_is_a_warning(broker: str, warned: int) -> None:
+    assert len(status(doctor.check_addresses(settings(broker=broker, http_port=0)), "in clear")) == warned
+
+
+def test_a_folder_that_is_not_there_yet_is_judged_by_the_disk_it_will_be_on(tmp_path: Path) -> None:
+    [found, *_] = doctor.check_disk(tmp_path / "not" / "yet")
+    assert str(tmp_path) in found.says
+
+
+def test_a_broken_policy_fails_with_its_place(tmp_path: Path) -> None:
+    broken = tmp_path / "broken.yaml"
+    broken.write_text("version: 1\nname: broken\nsegments:\n  - name: x\n    when: cuont('A', '7d') > 1\n")
+    [found] = doctor.check_policy_file(settings(policy=broken))
+    assert found.status == "fail"
+    assert "broken.yaml:5" in found.says
+
+
+@pytest.mark.parametrize(("ahead_ms", "expected"), [(-DAY_MS, "ok"), (4_000, "ok"), (6_000, "warn")])
+def test_a_record_from_the_future_means_that_clocks_disagree(ahead_ms: int, expected: str) -> None:
+    assert doctor.judge_clock(NOW_MS + ahead_ms, NOW_MS).status == expected
+
+
+@pytest.mark.parametrize(
+    ("topic", "key", "value", "expected"),
+    [
+        (DEAD_LETTERS, "retention.ms", str(30 * DAY_MS), ["warn"]),
+        (DEAD_LETTERS, "retention.ms", "-1", ["warn"]),
+        (DEAD_LETTERS, "retention.ms", str(DAY_MS), []),
+        (DEAD_LETTERS, "segment.ms", str(7 * DAY_MS), ["warn"]),
+        (PROFILES_CHANGELOG, "max.compaction.lag.ms", "9223372036854775807", ["warn"]),
+        (PROFILES_CHANGELOG, "max.compaction.lag.ms", str(DAY_MS), []),
+    ],
+)
+def test_a_topic_that_keeps_longer_than_we_say_is_a_warning(
+    topic: str, key: str, value: str, expected: list[str]
+) -> None:
+    found = doctor.longer_kept(topic, {key: value})
+    assert status(found) == expected
+    assert all(key in finding.mend for finding in found)
+
+
+def test_a_snapshot_must_be_ours_and_fresh() -> None:
+    raw = encode_snapshot(Learner("open").snapshot(0, NOW_MS, 0), b"ours")
+    assert doctor.judge_snapshot(raw, b"ours", NOW_MS).status == "ok"
+    assert doctor.judge_snapshot(raw, b"ours", NOW_MS + 2 * DAY_MS).status == "warn"
+    assert doctor.judge_snapshot(raw, b"theirs", NOW_MS).status == "fail"
+    assert doctor.judge_snapshot(b"{", b"ours", NOW_MS).status == "fail"
+
+
+def test_without_a_broker_the_rest_is_examined_all_the_same_and_the_exit_code_is_1() -> None:
+    address = f"127.0.0.1:{free_port()}"
+    env = {"NUDGE_SECRET": GOOD, "NUDGE_PRIVACY_SECRET": GOOD, "NUDGE_HTTP_PORT": "0"}
+    result = CliRunner().invoke(app, ["doctor", "--json", "--broker", address], env=env)
+    found = json.loads(result.stdout)
+    assert result.exit_code == 1
+    assert {"versions", "secrets", "disk", "broker"} <= {finding["check"] for finding in found}
+    [broker] = [finding for finding in found if finding["status"] == "fail"]
+    assert (broker["check"], address in broker["says"]) == ("broker", True)
+    assert GOOD not in result.output
+
+
+def test_a_check_that_raises_is_a_finding_and_hides_no_other() -> None:
+    def broken() -> list[Finding]:
+        raise OSError("no")
+
+    [found] = doctor._guarded("disk", broken)
+    assert (found.status, found.check) == ("fail", "disk")
