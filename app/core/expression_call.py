@@ -111,6 +111,15 @@ class ParsedCall:
         """Note that these events can change the expression."""
         self._parser.events.update(events)
 
+    def flag(self, name: str) -> float:
+        """The share of users who have a feature flag of the policy."""
+        share = self.context.flags.get(name)
+        if share is None:
+            error = self.fail(f"unknown flag {name!r}", 0)
+            error.suggestion = nearest(name, self.context.flags)
+            raise error
+        return share
+
     def segment(self, name: str) -> Truth:
         """Membership of another segment: its own functions are called, so truth and time of change agree with it."""
         expression = self.context.segments.get(name)

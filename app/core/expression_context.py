@@ -59,6 +59,8 @@ class ExpressionContext:
         Every segment of the policy, for messages.
     event_names
         The event names that are known, or None when any is.
+    flags
+        Feature flags, and the share of users who have each.
     """
 
     default_timezone: str = "UTC"
@@ -68,3 +70,4 @@ class ExpressionContext:
     segments: Mapping[str, Expression] = field(default_factory=dict)
     segment_names: frozenset[str] = frozenset()
     event_names: frozenset[str] | None = None
+    flags: Mapping[str, float] = field(default_factory=dict)

@@ -15,7 +15,7 @@ from app.core.expression_compare import over_domain, whole_steps
 from app.core.expression_context import ANY_EVENT, TRAITS_EVENT, ExpressionContext
 from app.core.expression_errors import ExpressionError, Mismatch
 from app.core.expression_ir import Atom, Scalar, Truth, Value, quote
-from app.core.ids import stable_id
+from app.core.ids import BUCKETS, stable_id
 from app.core.marks import DISTINCT_MAX
 from app.core.panes import NEVER_MS
 from app.core.plan import Feature, Where
@@ -54,6 +54,10 @@ class Call(Protocol):
 
     def check_event(self, event: str, at: int) -> None:
         """Raise when the policy lists its events and this is none of them."""
+        ...
+
+    def flag(self, name: str) -> float:
+        """The share of users who have a feature flag of the policy."""
         ...
 
     def segment(self, name: str) -> Truth:
@@ -327,6 +331,14 @@ def _in_segment(call: Call) -> Truth:
     return call.segment(call.text(0, "a segment's name"))
 
 
+def _flag(call: Call) -> Truth:
+    """A feature flag: the same users for as long as its name stays, and more when its share grows."""
+    call.reads(ANY_EVENT)
+    name = call.text(0, "a flag's name")
+    threshold = round(call.flag(name) * BUCKETS)
+    return Atom(quote("bucket(user, SALT) < N", SALT=f"flag\x1f{name}", N=threshold))
+
+
 def _random_bucket(call: Call) -> Value:
     call.reads(ANY_EVENT)
     return Value(kind="number", code=quote("bucket(user, SALT) / 100", SALT=call.text(0, "a salt")))
@@ -466,6 +478,7 @@ OF_PROFILE: Final[dict[str, tuple[int, int, bool, Builder]]] = {
     ),
     "in_segment": (1, 1, False, _in_segment),
     "random_bucket": (1, 1, False, _random_bucket),
+    "flag": (1, 1, False, _flag),
 }
 OF_PROPERTIES: Final[dict[str, tuple[int, int, bool, Builder]]] = {
     "property": (1, 1, False, lambda call: property_value(tuple(call.text(0, "a property's name").split(".")))),

@@ -10,8 +10,8 @@ user is the idea of Zhao et al., 2018: Notification Volume Control and Optimizat
     time              level halves in the policy's `half_life`
     share of the caps 1 / (1 + level + 4 * excess risk of an opt-out), at least the policy's `floor`
 
-The numbers are ours, chosen on the simulated audience (benchmarks/results-experiments.md). The share never exceeds 1,
-and the tightened caps are asked besides the hard ones: so these hold whatever the level is.
+The numbers are ours; what they do to a simulated audience is in benchmarks/results-experiments.md. The share never
+exceeds 1, and the tightened caps are asked besides the hard ones: so these hold whatever the level is.
 """
 
 from __future__ import annotations

@@ -113,6 +113,7 @@ class Compiler:
             traits={name: trait.default for name, trait in policy.traits.items()},
             segments=self._expressions,
             segment_names=self._names,
+            flags=policy.flags,
             event_names=None if policy.events is None else STANDARD_EVENTS.union(policy.events),
         )
 

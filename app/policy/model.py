@@ -335,6 +335,7 @@ class PolicyModel(_Model):
     description: str = ""
     events: Annotated[list[EventName], Field(max_length=1000)] | None = None
     traits: dict[Name, TraitModel] = {}
+    flags: dict[Name, Share] = {}
     defaults: Defaults = Defaults()
     models: Annotated[dict[Name, LearnedModel], Field(max_length=16)] = {}
     segments: Annotated[list[SegmentModel], Field(max_length=2000)] = []

@@ -297,3 +297,17 @@ def test_caps_that_adapt_and_hours_that_are_waited_for_reach_the_plan() -> None:
     late = timed.replace("holdout: 20%", "transactional: true")
     (line,) = lines_of("version: '1'\nname: test\n" + late)
     assert "does not wait for a good hour" in line
+
+
+def test_a_flag_holds_for_its_share_of_users_and_keeps_them_as_it_grows() -> None:
+    text = "flags: {fresh: SHARE}\nsegments:\n  - {name: some, when: 'flag(\"fresh\")'}\n"
+    having = []
+    for share in ("0%", "20%", "50%", "100%"):
+        (segment,) = plan_of(text.replace("SHARE", share)).segments
+        having.append({n for n in range(2000) if segment.evaluate(Profile(), NOW, f"u{n}")})
+    assert [len(users) for users in having] == [0, pytest.approx(400, abs=60), pytest.approx(1000, abs=80), 2000]
+    assert having[1] < having[2]
+    (line,) = lines_of(
+        "version: '1'\nname: test\n" + text.replace("SHARE", "5%").replace('flag("fresh")', 'flag("frsh")')
+    )
+    assert "unknown flag 'frsh'; did you mean 'fresh'" in line
