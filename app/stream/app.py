@@ -11,6 +11,7 @@ import faust
 import structlog
 from faust.types import TP
 
+from app.stream.lease import Lease, LeaseLost
 from app.stream.producer import DurableProducer
 from app.stream.recovery import RowTableManager
 from app.stream.table import RowTable
@@ -19,6 +20,8 @@ from app.stream.transport import BatchedConsumer, BatchedTransport, BatchSchema
 log = structlog.get_logger(__name__)
 
 EXIT_FATAL = 70
+SESSION_S = 60.0
+"""Faust's own session timeout, where the app is told none."""
 
 
 class SourceClient(Protocol):
@@ -59,7 +62,10 @@ class StreamApp(faust.App):
         self, *args: Any, client_settings: Mapping[str, Any], idempotent: bool = True, linger_ms: int = 2, **kwargs: Any
     ) -> None:
         self.client_settings = dict(client_settings)
-        self.durable_producer = DurableProducer(self.client_settings, idempotent=idempotent, linger_ms=linger_ms)
+        self.lease = Lease(float(kwargs.get("broker_session_timeout", SESSION_S)))
+        self.durable_producer = DurableProducer(
+            self.client_settings, idempotent=idempotent, linger_ms=linger_ms, permission=self.confirm_lease
+        )
         self.recheck_gaps = not idempotent
         self._producing = False
         self.preflight: Callable[[], Awaitable[None]] | None = None
@@ -127,6 +133,15 @@ class StreamApp(faust.App):
         """Called when partitions are about to be given up, before what is in flight is awaited."""
         for _source, client in self._clients:
             await client.drain()
+
+    async def confirm_lease(self) -> None:
+        """Return while our partitions are ours; without a lease on them nothing in flight may become durable."""
+        if self.lease.valid:
+            return
+        try:
+            await self.lease.confirm()
+        except LeaseLost as exc:
+            self.fatal("what is in flight must not be written", exc)
 
     async def on_start(self) -> None:
         """Wait for what the worker cannot do without (the broker, its topics), then start."""

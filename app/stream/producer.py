@@ -7,10 +7,12 @@ source offset is committed.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Any, Final
 
 from aiokafka import AIOKafkaProducer
+from aiokafka.client import ConnectionGroup
+from aiokafka.protocol.produce import ProduceRequest
 
 from app.core.profile import Output
 
@@ -27,10 +29,20 @@ class DurableProducer:
         Connection settings for `AIOKafkaProducer` (bootstrap servers, security, client id).
     idempotent
         On Apache Kafka always true; the embedded broker does not know the protocol.
+    permission
+        Awaited before each request that produces: returns while the partitions are ours, else does not return.
     """
 
-    def __init__(self, settings: dict[str, Any], *, idempotent: bool = True, linger_ms: int = 2) -> None:
+    def __init__(
+        self,
+        settings: dict[str, Any],
+        *,
+        idempotent: bool = True,
+        linger_ms: int = 2,
+        permission: Callable[[], Awaitable[None]] | None = None,
+    ) -> None:
         self._settings = settings
+        self._permission = permission
         self._idempotent = idempotent
         self._linger_ms = linger_ms
         self._producer: AIOKafkaProducer | None = None
@@ -46,6 +58,8 @@ class DurableProducer:
             request_timeout_ms=30_000,
             **self._settings,
         )
+        if self._permission is not None:
+            _ask_before_producing(self._producer.client, self._permission)
         await self._producer.start()
 
     async def stop(self) -> None:
@@ -86,10 +100,15 @@ class DurableProducer:
         await (await self.enqueue(topic, key, value, headers, partition))
 
     async def enqueue_rows(
-        self, topic: str, partition: int, rows: Iterable[tuple[bytes, bytes | None]], timestamp_ms: int
+        self,
+        topic: str,
+        partition: int,
+        rows: Iterable[tuple[bytes, bytes | None]],
+        timestamp_ms: int,
+        headers: list[tuple[str, bytes]] = _NO_HEADERS,
     ) -> list[tuple[asyncio.Future[Any], int]]:
-        """Queue changelog records of one partition; see `enqueue_batch`."""
-        records = ((key, value, _NO_HEADERS) for key, value in rows)
+        """Queue changelog records of one partition, all with the same headers; see `enqueue_batch`."""
+        records = ((key, value, headers) for key, value in rows)
         return await self._enqueue_all(topic, partition, records, timestamp_ms)
 
     async def enqueue_batch(
@@ -132,3 +151,19 @@ class DurableProducer:
         builder.close()
         future: asyncio.Future[Any] = await self.client.send_batch(builder, topic, partition=partition)
         return future, count
+
+
+def _ask_before_producing(client: Any, permission: Callable[[], Awaitable[None]]) -> None:
+    """Let aiokafka's client await `permission` as the last thing before it writes a produce request to the socket.
+
+    Asked when a record is queued it would say little: the record may wait for long, in a process that is suspended.
+    """
+    send = client.send
+
+    async def guarded(node_id: int, request: Any, *, group: Any = ConnectionGroup.DEFAULT) -> Any:
+        if isinstance(request, ProduceRequest):
+            await client.ready(node_id, group=group)
+            await permission()
+        return await send(node_id, request, group=group)
+
+    client.send = guarded

@@ -13,6 +13,7 @@ from typing import Any, Final
 import structlog
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
+from app.stream.fence import Fence
 from app.stream.store import PartitionStore, StoreDamaged
 
 log = structlog.get_logger(__name__)
@@ -34,6 +35,7 @@ async def restore_partitions(
     on_remaining: Callable[[int], None] = lambda remaining: None,
     stall_s: float = RESTORE_STALL_S,
     connect: Callable[..., Any] = AIOKafkaConsumer,
+    fences: Mapping[int, Fence] | None = None,
 ) -> dict[int, int] | None:
     """Read `topic` into the stores, one for each partition, up to its end.
 
@@ -47,6 +49,9 @@ async def restore_partitions(
         Told how many records are left, for the metric.
     connect
         Makes the consumer.
+    fences
+        Tell rows from void records, by partition; they go on where they stopped. Without them each starts at its
+        store's epoch.
 
     Returns
     -------
@@ -72,10 +77,12 @@ async def restore_partitions(
     await consumer.start()
     try:
         partitions = {TopicPartition(topic, partition): store for partition, store in stores.items()}
+        if fences is None:
+            fences = {partition: Fence(store.epoch) for partition, store in stores.items()}
         consumer.assign(list(partitions))
         for tp, store in partitions.items():
             consumer.seek(tp, store.next_offset)
-        return await _read_to_end(consumer, partitions, interrupted, on_remaining, stall_s)
+        return await _read_to_end(consumer, partitions, fences, interrupted, on_remaining, stall_s)
     finally:
         await consumer.stop()
 
@@ -83,6 +90,7 @@ async def restore_partitions(
 async def _read_to_end(
     consumer: AIOKafkaConsumer,
     partitions: dict[TopicPartition, PartitionStore],
+    fences: Mapping[int, Fence],
     interrupted: Callable[[], bool],
     on_remaining: Callable[[int], None],
     stall_s: float,
@@ -112,8 +120,10 @@ async def _read_to_end(
         fetched = await consumer.getmany(*pending, timeout_ms=200)
         for tp, records in fetched.items():
             store = partitions[tp]
-            store.restore([(r.key, r.value) for r in records], next_offset=records[-1].offset + 1)
-            applied[tp.partition] += len(records)
+            fence = fences[tp.partition]
+            rows = fence.admit(records)
+            store.restore(rows, next_offset=records[-1].offset + 1, epoch=fence.epoch)
+            applied[tp.partition] += len(rows)
         if fetched:
             progress_at = time.monotonic()
         elif time.monotonic() - progress_at > stall_s:

@@ -35,7 +35,8 @@ log = structlog.get_logger(__name__)
 
 # Keys are UTF-8; no UTF-8 text starts with this byte, so no row can have the key of the metadata.
 _META_KEY = b"\xff\xfemeta"
-_META = struct.Struct(">qq")
+_META = struct.Struct(">qqq")
+_META_BEFORE_EPOCHS = struct.Struct(">qq")
 
 STALE_S: Final = 7 * 86_400
 PERIODIC_COMPACTION_S: Final = 86_400
@@ -144,13 +145,21 @@ class PartitionStore:
         meta = self._get(_META_KEY)
         self._next_offset: int = 0
         self._count: int = 0
-        if meta:
-            self._next_offset, self._count = _META.unpack(meta)
+        self._epoch: int = 0
+        if meta and len(meta) == _META_BEFORE_EPOCHS.size:
+            self._next_offset, self._count = _META_BEFORE_EPOCHS.unpack(meta)
+        elif meta:
+            self._next_offset, self._count, self._epoch = _META.unpack(meta)
 
     @property
     def next_offset(self) -> int:
         """The first changelog offset that is not in the store."""
         return self._next_offset
+
+    @property
+    def epoch(self) -> int:
+        """The newest epoch of the changelog's records up to there (`app.stream.fence`)."""
+        return self._epoch
 
     def __len__(self) -> int:
         return self._count
@@ -172,13 +181,15 @@ class PartitionStore:
         found = self._db.keys(from_key=prefix)
         return [bytes(key) for key in itertools.takewhile(lambda key: key.startswith(prefix), found)]
 
-    def write(self, rows: Rows, *, added: int, next_offset: int) -> None:
+    def write(self, rows: Rows, *, added: int, next_offset: int, epoch: int | None = None) -> None:
         """Put rows (None deletes), the count and the changelog position, atomically.
 
         Parameters
         ----------
         added
             How many keys are new, less how many existing ones are deleted.
+        epoch
+            Of the changelog's records up to `next_offset`; as before when None.
 
         Raises
         ------
@@ -192,12 +203,13 @@ class PartitionStore:
             else:
                 batch.put(key, value)
         count = self._count + added
-        batch.put(_META_KEY, _META.pack(next_offset, count))
+        epoch = self._epoch if epoch is None else epoch
+        batch.put(_META_KEY, _META.pack(next_offset, count, epoch))
         try:
             self._db.write(batch, self._write_options)
         except Exception as exc:
             raise OSError(f"cannot write to {self.path}: {exc}") from exc
-        self._count, self._next_offset = count, next_offset
+        self._count, self._next_offset, self._epoch = count, next_offset, epoch
 
     def page(self, after: bytes, limit: int) -> list[tuple[bytes, bytes]]:
         """At most `limit` rows in the order of their keys, from the first key beyond `after`. Raises `StoreDamaged`."""
@@ -226,14 +238,16 @@ class PartitionStore:
         if found != self._count:
             raise StoreDamaged(f"{self.path}: {found} rows, but the store says {self._count}", self.path)
 
-    def restore(self, records: Sequence[tuple[bytes, bytes | None]], *, next_offset: int) -> None:
+    def restore(
+        self, records: Sequence[tuple[bytes, bytes | None]], *, next_offset: int, epoch: int | None = None
+    ) -> None:
         """Apply consecutive changelog records in bulk: the last value of a key counts."""
         newest = dict(records)
         existing = self.get_many(list(newest))
         added = sum(
             (value is not None) - (old is not None) for value, old in zip(newest.values(), existing, strict=True)
         )
-        self.write(newest.items(), added=added, next_offset=next_offset)
+        self.write(newest.items(), added=added, next_offset=next_offset, epoch=epoch)
 
     def flush(self) -> None:
         """Bring the memtable to disk, so that the next start reads less of the changelog."""

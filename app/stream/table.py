@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+import uuid
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -15,6 +16,7 @@ import faust
 import structlog
 from aiokafka import AIOKafkaConsumer
 
+from app.stream.fence import CLAIM_KEY, Fence, claim_headers, row_headers
 from app.stream.producer import DurableProducer
 from app.stream.restore import restore_partitions
 from app.stream.store import PartitionStore, StoreDamaged, StoreFactory
@@ -65,9 +67,14 @@ class RowTable(faust.Table):
         self.connect: Callable[..., Any] = AIOKafkaConsumer
         """Makes the consumer that a restore reads with."""
         self.stores: dict[int, PartitionStore] = {}
+        self.owner = uuid.uuid4().bytes
+        """Who we are in the changelog's claims: this life of this worker."""
+        self._fences: dict[int, Fence] = {}
         self._pending: dict[int, list[PendingWrite]] = {}
         self._unscanned: set[int] = set()
         """Partitions whose rows have changed since their client last saw them, or may have."""
+        self._torn: set[int] = set()
+        """Partitions whose store stays at its position until the next restore: see `commit_write`."""
 
     @property
     def producer(self) -> DurableProducer:
@@ -119,11 +126,17 @@ class RowTable(faust.Table):
         pending = PendingWrite(partition, rows, added, others[-1] if others else None)
         others.append(pending)
         now_ms = time.time_ns() // 1_000_000
-        pending.futures = await self.producer.enqueue_rows(self.changelog, partition, rows.items(), now_ms)
+        fence = self._fences.get(partition)
+        headers = [] if fence is None else row_headers(fence.epoch)
+        pending.futures = await self.producer.enqueue_rows(self.changelog, partition, rows.items(), now_ms, headers)
         return pending
 
     async def commit_write(self, pending: PendingWrite) -> None:
         """Await the changelog's acknowledgements, then put the rows and the position in the store in one write.
+
+        Acknowledged is not enough: a worker that was suspended may have been deposed before its rows arrived. So the
+        lease is asked after the acknowledgement. And rows that do not follow directly on what the store has do not
+        move its position: somebody else's stand in between, and the next restore reads them.
 
         Raises
         ------
@@ -132,20 +145,30 @@ class RowTable(faust.Table):
         OSError
             When the disk refused.
         """
-        next_offset = 0
-        for future, count in pending.futures:
-            metadata = await future
-            next_offset = metadata.offset + count
+        places = [((await future).offset, count) for future, count in pending.futures]
+        if places:
+            await self.app.confirm_lease()
         if pending.previous is not None:
             await pending.previous.done.wait()
             pending.previous = None
         store = self.stores.get(pending.partition)
         if store is not None:
-            store.write(pending.rows.items(), added=pending.added, next_offset=next_offset or store.next_offset)
+            next_offset = store.next_offset
+            for offset, count in places:
+                next_offset += count if offset == next_offset else 0
+            if next_offset != store.next_offset + sum(count for _, count in places):
+                next_offset = store.next_offset
+                self._warn_of_foreign(pending.partition, next_offset)
+            store.write(pending.rows.items(), added=pending.added, next_offset=next_offset)
         others = self._pending.get(pending.partition)
         if others is not None:
             others.remove(pending)
         pending.done.set()
+
+    def _warn_of_foreign(self, partition: int, offset: int) -> None:
+        if partition not in self._torn:
+            self._torn.add(partition)
+            log.warning("changelog_has_other_records", table=self.name, partition=partition, offset=offset)
 
     async def write(self, partition: int, rows: Sequence[Row]) -> None:
         """`begin_write` and `commit_write`, with the count found by a read."""
@@ -167,6 +190,10 @@ class RowTable(faust.Table):
     ) -> bool:
         """Own exactly `partitions`: close the others, open the new ones, and read each to its changelog's end.
 
+        The end is our own claim (`app.stream.fence`): what a deposed owner may still write comes after it, and is void.
+        A partition that was ours before is claimed again: in between it may have been, for a moment, another's whose
+        claim is still on its way.
+
         A partition whose rows have changed, or that was just opened, is scanned: `begin_scan(partition)`, then
         `visit(partition, key, value)` for each row.
 
@@ -178,8 +205,9 @@ class RowTable(faust.Table):
         for partition in set(self.stores) - partitions:
             self.close_partition(partition)
         for partition in partitions - set(self.stores):
-            self.stores[partition] = self._open(partition)
+            self._keep(partition, self._open(partition))
             self._unscanned.add(partition)
+        claimed: dict[int, int] = {}
         while True:
             try:
                 stores = {partition: self.stores[partition] for partition in partitions}
@@ -190,11 +218,19 @@ class RowTable(faust.Table):
                     interrupted=interrupted,
                     on_remaining=on_remaining,
                     connect=self.connect,
+                    fences={partition: self._fences[partition] for partition in partitions},
                 )
                 if applied is None:  # what it applied before it was interrupted has been seen by nobody
                     self._unscanned |= partitions
                     return False
                 self._unscanned |= {partition for partition, records in applied.items() if records}
+                unclaimed = [p for p in partitions if not self._owns(p, claimed.get(p))]
+                if unclaimed:
+                    if interrupted():
+                        return False
+                    claimed |= await self._claim(unclaimed)
+                    continue
+                await self._repair(partitions)
                 for partition in sorted(self._unscanned):
                     begin_scan(partition)
                     self.stores[partition].scan(lambda key, value, p=partition: visit(p, key, value))  # type: ignore[misc]
@@ -209,6 +245,37 @@ class RowTable(faust.Table):
                 self._wipe(damaged)
                 self._unscanned.add(damaged)
 
+    def _owns(self, partition: int, epoch: int | None) -> bool:
+        """Whether our claim with this epoch is the newest that counts."""
+        fence = self._fences[partition]
+        return fence.owner == self.owner and fence.epoch == epoch
+
+    async def _claim(self, partitions: list[int]) -> dict[int, int]:
+        """Append a claim of each partition; whether it counts shows when it is read. Returns the epochs claimed."""
+        epochs = {partition: self._fences[partition].epoch + 1 for partition in partitions}
+        sent = [
+            await self.producer.enqueue(self.changelog, CLAIM_KEY, None, claim_headers(epoch, self.owner), partition)
+            for partition, epoch in epochs.items()
+        ]
+        await asyncio.gather(*sent)
+        return epochs
+
+    async def _repair(self, partitions: set[int]) -> None:
+        """Write rows again that precede a void record of their key: a compaction would keep that and drop the row."""
+        for partition in sorted(partitions):
+            fence = self._fences[partition]
+            self._torn.discard(partition)
+            if fence.void:
+                keys = sorted(fence.void)
+                log.warning("void_records", table=self.name, partition=partition, keys=len(keys), action="write again")
+                rows = dict(zip(keys, self.get_many(partition, keys), strict=True))
+                await self.commit_write(await self.begin_write(partition, rows, added=0))
+                fence.void.clear()
+
+    def _keep(self, partition: int, store: PartitionStore) -> None:
+        self.stores[partition] = store
+        self._fences[partition] = Fence(store.epoch)
+
     def _open(self, partition: int) -> PartitionStore:
         try:
             return self.factory.open(self.name, partition)
@@ -220,12 +287,14 @@ class RowTable(faust.Table):
     def _wipe(self, partition: int) -> None:
         self.close_partition(partition)
         self.factory.wipe(self.name, partition)
-        self.stores[partition] = self.factory.open(self.name, partition)
+        self._keep(partition, self.factory.open(self.name, partition))
 
     def close_partition(self, partition: int) -> None:
         """Give the partition up; its store stays on disk for a cheap return."""
         store = self.stores.pop(partition, None)
         self._pending.pop(partition, None)
+        self._fences.pop(partition, None)
+        self._torn.discard(partition)
         self._unscanned.discard(partition)
         if store is not None:
             try:

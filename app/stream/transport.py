@@ -14,6 +14,14 @@ from typing import Any
 import faust
 import structlog
 from aiokafka import TopicPartition
+from aiokafka.consumer.group_coordinator import GroupCoordinator
+from aiokafka.errors import (
+    IllegalGenerationError,
+    NoError,
+    RebalanceInProgressError,
+    UnknownMemberIdError,
+)
+from aiokafka.protocol.group import HeartbeatRequest, SyncGroupRequest
 from faust.events import Event
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
@@ -21,6 +29,7 @@ from faust.types.tuples import ConsumerMessage
 
 from app.stream.barrier import Barrier
 from app.stream.batch import RecordBatch
+from app.stream.lease import Lease
 
 log = structlog.get_logger(__name__)
 
@@ -29,6 +38,9 @@ _GAP_PAUSE_S = 0.02
 FETCH_WAIT_MS_MAX = 50
 """How long a broker may hold an empty fetch: an idle consumer asks 20 times a second."""
 _FETCH_TIMEOUT_S = 0.25
+_STILL_A_MEMBER = frozenset({NoError.errno, RebalanceInProgressError.errno})
+_FENCED_INSTANCE_ID = 82  # aiokafka has no name for it
+_NO_MEMBER = frozenset({UnknownMemberIdError.errno, IllegalGenerationError.errno, _FENCED_INSTANCE_ID})
 
 
 class GapCheck:
@@ -264,6 +276,13 @@ class BatchedConsumerThread(driver.AIOKafkaConsumerThread):
         consumer._fetch_max_wait_ms = FETCH_WAIT_MS_MAX
         return consumer
 
+    async def on_start(self) -> None:
+        """Start, and renew the lease with every answer of the coordinator."""
+        await super().on_start()
+        coordinator = getattr(self._ensure_consumer(), "_coordinator", None)
+        if isinstance(coordinator, GroupCoordinator):
+            keep_lease(coordinator, self.app.lease)
+
     async def seek_to_start(self) -> dict[TP, int]:
         """See `BatchedConsumer.seek_to_start`; runs in the consumer's thread."""
         consumer = self._ensure_consumer()
@@ -287,3 +306,20 @@ class BatchedTransport(driver.Transport):
     """Faust's aiokafka transport with the batched consumer."""
 
     Consumer = BatchedConsumer
+
+
+def keep_lease(coordinator: Any, lease: Lease) -> None:
+    """Have the coordinator's client tell the lease what it is answered: by SyncGroup, and by each heartbeat."""
+    send = coordinator._send_req
+
+    async def told(request: Any) -> Any:
+        asked_at = lease.clock()
+        response = await send(request)
+        if isinstance(request, (HeartbeatRequest, SyncGroupRequest)):
+            if response.error_code in _STILL_A_MEMBER:
+                lease.renew(asked_at)
+            elif response.error_code in _NO_MEMBER:
+                lease.lose()
+        return response
+
+    coordinator._send_req = told

@@ -126,9 +126,14 @@ class Producer:
         return await self._queue(topic, partition or 0, [(key, value, headers)])
 
     async def enqueue_rows(
-        self, topic: str, partition: int, rows: Iterable[tuple[bytes, bytes | None]], timestamp_ms: int
+        self,
+        topic: str,
+        partition: int,
+        rows: Iterable[tuple[bytes, bytes | None]],
+        timestamp_ms: int,
+        headers: Any = (),
     ) -> list[tuple[asyncio.Future[Any], int]]:
-        return await self._queue_all(topic, partition, [(key, value, ()) for key, value in rows])
+        return await self._queue_all(topic, partition, [(key, value, headers) for key, value in rows])
 
     async def enqueue_batch(
         self, topic: str, partition: int, records: Sequence[Any], timestamp_ms: int
@@ -170,7 +175,9 @@ class Producer:
             slow = self._cluster.slow_until[tp] - self._cluster.world.now
             if slow > 0:
                 await asyncio.sleep(slow)
-            base = await self._cluster.call(self._machine, self._append, tp, rows)
+            await self._process.confirm_lease()
+            stuck_s, self._process.stuck_s = self._process.stuck_s, 0.0
+            base = await self._cluster.call(self._machine, self._append, tp, rows, late_s=stuck_s)
             while rng.random() < self._lost:
                 await asyncio.sleep(0.2)
                 if not self._idempotent:

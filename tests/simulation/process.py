@@ -18,12 +18,13 @@ from faust.types import TP
 from app.core.processor import Processor
 from app.stream.app import StreamApp
 from app.stream.barrier import Barrier
+from app.stream.lease import Lease
 from app.stream.recovery import RowRecovery
 from app.stream.table import RowTable
 from app.stream.transport import BatchedConsumer, BatchedConsumerThread, GapCheck
 from schemas.topics import DECISIONS, EVENTS, PROFILES_CHANGELOG, SEGMENTS
 from tests.simulation.clients import KafkaConsumer, Producer
-from tests.simulation.cluster import Cluster, Refused
+from tests.simulation.cluster import SESSION_S, Cluster, Refused
 from tests.simulation.disk import Disk, Stores
 from tests.simulation.machine import Died, World
 from tests.support.engine import NoObserver
@@ -160,20 +161,24 @@ class Table(RowTable):
         self.changelog = PROFILES_CHANGELOG
         self.factory = factory
         self.stores = {}
+        self.owner = process.name.encode()
+        self._fences = {}
         self._pending = {}
         self._unscanned = set()
+        self._torn = set()
         self.connect = process.kafka
 
 
 class Process:
     """One life of a worker. Stands for Faust's app; `point` and `reached` are where it can be killed."""
 
+    table_type: type[Table] = Table
     _tables: list[Any]
-    bind = None
     watch = StreamApp.watch
     restore_tables = StreamApp.restore_tables
     before_resume = StreamApp.before_resume
     drain = StreamApp.drain
+    confirm_lease = StreamApp.confirm_lease
 
     def __init__(
         self, world: World, cluster: Cluster, name: str, disk: Disk, faults: Any, processor: Processor
@@ -184,6 +189,9 @@ class Process:
         self.consumer_generation_id = 0
         self.recheck_gaps = not faults.idempotent
         self.client_settings: dict[str, Any] = {}
+        self.lease = Lease(SESSION_S, lambda: world.now)
+        self.stuck_s = 0.0
+        """How long the requests that are sent now stay in the socket's buffer."""
         self.died: str | None = None
         self.left = False
         self._producing = False
@@ -252,7 +260,7 @@ class Process:
             self.cluster, self.machine, self, idempotent=self.faults.idempotent, lost=self.faults.lost_acks
         )
         self.recovery = _Recovery(self)
-        self.table = Table(self, Stores(self.disk, self.faults.damaged, self.point))
+        self.table = self.table_type(self, Stores(self.disk, self.faults.damaged, self.point))
         self.engine = self.faults.engine_type(
             self, self.table, EVENTS, self.processor, NoObserver(), self.faults.clock_ms,
             cache_rows=self.faults.cache_rows, copartitioned=frozenset({DECISIONS, SEGMENTS}),
@@ -316,6 +324,7 @@ class Process:
             self.queue.clear()
             self.point("drain")
             await self.consumer.wait_empty()
+            self.beating.cancel()
         await self.cluster.call(self.machine, self.cluster.group.leave, self.name)
         for partition in list(self.table.stores):
             self.table.close_partition(partition)
@@ -330,14 +339,30 @@ class Process:
                 self.machine.call_at(self.world.now + 0.001, lambda: answer.done() or answer.set_result(result))
 
         await self.cluster.call(self.machine, self.cluster.group.join, self.name, self.machine, joined)
-        return await answer
+        result = await answer
+        await self._heartbeat(result[0])  # where aiokafka sends SyncGroup
+        return result
+
+    async def _heartbeat(self, generation: int) -> bool:
+        """False when the group wants to rebalance, or has forgotten us."""
+        asked_at = self.world.now
+        try:
+            rebalancing = await self.cluster.call(self.machine, self.cluster.group.heartbeat, self.name, generation)
+        except Refused:
+            self.lease.lose()
+            return False
+        self.lease.renew(asked_at)
+        return not rebalancing
 
     async def _stay(self, generation: int) -> None:
-        """Heartbeats until the group wants to rebalance, has forgotten us, or we want to leave."""
-        while not self.left:
-            await asyncio.sleep(HEARTBEAT_S)
-            try:
-                if await self.cluster.call(self.machine, self.cluster.group.heartbeat, self.name, generation):
-                    return
-            except Refused:
-                return
+        """Until the group wants to rebalance, has forgotten us, or we want to leave. Heartbeats go on in a drain."""
+        unsettled = asyncio.Event()
+
+        async def beat() -> None:
+            while self.consumer_generation_id == generation:
+                if not await self._heartbeat(generation) or self.left:
+                    unsettled.set()
+                await asyncio.sleep(HEARTBEAT_S)
+
+        self.beating = asyncio.ensure_future(beat())
+        await unsettled.wait()

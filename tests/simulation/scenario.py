@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from random import Random
 from typing import Any
 
@@ -14,6 +15,7 @@ from faust.types import TP
 from app.core.profile import decode_profile, due_ms
 from app.learning.scorer import FrozenModel
 from app.stream.engine import Engine
+from app.stream.fence import Fence
 from schemas.topics import DEAD_LETTERS, DECISIONS, EVENTS, OUTCOMES, PROFILES_CHANGELOG, SEGMENTS
 from tests.simulation.cluster import SESSION_S, Cluster
 from tests.simulation.disk import Disk
@@ -58,12 +60,13 @@ class Report:
 class Scenario:
     """The world of a seed: its broker, its workers and its bad luck."""
 
-    def __init__(self, seed: int, engine_type: type[Engine] = Engine) -> None:
+    def __init__(self, seed: int, engine_type: type[Engine] = Engine, process_type: type[Process] = Process) -> None:
         self.rng = Random(f"scenario {seed}")
         rng = self.rng
         self.report = Report(seed)
         self.world = World(seed)
         self.engine_type = engine_type
+        self.process_type = process_type
         self.idempotent = rng.random() < 0.7
         self.lost_acks = rng.choice((0.0, 0.0, 0.02, 0.1))
         self.cache_rows = 1000
@@ -108,7 +111,10 @@ class Scenario:
         return True
 
     def fatal(self, process: Process, what: str) -> None:
-        """A worker ended itself."""
+        """A worker ended itself: rightly, when the group had gone on without it."""
+        if "LeaseLost" in what:
+            self.fired["fenced"] += 1
+            return
         self.report.problems.append(f"{process.name} at {self.world.now:.3f}: {what}")
 
     def _plan_kill(self) -> None:
@@ -163,7 +169,9 @@ class Scenario:
                 self.lives += 1
                 core = processor(self.lives)
                 name = f"worker-{number}.{self.lives}"
-                self.processes[number] = Process(self.world, self.cluster, name, self.disks[number], self, core)
+                self.processes[number] = self.process_type(
+                    self.world, self.cluster, name, self.disks[number], self, core
+                )
         self.world.later(0.2, self._supervise)
 
     def _sweep(self) -> None:
@@ -172,8 +180,7 @@ class Scenario:
 
     def _misfortune(self) -> None:
         rng = self.rng
-        kind = rng.choice(("kill", "stall", "leave", "slow", "compact", "model", "join"))
-        alive = [process for process in self.processes.values() if process.machine.alive]
+        kind = rng.choice(("kill", "stall", "suspend", "stuck", "leave", "slow", "compact", "model", "join"))
         self.fired[kind] += 1
         if kind == "slow":
             tp = rng.choice(sorted(self.cluster.logs))
@@ -184,16 +191,24 @@ class Scenario:
                     log.compact(rng.randint(0, 20))
         elif kind == "join":
             self.workers = min(4, self.workers + 1)
-        elif alive:
-            process = rng.choice(alive)
-            if kind == "kill":
-                process.kill("at any time")
-            elif kind == "stall":
-                process.machine.suspend(rng.uniform(0.1, 0.7) * SESSION_S)
-            elif kind == "leave":
-                process.left = True
-            elif kind == "model":
-                process.processor.scorer = FrozenModel(rng.randrange(1000), rng.uniform(-3, 3), {})
+        elif alive := [process for process in self.processes.values() if process.machine.alive]:
+            self._strike(kind, rng.choice(alive))
+
+    def _strike(self, kind: str, process: Process) -> None:
+        rng = self.rng
+        if kind == "kill":
+            process.kill("at any time")
+        elif kind == "stall":
+            process.machine.suspend(rng.uniform(0.1, 0.7) * SESSION_S)
+        elif kind == "suspend":
+            process.machine.suspend(rng.uniform(1.2, 3.0) * SESSION_S)
+        elif kind == "stuck":  # suspended with half a request in the socket's buffer: the rest follows by itself
+            process.stuck_s = rng.uniform(1.0, 3.0) * SESSION_S
+            self.world.later(0.1, partial(process.machine.suspend, process.stuck_s))
+        elif kind == "leave":
+            process.left = True
+        elif kind == "model":
+            process.processor.scorer = FrozenModel(rng.randrange(1000), rng.uniform(-3, 3), {})
 
     def _calm_down(self) -> None:
         self.calm = True
@@ -226,8 +241,11 @@ class Scenario:
         )
 
     def _rows(self) -> dict[bytes, Any]:
-        newest = {entry.key: entry.value for entry in self.cluster.entries(PROFILES_CHANGELOG)}
-        return {key: decode_profile(value) for key, value in newest.items() if value is not None}
+        rows: dict[bytes, Any] = {}
+        for partition in range(self.partitions):
+            newest = dict(Fence().admit(self.cluster.log(PROFILES_CHANGELOG, partition).entries))
+            rows |= {key: decode_profile(value) for key, value in newest.items() if value is not None}
+        return rows
 
     def _due(self) -> int:
         now_ms = self.clock_ms()
@@ -270,7 +288,7 @@ def quiet() -> None:
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
 
 
-def simulate(seed: int, engine_type: type[Engine] = Engine) -> dict[str, Any]:
+def simulate(seed: int, engine_type: type[Engine] = Engine, process_type: type[Process] = Process) -> dict[str, Any]:
     """Run one seed; its figures."""
-    report = Scenario(seed, engine_type).run()
+    report = Scenario(seed, engine_type, process_type).run()
     return asdict(report) | {"violations": report.violations}

@@ -11,6 +11,7 @@ from app.core.profile import Output
 from app.stream.batch import RecordBatch
 from app.stream.engine import Engine
 from app.stream.table import PendingWrite
+from tests.simulation.process import Process, Table
 from tests.simulation.scenario import simulate
 
 SEEDS = range(60)
@@ -69,9 +70,32 @@ class StoresBeforeTheChangelog(Engine):
         await super()._make_durable(partition, effects, write, *rest)
 
 
+class Unleased(Process):
+    """A suspended worker writes when it wakes."""
+
+    async def confirm_lease(self) -> None:
+        pass
+
+
+class Unfenced(Process):
+    """Claims are neither made nor heeded: only the lease keeps a suspended worker from writing."""
+
+    class table_type(Table):  # noqa: N801
+        async def _claim(self, partitions: list[int]) -> dict[int, int]:
+            return {}
+
+        def _owns(self, partition: int, epoch: int | None) -> bool:
+            return True
+
+
 BROKEN: Mapping[str, type[Engine]] = {
     kind.__name__: kind for kind in (CommitsEarly, SpeaksFirst, ForgetsDebts, DropsOutputs, StoresBeforeTheChangelog)
 }
+
+
+@pytest.mark.parametrize("process_type", [Unleased, Unfenced])
+def test_a_worker_that_is_not_fenced_is_noticed(process_type: type[Process]) -> None:
+    assert any(simulate(seed, process_type=process_type)["violations"] for seed in SEEDS_TO_NOTICE)
 
 
 @pytest.mark.parametrize("name", BROKEN)

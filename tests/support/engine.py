@@ -55,7 +55,12 @@ class FakeProducer:
         return future
 
     async def enqueue_rows(
-        self, topic: str, partition: int, rows: Iterable[tuple[bytes, bytes | None]], timestamp_ms: int
+        self,
+        topic: str,
+        partition: int,
+        rows: Iterable[tuple[bytes, bytes | None]],
+        timestamp_ms: int,
+        headers: Any = (),
     ) -> list[tuple[asyncio.Future[Any], int]]:
         if self.full is not None:
             full, self.full = self.full, None
@@ -91,6 +96,8 @@ class FakeApp:
         self.durable_producer = FakeProducer()
         self.batches = SimpleNamespace(barrier=Barrier(), flow_active=True, highwater=lambda tp: None)
         self.died: list[str] = []
+
+    async def confirm_lease(self) -> None: ...
 
     def fatal(self, what: str, exc: BaseException | None = None) -> None:
         self.died.append(what)
@@ -164,8 +171,11 @@ class BareTable(RowTable):
         self.factory = factory
         self.connect = AIOKafkaConsumer
         self.stores = {}
+        self.owner = b"me"
+        self._fences = {}
         self._pending = {}
         self._unscanned = set()
+        self._torn = set()
 
 
 @dataclass
