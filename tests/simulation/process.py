@@ -61,6 +61,7 @@ class Transport:
     _to_batch_message = BatchedConsumer._to_batch_message
     _begin = BatchedConsumer._begin
     _complete = BatchedConsumer._complete
+    _give_back = BatchedConsumer._give_back
     _filter_tps_with_pending_acks = BatchedConsumer._filter_tps_with_pending_acks
     _filter_committable_offsets = BatchedConsumer._filter_committable_offsets
 
