@@ -85,7 +85,7 @@ def worker(policy: Policy = None, http_port: Port = None, broker: Broker = None)
     _run(build)
 
 
-@app.command(epilog="Example: NUDGE_SENDER_PROVIDER=webhook NUDGE_WEBHOOK_URL=https://push.example/send nudge sender")
+@app.command(epilog="Example: NUDGE_SENDER_PROVIDER=fcm NUDGE_FCM_CREDENTIALS=account.json nudge sender")
 def sender(http_port: Port = None, broker: Broker = None) -> None:
     """Run a sender: deliver decisions through a provider, each at most once, and report back."""
     settings = read_settings(http_port=http_port, broker=broker)

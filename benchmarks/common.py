@@ -182,9 +182,10 @@ def parser(description: str | None, *, users: int = 100_000, events: int = 300_0
     return arguments
 
 
-def machine() -> dict[str, Any]:
-    """Where this ran; no names of hosts or people."""
-    versions = {name: importlib.metadata.version(name) for name in VERSIONS_OF if _installed(name)}
+def machine(also: Sequence[str] = ()) -> dict[str, Any]:
+    """Where this ran; no names of hosts or people. `also` names further packages whose versions matter."""
+    names = (*VERSIONS_OF, *also)
+    versions = {name: importlib.metadata.version(name) for name in names if _installed(name)}
     return {
         "cpu": _cpu_model(),
         "cores": os.cpu_count(),
