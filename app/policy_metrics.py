@@ -17,6 +17,8 @@ class PolicyMetrics:
 
     def __init__(self, metrics: Metrics) -> None:
         self._metrics = metrics
+        for reason in ("signature", "invalid"):  # there before the first: an increase is what raises the alarm
+            metrics.policies_refused.labels(reason)
 
     def refused(self, reason: str) -> None:
         """A version was not used."""

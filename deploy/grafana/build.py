@@ -159,6 +159,12 @@ def _decisions() -> list[Panel]:
             unit="cps",
             stack=True,
         ),
+        graph(
+            "Policy in force",
+            (f"nudge_policy_serial{{{ME}}}", "{{policy}} {{version}} {{instance}}"),
+            text="The serial; all workers should show the same.",
+        ),
+        graph("Partitions to backfill", (f"nudge_backfill_partitions{{{ME}}}", "{{instance}}"), min=0),
         graph("Timers", (rate("nudge_timers_total", "outcome"), "{{outcome}}"), unit="cps"),
     ]
 
@@ -180,6 +186,13 @@ def _sends() -> list[Panel]:
         ),
         graph("Time of an attempt", *quantiles("nudge_send_seconds", "provider"), unit="s"),
         graph("Attempts after the first", (rate("nudge_send_retries_total", "provider"), "{{provider}}"), unit="cps"),
+        graph(
+            "Open circuit breakers",
+            (f"max by (provider) (nudge_send_circuit_open{{{ME}}})", "{{provider}}"),
+            text="1 while a provider is only probed.",
+            min=0,
+            max=1,
+        ),
         graph(
             "Age of the opt-out feed",
             (f"nudge_suppression_feed_age_seconds{{{ME}}} < Inf", "{{instance}}"),
@@ -207,7 +220,12 @@ def _models() -> list[Panel]:
     live = f"and on (model, instance) changes(nudge_model_examples{{{ME}}}[1h]) > 0"
     return [
         graph(
-            "AUC", (f"nudge_model_auc{{{ME}}} {live}", "{{model}}"), min=0.4, max=1, text="Progressive, of the owner."
+            "AUC",
+            (f"nudge_model_auc{{{ME}}} {live}", "{{model}}"),
+            (f"nudge_model_recent_auc{{{ME}}} {live}", "{{model}}: newest examples"),
+            min=0.4,
+            max=1,
+            text="Progressive, of the owner.",
         ),
         graph(
             "Log loss",
@@ -217,6 +235,7 @@ def _models() -> list[Panel]:
         graph(
             "Calibration",
             (f"nudge_model_calibration_ratio{{{ME}}} {live}", "{{model}}"),
+            (f"nudge_model_recent_calibration_ratio{{{ME}}} {live}", "{{model}}: newest examples"),
             text="Predicted opens over opens.",
         ),
         graph("Examples learned a second", (f"deriv(nudge_model_examples{{{ME}}}[5m]) > 0", "{{model}}")),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -40,8 +41,8 @@ def commands() -> set[tuple[str, ...]]:
 
 
 def names_command(arguments: list[str]) -> bool:
-    words = tuple(argument for argument in arguments if not argument.startswith("-"))
-    return words in commands() or words[:1] in commands()
+    words = tuple(itertools.takewhile(lambda argument: not argument.startswith("-"), arguments))
+    return words in commands()
 
 
 def named(kind: str, name: str) -> dict[str, Any]:
