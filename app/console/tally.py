@@ -9,8 +9,9 @@ from typing import Any, Final
 import msgspec
 
 from app.console.series import POINTS_MAX, auc, calibration, wilson
+from app.learning.book import ModelBook
 from schemas.decisions import Decision
-from schemas.models import BadSignature, ModelSnapshot, decode_snapshot
+from schemas.models import BadSignature, ModelSnapshot
 from schemas.outcomes import Outcome
 from schemas.policies import BadPolicyVersion, decode_policy_version, head_key
 from schemas.segments import MembershipChange
@@ -20,7 +21,8 @@ NAMES_MAX: Final = 200
 EXAMPLES_MAX: Final = 4000
 RECENT_MAX: Final = 24
 CAMPAIGNS_SHOWN: Final = 24
-_METRICS: Final = ("auc", "log_loss", "log_loss_constant", "calibration_ratio", "examples", "drift_detections")
+_COURSES: Final = ("auc", "recent_auc", "log_loss", "recent_log_loss", "log_loss_constant")
+_METRICS: Final = (*_COURSES, "calibration_ratio", "examples", "drift_detections", "promotions")
 
 
 class _Made(msgspec.Struct, rename="camel"):
@@ -98,8 +100,8 @@ class Tally:
         self._applied: dict[str, _Applied] = {}
         self._in_force: dict[str, str] = {}
         self._examples: deque[tuple[float, int]] = deque(maxlen=EXAMPLES_MAX)
-        self._snapshots: dict[str, deque[dict[str, float]]] = {}
-        self._newest: dict[str, ModelSnapshot] = {}
+        self._models: dict[str, deque[dict[str, float]]] = {}
+        self._book = ModelBook(secret)
 
     def decision(self, value: bytes, timestamp_ms: int) -> None:
         """A record of `decisions`."""
@@ -157,18 +159,19 @@ class Tally:
             arm.opened += label
 
     def snapshot(self, value: bytes) -> None:
-        """A record of `models`."""
+        """A record of `models`; what stands beside a model under a name of its own has no course to show."""
         try:
-            found: ModelSnapshot = decode_snapshot(value, self._secret)
+            found = self._book.apply(value)
         except BadSignature:
             self.unsigned += 1
             return
-        history = self._snapshots.get(found.model)
+        if "." in found.model:
+            return
+        history = self._models.get(found.model)
         if history is None:
-            if len(self._snapshots) >= NAMES_MAX:
+            if len(self._models) >= NAMES_MAX:
                 return
-            history = self._snapshots[found.model] = deque(maxlen=POINTS_MAX)
-        self._newest[found.model] = found
+            history = self._models[found.model] = deque(maxlen=POINTS_MAX)
         history.append({name: found.metrics[name] for name in _METRICS if name in found.metrics})
 
     def applied(self, key: bytes | None, value: bytes) -> None:
@@ -185,8 +188,8 @@ class Tally:
             self._applied[found.version] = _Applied(found.policy, found.serial, found.at_ms, found.restores)
 
     def snapshot_of(self, model: str) -> ModelSnapshot | None:
-        """The newest snapshot of a model that was signed with our key."""
-        return self._newest.get(model)
+        """The snapshot of a model that workers serve now."""
+        return self._book.served(model)
 
     # -- what the page shows
 
@@ -242,20 +245,21 @@ class Tally:
         ]
 
     def models(self) -> list[dict[str, Any]]:
-        """Each model's newest metrics, and their course over the snapshots that were seen."""
-        return [
-            {
-                "name": name,
-                "version": self._newest[name].version,
-                "metrics": history[-1],
-                "series": {
-                    metric: [point.get(metric) for point in history]
-                    for metric in ("auc", "log_loss", "log_loss_constant", "examples")
-                },
-            }
-            for name, history in sorted(self._snapshots.items())
-            if history[-1]  # what else is published under a key of its own has no such metrics
-        ]
+        """Each model's newest metrics, their course over the snapshots that were seen, and what it is pinned to."""
+        shown = []
+        for name, history in sorted(self._models.items()):
+            newest, pin = self._book.newest(name), self._book.pin(name)
+            shown.append(
+                {
+                    "name": name,
+                    "version": newest.version if newest else 0,
+                    "kept": len(self._book.kept(name)),
+                    "pinned": {"version": pin[0], "by": pin[1].by} if pin else None,
+                    "metrics": history[-1],
+                    "series": {metric: [point.get(metric) for point in history] for metric in _COURSES},
+                }
+            )
+        return shown
 
     def served(self) -> dict[str, Any]:
         """How the scores that users met did, over the newest `EXAMPLES_MAX` examples."""

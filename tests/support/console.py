@@ -84,10 +84,10 @@ def moved(segment: str, change: str) -> bytes:
     return encode_membership(made)
 
 
-def published(version: int, secret: str = DEV_SECRET, **metrics: float) -> bytes:
+def published(version: int, secret: str = DEV_SECRET, name: str = "open", **metrics: float) -> bytes:
     """A model snapshot as it stands in the topic."""
     values = {name: float(value) for name, value in metrics.items()}  # an integer would be signed as another text
     snapshot = ModelSnapshot(
-        model="open", version=version, partition=0, next_offset=0, created_ms=NOW_MS, state=b"{}", metrics=values
+        model=name, version=version, partition=0, next_offset=0, created_ms=NOW_MS, state=b"{}", metrics=values
     )
     return encode_snapshot(snapshot, secret.encode())

@@ -15,6 +15,8 @@ from app.console.feed import TopicFeed
 from app.console.scrape import Scraped
 from app.console.server import ASSETS, HEADERS
 from app.console.tally import NAMES_MAX, Tally
+from app.learning.book import Pin, pin_record
+from schemas.models import encode_snapshot
 from schemas.policies import PolicyVersion, encode_policy_version, head_key, history_key
 from tests.support.console import USER, console, decided, matured, moved, published
 from tests.support.site import eventually
@@ -70,6 +72,20 @@ def test_a_snapshot_that_is_not_signed_with_our_key_is_not_shown() -> None:
     assert (found.models(), found.unsigned) == ([], 1)
     found.snapshot(published(2, auc=0.7))
     assert [(one["version"], one["metrics"]["auc"]) for one in found.models()] == [(2, 0.7)]
+
+
+def test_what_stands_beside_a_model_is_no_model_of_its_own() -> None:
+    found = tally()
+    found.snapshot(published(7, auc=0.6))
+    found.snapshot(published(5, auc=0.5, name="open.kept0"))
+    pin = pin_record("open", 5, Pin("operator"), 0)
+    found.snapshot(encode_snapshot(pin, b"nudge-development-secret"))
+    (shown,) = found.models()
+    assert (shown["name"], shown["version"], shown["kept"]) == ("open", 7, 1)
+    assert shown["pinned"] == {"version": 5, "by": "operator"}
+    served = found.snapshot_of("open")
+    assert served is not None
+    assert served.version == 5
 
 
 def test_the_policy_in_force_comes_first_and_a_version_of_another_key_is_not_shown() -> None:

@@ -91,10 +91,14 @@ function models(found, served, unsigned) {
         html("article", { class: "card" }, html("h3", {}, "Log loss, progressive"), html("div", { class: "chart" })))));
     }
     const metrics = model.metrics, charts = $(id).querySelectorAll(".chart");
+    const promoted = metrics.promotions ? ` ${number(metrics.promotions, 0)} promotions.` : "";
+    const pinned = model.pinned ? ` Pinned to version ${number(model.pinned.version, 0)} by ${model.pinned.by}.` : "";
     $(id).querySelector("p").textContent = `${model.name}, version ${number(model.version, 0)}: learned from ${number(metrics.examples, 0)} answers; `
-      + `predicted over opened ${number(metrics.calibration_ratio, 3)}; drift alarms ${number(metrics.drift_detections ?? 0, 0)}.`;
-    lineChart(charts[0], { lines: [{ name: "AUC", values: model.series.auc }], zero: false, digits: 3, label: "AUC" });
-    lineChart(charts[1], { lines: [{ name: "model", values: model.series.log_loss }, { name: "constant", values: model.series.log_loss_constant }],
+      + `predicted over opened ${number(metrics.calibration_ratio, 3)}; drift alarms ${number(metrics.drift_detections ?? 0, 0)}; `
+      + `${number(model.kept, 0)} versions to go back to.${promoted}${pinned}`;
+    const course = (name, metric) => ({ name, values: model.series[metric] });
+    lineChart(charts[0], { lines: [course("all", "auc"), course("lately", "recent_auc")], zero: false, digits: 3, label: "AUC" });
+    lineChart(charts[1], { lines: [course("all", "log_loss"), course("constant", "log_loss_constant"), course("lately", "recent_log_loss")],
       zero: false, digits: 3, label: "Log loss" });
   }
   if (!$("served")) {
