@@ -61,6 +61,8 @@ async def scrape(session: aiohttp.ClientSession, urls: Sequence[str]) -> list[Sc
 async def _scrape(session: aiohttp.ClientSession, url: str) -> Scraped:
     try:
         async with session.get(f"{url}/metrics") as response:
+            if response.status != 200:
+                return Scraped(url, f"answers {response.status} for its metrics")
             text = await response.text()
         async with session.get(f"{url}/readyz") as response:
             ready = response.status == 200
