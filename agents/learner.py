@@ -191,6 +191,8 @@ class LearnerService:
     def _learn_choice(state: _Partition, outcome: Outcome, offset: int) -> None:
         """Which variant was shown, and what came of it. As bounded as the models are, by whose names it is kept."""
         name = outcome.model
+        if not outcome.campaign:
+            return  # of a propensity model: nothing was chosen
         if offset < state.learned_to.get(name + SUFFIX, -1):
             return
         arms = state.arms.get(name)

@@ -144,6 +144,7 @@ class Worker:
         self.metrics.build_info.labels(version("nudge-engine"), plan.version).set(1)
         if plan.model != before.model:
             self.processor.scorer = prior_scorer()
+        if plan.model != before.model or plan.models.keys() != before.models.keys():
             self.models.reader.restart()  # the newest snapshot of another model was passed by, perhaps long ago
 
     def _history(self, covers: frozenset[int], keys: Collection[bytes]) -> HistoryFold:

@@ -40,6 +40,9 @@ class Metrics:
             "nudge_segment_members", "Users in a segment, of this worker's partitions.", ["segment"], registry=registry
         )
         self.outcomes = Counter("nudge_outcomes", "Matured training examples.", ["label"], registry=registry)
+        self.propensity_examples = Counter(
+            "nudge_propensity_examples", "Matured examples of propensity models.", ["model", "label"], registry=registry
+        )
         self.timers_dropped = Counter(
             "nudge_timers_dropped", "Timers dropped because a row had too many.", registry=registry
         )
@@ -231,6 +234,7 @@ class WorkerObserver:
             "dead_letters": metrics.dead_letters,
             "decisions": metrics.decisions,
             "outcomes": metrics.outcomes,
+            "propensity_outcomes": metrics.propensity_examples,
             "segment_changes": metrics.membership_changes,
             "timers": metrics.timers,
             "dropped_timers": metrics.timers_dropped,

@@ -31,9 +31,12 @@ class ModelFeed:
     def __init__(self, processor: Processor, settings: Settings, metrics: Metrics) -> None:
         self._processor = processor
         self._metrics = metrics
-        self._book = ModelBook(settings.secret_bytes(), lambda model: model == processor.plan.model)
-        self._serving: ModelSnapshot | None = None
+        self._book = ModelBook(settings.secret_bytes(), self._wanted)
+        self._serving: dict[str, ModelSnapshot] = {}
         self.reader = BroadcastReader(settings.client_settings(), MODELS, self.apply)
+
+    def _wanted(self, model: str) -> bool:
+        return model == self._processor.plan.model or model in self._processor.index.propensities
 
     def pin(self, model: str) -> tuple[int, Pin] | None:
         """The version that the model is pinned to, if it is."""
@@ -49,18 +52,22 @@ class ModelFeed:
             if snapshot.model == model + SUFFIX:
                 self._processor.choices = read_choices(snapshot)
                 self._metrics.variants_stopped.set(snapshot.metrics.get("stopped", 0.0))
-            elif snapshot.model == model or snapshot.model.startswith(model + "."):
-                self._serve(model)
+            elif self._wanted(served := snapshot.model.partition(".")[0]):
+                self._serve(served)
         except (BadSignature, BadModel, msgspec.MsgspecError) as exc:
             self._metrics.snapshots_rejected.inc()
             log.error("snapshot_rejected", error=str(exc))
 
     def _serve(self, model: str) -> None:
         snapshot = self._book.served(model)
-        if snapshot is None or snapshot is self._serving:
+        if snapshot is None or snapshot is self._serving.get(model):
             return
-        self._processor.scorer = read_scorer(snapshot)
-        self._serving = snapshot
+        scorer = read_scorer(snapshot)
+        if model == self._processor.plan.model:
+            self._processor.scorer = scorer
+        else:
+            self._processor.scorers[model] = scorer
+        self._serving[model] = snapshot
         pinned = self._book.pin(model)
         self._metrics.model_version.labels(model).set(snapshot.version)
         self._metrics.model_pinned.labels(model).set(pinned[0] if pinned else 0)

@@ -17,6 +17,9 @@ a second example. Examples of equal age cost nothing where the horizon is short.
 
 from __future__ import annotations
 
+import math
+from typing import Final
+
 from app.core import identity, local_time, timers, weariness
 from app.core.batch import Batch
 from app.core.ids import stable_id
@@ -25,6 +28,9 @@ from app.core.profile import EMITTED, IN_TIME, LATE, Output, Pending, Profile, T
 from schemas.events import Event
 from schemas.outcomes import LATE_OPT_OUT, Outcome, encode_outcome
 from schemas.topics import OUTCOMES
+
+EXAMPLES_DAY_MAX: Final = 8.0
+EXAMPLES_HALF_LIFE_MS: Final = 86_400_000
 
 
 def _pending(profile: Profile, event: Event) -> Pending | None:
@@ -168,8 +174,20 @@ def _mature(batch: Batch, profile: Profile, pending: Pending) -> None:
     profile.hour_sends[hour] = profile.hour_sends.get(hour, 0) + 1
     if label:
         profile.hour_opens[hour] = profile.hour_opens.get(hour, 0) + 1
-    _emit_outcome(batch, profile, pending, label)
+    _emit_outcome(batch, profile, pending, label, example_weight(profile, batch.now_ms))
     batch.count("outcomes", str(label))
+
+
+def example_weight(profile: Profile, now_ms: int) -> float:
+    """The weight of one more example of this user, in (0, 1], and a note in the row that it was had.
+
+    A model is everybody's: whoever has more than `EXAMPLES_DAY_MAX` examples in roughly a day, such as a bot that is
+    sent much and opens all of it, has as much say as that many.
+    """
+    count, at_ms = profile.examples or (0.0, now_ms)
+    count = 1.0 + count * math.exp2(-max(now_ms - at_ms, 0) / EXAMPLES_HALF_LIFE_MS)
+    profile.examples = [round(count, 3), float(now_ms)]
+    return min(1.0, EXAMPLES_DAY_MAX / count)
 
 
 def _hour_of(batch: Batch, profile: Profile, pending: Pending) -> int:
@@ -177,7 +195,7 @@ def _hour_of(batch: Batch, profile: Profile, pending: Pending) -> int:
     return local_time.hour_of_week(profile.timezone, batch.index.plan.default_timezone, at_ms)
 
 
-def _emit_outcome(batch: Batch, profile: Profile, pending: Pending, label: int) -> None:
+def _emit_outcome(batch: Batch, profile: Profile, pending: Pending, label: int, weight: float = 1.0) -> None:
     model = batch.index.plan.model
     campaign = batch.index.campaigns.get(stable_id(pending.campaign))
     outcome = Outcome(
@@ -195,6 +213,7 @@ def _emit_outcome(batch: Batch, profile: Profile, pending: Pending, label: int) 
         clicked=pending.clicked,
         opted_out=pending.opted_out,
         chooser="" if campaign is None or campaign.choose == "fixed" else campaign.choose,
+        weight=weight,
         opt_out_limit=0.0 if campaign is None else campaign.opt_out_limit,
         hour=_hour_of(batch, profile, pending),
     )

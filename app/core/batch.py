@@ -6,13 +6,16 @@ starts an event sets `untouched`; the first thing that the event leaves notes ho
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Final
 
 from app.core.choices import NOTHING_KNOWN, Choices
 from app.core.effects import Effects, Record
 from app.core.index import PlanIndex
+from app.core.plan import Scorer
 from app.core.profile import OutboxEntry, Output, Profile, due_ms
 
+NO_SCORERS: Final[Mapping[str, Scorer]] = {}
 OWED_BYTES_MAX: Final = 256 * 1024
 """What a row may owe. Kafka refuses a changelog record of more than a megabyte, and one user must not stop a worker."""
 TRACE_BYTES_MAX: Final = 128
@@ -38,16 +41,24 @@ class Batch:
         "now_ms",
         "outputs",
         "partition",
+        "scorers",
         "source",
         "tally",
         "untouched",
         "user",
     )
 
-    def __init__(self, index: PlanIndex, now_ms: int, choices: Choices = NOTHING_KNOWN) -> None:
+    def __init__(
+        self,
+        index: PlanIndex,
+        now_ms: int,
+        choices: Choices = NOTHING_KNOWN,
+        scorers: Mapping[str, Scorer] = NO_SCORERS,
+    ) -> None:
         self.index = index
         self.now_ms = now_ms
         self.choices = choices
+        self.scorers = scorers
         self.mark = -1
         self.partition = 0
         self.key = b""

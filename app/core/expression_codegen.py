@@ -13,7 +13,7 @@ import ast
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-from app.core import expression_runtime, marks, rfm
+from app.core import expression_runtime, marks, rfm, scores
 from app.core.expression_ir import Atom, Negated, Truth, is_clocked, quote, truth_code
 from app.core.ids import bucket
 from app.core.local_time import hour_of_week
@@ -50,6 +50,8 @@ _FUNCTIONS: Final[dict[str, Any]] = {
     },
     "hour_of_week": hour_of_week,
     "schedule_change": schedule_change,
+    "score_of": scores.score_of,
+    "score_step": scores.score_step,
     **{
         name: getattr(rfm, name)
         for name in ("recency_score", "recency_change", "recency_step", "upward_score", "stage", "stage_change")

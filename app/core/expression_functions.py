@@ -327,6 +327,20 @@ def _counter(template: str, *events: str) -> Builder:
     return build
 
 
+def _propensity(model: str = "") -> Builder:
+    def build(call: Call) -> Value:
+        name = model or call.text(0, "a model's name")
+        call.reads(ANY_EVENT)
+        return Value(
+            kind="number",
+            code=quote("score_of(p, MODEL)", MODEL=name),
+            nullable=True,
+            step=quote("score_step(p, REF)", REF=stable_id(name)),
+        )
+
+    return build
+
+
 def _in_segment(call: Call) -> Truth:
     return call.segment(call.text(0, "a segment's name"))
 
@@ -476,6 +490,9 @@ OF_PROFILE: Final[dict[str, tuple[int, int, bool, Builder]]] = {
         False,
         _counter("p.opened / p.sent if p.sent else 0.0", *_SENDS),
     ),
+    "propensity": (1, 1, False, _propensity()),
+    "purchase_propensity": (0, 0, False, _propensity("purchase")),
+    "churn_risk": (0, 0, False, _propensity("churn")),
     "in_segment": (1, 1, False, _in_segment),
     "random_bucket": (1, 1, False, _random_bucket),
     "flag": (1, 1, False, _flag),

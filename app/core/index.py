@@ -169,6 +169,8 @@ class PlanIndex:
         self.plan = plan
         self.earlier = earlier
         self.policy_id = stable_id(plan.version)
+        self.propensities = {name: model for name, model in plan.models.items() if model.horizon_ms}
+        self.propensity_by_id = {stable_id(name): (name, model) for name, model in self.propensities.items()}
         self._handlers = handlers
         self._every_dormancy = tuple(
             campaign

@@ -244,11 +244,16 @@ class ModelPlan:
     on_drift
         What an alarm does besides being counted: nothing, larger steps, or serving an older version until the newest
         does better again.
+    event, horizon_ms
+        Of a propensity model: within `horizon_ms` the label is whether the user does `event`, or (empty) whether they
+        do nothing at all. A model without a horizon learns the answers to notifications.
     """
 
     kind: str = "open-mix"
     challenger: str = ""
     on_drift: Literal["alarm", "learn_faster", "fall_back"] = "alarm"
+    event: str = ""
+    horizon_ms: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -59,6 +59,8 @@ class Processor:
     def __init__(self, plan: Plan, scorer: Scorer, features_of: FeaturesOf, subjects: Subjects | None = None) -> None:
         self._index = make_index(plan)
         self.scorer = scorer
+        self.scorers: dict[str, Scorer] = {}
+        """The serving propensity models by name; may be set anew between batches."""
         self.choices = NOTHING_KNOWN
         """What has been learned about variants; may be set anew between batches."""
         self._features_of = features_of
@@ -158,4 +160,6 @@ class Processor:
         return run.effects()
 
     def _turn(self, now_ms: int) -> Turn:
-        return Turn(Batch(self._index, now_ms, self.choices), self.scorer, self._features_of, self._subjects)
+        return Turn(
+            Batch(self._index, now_ms, self.choices, self.scorers), self.scorer, self._features_of, self._subjects
+        )

@@ -13,6 +13,7 @@ from typing import Any, Final
 
 import msgspec
 
+from app.core.activity import Activity
 from app.core.panes import NEVER_MS, Panes
 
 ROW_VERSION: Final = 1
@@ -94,6 +95,25 @@ class SendMemory(msgspec.Struct, array_like=True, frozen=True, gc=False):
     category: int
 
 
+class Watch(msgspec.Struct, array_like=True, gc=False):
+    """An example of a propensity model whose label has not matured: over (begun_ms, end_ms]."""
+
+    begun_ms: int
+    end_ms: int
+    score: float
+    model_version: int
+    features: dict[str, float]
+    happened: bool = False
+
+
+class Propensity(msgspec.Struct, array_like=True, gc=False):
+    """What propensity models need of a user; only in rows of a policy that has such models. By the model's name."""
+
+    activity: Activity
+    watches: dict[str, Watch] = {}
+    scores: dict[str, float] = {}
+
+
 class Profile(msgspec.Struct, array_like=True, gc=False):
     """One user. Times are milliseconds since 1970 in event time; 0 means never.
 
@@ -137,6 +157,10 @@ class Profile(msgspec.Struct, array_like=True, gc=False):
         Local hour of week to the matured notifications that were sent in it, and to those of them that were opened.
     weariness, weariness_ms
         How tired of notifications the user seems, 0 or more, and at what time; see `app.core.weariness`.
+    propensity
+        See `app.core.propensity`; None without such models.
+    examples
+        [examples that the shared model had of this user, halved every day; their newest time].
     """
 
     offset: int = -1
@@ -181,6 +205,8 @@ class Profile(msgspec.Struct, array_like=True, gc=False):
     hour_opens: dict[int, int] = {}
     weariness: float = 0.0
     weariness_ms: int = 0
+    propensity: Propensity | None = None
+    examples: list[float] = []
 
 
 _encode_into = msgspec.msgpack.Encoder().encode

@@ -28,7 +28,10 @@ DEFERRALS: Final = (DEFERRED, SEND_TIME)
 SCHEDULE: Final = 6
 """The next time of a `schedule` campaign (`ref`); `key` is the zone and `origin` the schedule for which it was set."""
 
-LIMITS: Final = {ABSENCE: 32, DORMANCY: 32, HORIZON: 32, DEFERRED: 16, SEND_TIME: 16, SCHEDULE: 32}
+LOOK: Final = 8
+"""The next look at the user for a propensity model (`ref`)."""
+
+LIMITS: Final = {ABSENCE: 32, DORMANCY: 32, HORIZON: 32, DEFERRED: 16, SEND_TIME: 16, SCHEDULE: 32, LOOK: 16}
 
 
 def find(profile: Profile, kind: int, ref: int, key: str) -> Timer | None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from app.core import answers, arbiter, erasure, fold, identity, membership, timers, triggers
+from app.core import answers, arbiter, erasure, fold, identity, membership, propensity, timers, triggers
 from app.core.batch import Batch
 from app.core.decide import FeaturesOf
 from app.core.panes import Panes
@@ -65,6 +65,8 @@ class Turn:
                 identity.fold_identify(profile, event, at_ms)
             else:
                 identity.fold_alias(profile, event)
+        if index.propensities and ops.own:
+            propensity.on_event(batch, profile, event, at_ms)
         changes = None
         if profile.policy != index.policy_id:  # a new row
             profile.policy = index.policy_id
@@ -88,6 +90,8 @@ class Turn:
         for timer in timers.pop_due(profile, now_ms):
             if timer.kind == timers.HORIZON:
                 answers.horizon_passed(batch, profile, timer)
+            elif timer.kind == timers.LOOK:
+                propensity.on_timer(batch, profile, timer)
             elif (candidate := triggers.on_timer(batch, profile, timer)) is not None:
                 candidates.append(candidate)
         if (due_ms := profile.segments_due_ms) <= now_ms:

@@ -86,6 +86,7 @@ class Compiler:
     def compile(self, version: str) -> Plan:
         """The plan. Raises `PolicyErrors`."""
         self._check_names()
+        self._check_models()
         self._check_defaults()
         segments = tuple(self._segments())
         campaigns = []
@@ -150,10 +151,17 @@ class Compiler:
             age_max_ms=defaults.age_max,
             context=self._context,
             models={
-                name: ModelPlan(model.kind, model.challenger or "", model.on_drift)
-                for name, model in self.policy.models.items()
+                name: ModelPlan(part.kind, part.challenger or "", part.on_drift, part.event or "", part.horizon or 0)
+                for name, part in self.policy.models.items()
             },
         )
+
+    def _check_models(self) -> None:
+        for name, model in self.policy.models.items():
+            if model.event is not None:
+                self._check_event(("models", name, "event"), model.event)
+            if model.horizon is not None and name == self.policy.defaults.model:
+                self._refuse(("models", name, "horizon"), f"{name!r} learns opens: their horizon is label_horizon")
 
     def _refuse(self, path: Path, message: str, suggestion: str = "") -> None:
         self.errors.append(self.document.error(path, message, suggestion))

@@ -179,9 +179,13 @@ class LearnedModel(_Model):
     kind: ModelKind = "open-mix"
     challenger: ModelKind | None = None
     on_drift: Literal["alarm", "learn_faster", "fall_back"] = "alarm"
+    event: EventName | None = None
+    horizon: Annotated[DurationMs, Field(ge=3_600_000, le=90 * 86_400_000)] | None = None
 
     @model_validator(mode="after")
     def _differ(self) -> Self:
+        if self.event is not None and self.horizon is None:
+            raise _wrong("say in what time the event is to happen: horizon, such as 7d")
         if self.challenger == self.kind:
             raise _wrong("the challenger must be of another kind")
         return self

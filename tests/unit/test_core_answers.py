@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from app.core import timers
-from app.core.profile import due_ms
+from app.core.answers import example_weight
+from app.core.profile import Profile, due_ms
 from schemas.events import (
     NOTIFICATION_CLICKED,
     NOTIFICATION_DISMISSED,
@@ -154,3 +155,17 @@ def test_a_waiting_label_that_gives_way_is_censored_although_it_was_opened(patie
     limit = timers.LIMITS[timers.HORIZON]
     effects = patient.send(*[track("Go", START + n) for n in range(limit)])
     assert effects.counts["outcomes", "censored"] == 1
+
+
+def test_a_user_with_many_examples_in_a_day_has_as_much_say_as_eight() -> None:
+    row = Profile()
+    weights = [example_weight(row, START) for _ in range(80)]
+    assert weights[:8] == [1.0] * 8
+    assert weights[79] == pytest.approx(0.1)
+    assert example_weight(row, START + 30 * DAY) == 1.0
+
+
+def test_an_example_carries_its_users_weight(stream: Stream) -> None:
+    stream.row.examples = [31.0, float(START)]
+    answer(stream, NOTIFICATION_OPENED, 0)
+    assert stream.outcomes[0].weight == 0.25
