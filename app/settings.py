@@ -109,6 +109,11 @@ class Settings(BaseSettings):
                 raise ValueError(f"{server!r} is not HOST:PORT")
         return value
 
+    @field_validator("policy", "shadow_policy", mode="before")
+    @classmethod
+    def _empty_is_none(cls, value: Any) -> Any:
+        return None if value == "" else value  # so that an image's default can be taken back
+
     @field_validator("worker_urls")
     @classmethod
     def _urls(cls, value: str) -> str:
