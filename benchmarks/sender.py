@@ -101,7 +101,7 @@ def run(options: Any) -> dict[str, Any]:
     """Measure `options.repeat` times; the median run counts."""
     with tempfile.TemporaryDirectory(prefix="nudge-bench-") as folder:
         keys = make_keys(Path(folder))
-        delay_s = SLOW_S if options.slow else 0.0
+        delay_s = options.delay if options.slow else 0.0
         with push_fake.serving(keys, delay_s=delay_s) as url, RssTrace("benchmarks.push_sender") as trace:
             results = [measure(keys, url, options) for _ in range(1 if options.slow else options.repeat)]
     results.sort(key=lambda result: result.detail["sent"] / result.seconds)
@@ -129,7 +129,8 @@ def main() -> None:
     )
     arguments.add_argument("--repeat", type=int, default=3, help="runs; the median counts (default: %(default)s)")
     arguments.add_argument("--whole", action="store_true", help="the whole process, from Kafka to Kafka")
-    arguments.add_argument("--slow", action="store_true", help="every answer takes 5 s")
+    arguments.add_argument("--slow", action="store_true", help="every answer takes long")
+    arguments.add_argument("--delay", type=float, default=SLOW_S, help="seconds an answer takes, with --slow")
     arguments.add_argument("--minutes", type=float, default=10.0, help="with --slow (default: %(default)s)")
     arguments.add_argument("--json", action="store_true", help="print one JSON object as the last line")
     options = arguments.parse_args()

@@ -22,13 +22,14 @@ from app.sender.providers.addresses import AddressRule
 from app.sender.providers.apns import ApnsProvider, ApnsSettings
 from app.sender.providers.base import Accepted, Message, Provider, Rejected, Retry, Unknown
 from app.sender.providers.fcm import FcmProvider, FcmSettings
-from app.sender.providers.http2 import Http2Settings
+from app.sender.providers.http2 import Answer, Http2Client, Http2Settings
 from app.sender.providers.webpush import WebPushProvider, WebPushSettings
 from app.sender.throttle import ThrottleSettings
 from schemas.decisions import token_id
 from schemas.topics import EVENTS
 from tables.ledger import State
 from tests.support.push.fake import LOST, OK, RESET, Behaviour, fcm_error
+from tests.support.push.goaway import closing_service
 from tests.support.push.keys import KEY_ID, PROJECT, TEAM, TOPIC, Keys, make_keys
 from tests.support.push.rfc8291 import Browser
 from tests.support.push.serve import Served, serving
@@ -316,6 +317,20 @@ async def test_a_certificate_of_an_unknown_authority_is_refused(served: Served, 
     outcome = await provider.send(message(served, service))
     assert outcome == Retry("no_access_token" if service == "fcm" else "not_connected")
     assert not served.fake.requests
+
+
+async def test_a_service_that_closes_its_connections_in_good_order_costs_no_message(keys: Keys) -> None:
+    async with closing_service(keys, 20) as service, Http2Client(Http2Settings(ca_file=keys.ca)) as client:
+        numbers = iter(range(100))
+
+        async def send() -> None:
+            for n in numbers:
+                answer = await client.post(f"https://localhost:{service.port}/", {"x-id": str(n)}, b"{}")
+                assert isinstance(answer, Answer), answer
+
+        await asyncio.gather(*(send() for _ in range(8)))
+    assert service.connections > 5
+    assert Counter(service.taken) == {str(n): 1 for n in range(100)}
 
 
 # -- tokens of ours
