@@ -20,7 +20,7 @@ from __future__ import annotations
 import math
 from typing import Final
 
-from app.core import identity, local_time, timers, weariness
+from app.core import identity, influence, local_time, timers, weariness
 from app.core.batch import Batch
 from app.core.ids import stable_id
 from app.core.label_history import push_label
@@ -174,6 +174,9 @@ def _mature(batch: Batch, profile: Profile, pending: Pending) -> None:
     profile.hour_sends[hour] = profile.hour_sends.get(hour, 0) + 1
     if label:
         profile.hour_opens[hour] = profile.hour_opens.get(hour, 0) + 1
+    if influence.is_quarantined(profile, pending, batch.now_ms):
+        batch.count("outcomes", "quarantined")
+        return
     _emit_outcome(batch, profile, pending, label, example_weight(profile, batch.now_ms))
     batch.count("outcomes", str(label))
 

@@ -121,6 +121,7 @@ def send(batch: Batch, profile: Profile, bid: Bid, picked: Pick, model_version: 
         model_version=model_version,
         propensity=propensity,
         features=bid.features,
+        events=profile.events,
     )
     answers.remember(batch, profile, pending, campaign.id)
 

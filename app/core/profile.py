@@ -71,6 +71,7 @@ class Pending(msgspec.Struct, array_like=True, gc=False):
 
     `sent_ms` is 0 until the sender's receipt arrives; `answered` is 0, or once it was opened `IN_TIME` or `LATE`, or
     `EMITTED` when its example has gone out. `clicked` and `opted_out` are 1 when that followed within the horizon.
+    `events` is how many events the row had then, -1 when that is not known.
     """
 
     id: str
@@ -85,6 +86,7 @@ class Pending(msgspec.Struct, array_like=True, gc=False):
     answered: int = 0
     clicked: int = 0
     opted_out: int = 0
+    events: int = -1
 
 
 class SendMemory(msgspec.Struct, array_like=True, frozen=True, gc=False):

@@ -60,6 +60,7 @@ class Site:
         self.output.touch()
         self.run = uuid.uuid4().hex[:8]
         self._ports: dict[int, int] = {}
+        self._logs: dict[int, Path] = {}
         self._producer = AIOKafkaProducer(bootstrap_servers=bootstrap, acks="all", linger_ms=5)
 
     async def start(self) -> None:
@@ -93,8 +94,10 @@ class Site:
         """`nudge COMMAND` as a process with a data directory called `name`; killed at the end if it still runs."""
         port = free_port()
         environment = self.environment(name or command) | {"NUDGE_HTTP_PORT": str(port)} | settings
-        child = Child(name or command, [sys.executable, "-m", "app.cli", command], env=os.environ | environment)
-        self._ports[child.pid] = port
+        log_path = self.directory / f"{name or command}-{port}.log"
+        arguments = [sys.executable, "-m", "app.cli", command]
+        child = Child(name or command, arguments, env=os.environ | environment, log_path=log_path)
+        self._ports[child.pid], self._logs[child.pid] = port, log_path
         try:
             yield child
         finally:
@@ -139,6 +142,10 @@ class Site:
     def port(self, child: Child) -> int:
         """The port of a process's health endpoint."""
         return self._ports[child.pid]
+
+    def log(self, child: Child) -> str:
+        """Everything that the process wrote, also when it has ended."""
+        return self._logs[child.pid].read_text(errors="replace")
 
     def status(self, child: Child, path: str = "/readyz") -> int:
         """The HTTP status of a health endpoint; 0 when nobody answers."""

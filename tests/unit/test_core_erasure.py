@@ -20,7 +20,7 @@ from schemas.events import (
 )
 from schemas.topics import DEAD_LETTERS, DECISIONS, ERASURES, EVENTS
 from tests.support.plans import HOUR, at_least, campaign, count_feature, make_plan, on_event, segment
-from tests.support.streams import START, SUBJECTS, USER, Stream, identify, track
+from tests.support.streams import START, SUBJECTS, USER, Stream, identify, record, track
 
 VIEWS = count_feature("Seen")
 PLAN = make_plan(
@@ -135,6 +135,25 @@ def test_a_new_consent_makes_a_new_row(stream: Stream) -> None:
     assert (row.traits, row.devices, row.segments) == ({}, {}, {})
     assert stream.effects.moved == {USER.encode()}
     assert len(stream.sends) == 2
+
+
+def test_those_who_come_back_share_nothing(stream: Stream) -> None:
+    """A row that was made anew in place must not hold another's containers: checked without decoding in between."""
+    users = ("u1", "u2")
+    messages = [track("Seen", START, user) for user in users] + [erase(f"r-{user}", user) for user in users]
+    messages += [track(NOTIFICATIONS_ENABLED, START + 5, user) for user in users]
+    records = [record(message, n) for n, message in enumerate(messages)]
+    rows: dict[bytes, Profile] = {}
+    stream.processor.process(records[:4], "events", 0, rows, now_ms=START, acked_offset=0)
+    stream.processor.process(records[4:], "events", 0, rows, now_ms=START + 10, acked_offset=0)
+    one, two = (rows[user.encode()] for user in users)
+    assert one.consent == two.consent == 1
+    shared = [
+        name
+        for name in one.__struct_fields__
+        if isinstance(getattr(one, name), dict | list) and getattr(one, name) is getattr(two, name)
+    ]
+    assert not shared
 
 
 def test_a_replay_of_everything_before_the_request_changes_nothing(stream: Stream) -> None:
