@@ -20,8 +20,7 @@ COPY --from=build /opt/nudge /opt/nudge
 ENV PATH=/opt/nudge/bin:$PATH \
     PYTHONDONTWRITEBYTECODE=1 \
     PYTHONUNBUFFERED=1 \
-    NUDGE_DATA_DIR=/var/lib/nudge \
-    NUDGE_POLICY=/etc/nudge/policy.yaml
+    NUDGE_DATA_DIR=/var/lib/nudge
 WORKDIR /var/lib/nudge
 VOLUME /var/lib/nudge
 USER 10001:10001

@@ -115,6 +115,15 @@ def test_a_worker_keeps_its_name_and_its_disk() -> None:
     assert worker["serviceName"] == named("Service", "nudge-worker")["metadata"]["name"]
 
 
+def test_a_worker_finds_its_policy_where_it_is_mounted() -> None:
+    (container,) = named("StatefulSet", "nudge-worker")["spec"]["template"]["spec"]["containers"]
+    policy = next(variable["value"] for variable in container["env"] if variable["name"] == "NUDGE_POLICY")
+    assert str(Path(policy).parent) in {mount["mountPath"] for mount in container["volumeMounts"]}
+    for name in ("worker-1", "worker-2"):
+        service = COMPOSE["services"][name]
+        assert any(f":{service['environment']['NUDGE_POLICY']}:ro" in volume for volume in service["volumes"])
+
+
 def test_the_autoscaler_follows_the_lag_of_a_topic_and_never_exceeds_its_partitions() -> None:
     scaled = named("ScaledObject", "nudge-worker")["spec"]
     (trigger,) = scaled["triggers"]
