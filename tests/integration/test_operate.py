@@ -92,7 +92,7 @@ async def test_a_trace_goes_from_the_event_to_the_receipt_and_the_gauges_follow(
         for child in (worker, sender):
             seen = gauges(site, child)
             assert seen["nudge_ready"] == 1
-            assert seen["nudge_state_rows"] == 1
+            assert seen["nudge_state_rows"] >= 1  # the user; a decision, and what else the ledger keeps
             assert 0 < seen["nudge_disk_free_bytes"] <= seen["nudge_disk_size_bytes"]
 
         async def collected() -> bool:
