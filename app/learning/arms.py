@@ -21,44 +21,42 @@ from app.core.ids import message_hash
 from app.core.profile import HOURS_PER_WEEK
 from app.learning.contract import BadModel
 from app.learning.guard import must_stop
-from app.learning.served_choices import SUFFIX, VERSION, Served
+from app.learning.served_choices import SUFFIX, VERSION, Served, full, times
 from app.learning.thompson import probabilities_of_best
 from schemas.models import ModelSnapshot
 from schemas.outcomes import LATE_OPT_OUT, Outcome
 
-CAMPAIGNS_MAX: Final = 500
 VARIANTS_MAX: Final = 64
 """Of a campaign, those of the past included; beyond, the one that learned last longest ago is forgotten."""
+ARMS_MAX: Final = 2000
+"""Of all campaigns; beyond, the campaign that learned last longest ago is forgotten."""
+LINEAR_MAX: Final = 100
+"""Linear models, of some two kilobytes each: so a snapshot stays below the megabyte that Kafka takes."""
 RECENT_MAX: Final = 2048
-CONTEXTUAL: Final = "contextual"
 
 
 class Linear(msgspec.Struct):
-    """LinUCB's state of a variant: the inverse of I + sum of x xᵀ (row by row), and the sum of y x."""
+    """LinUCB's state of a variant: the inverse of I + sum of x xᵀ (its lower triangle), and the sum of y x."""
 
-    inverse: list[list[float]]
+    lower: list[list[float]]
     reward: list[float]
 
     @classmethod
     def untaught(cls) -> Linear:
         """Ridge of 1: no observation."""
-        rows = [[float(row == column) for column in range(DIMENSIONS)] for row in range(DIMENSIONS)]
+        rows = [[float(row == column) for column in range(row + 1)] for row in range(DIMENSIONS)]
         return cls(rows, [0.0] * DIMENSIONS)
 
     def learn(self, x: list[float], y: float) -> None:
         """One observation, by the formula of Sherman and Morrison."""
-        moved = [sum(entry * value for entry, value in zip(row, x, strict=True)) for row in self.inverse]
+        moved = times(full(self.lower), x)
         scale = 1.0 + sum(value * step for value, step in zip(x, moved, strict=True))
-        for at, row in enumerate(self.inverse):
+        for at, row in enumerate(self.lower):
             factor = moved[at] / scale
-            for column, step in enumerate(moved):
-                row[column] -= factor * step
+            for column in range(at + 1):
+                row[column] -= factor * moved[column]
         for at, value in enumerate(x):
             self.reward[at] += y * value
-
-    def theta(self) -> list[float]:
-        """The coefficients."""
-        return [sum(entry * value for entry, value in zip(row, self.reward, strict=True)) for row in self.inverse]
 
 
 class Arm(msgspec.Struct):
@@ -80,6 +78,7 @@ class ChoicesState(msgspec.Struct, kw_only=True):
     outcomes: int = 0
     campaigns: dict[str, dict[str, Arm]] = {}
     served: dict[str, Served] = {}
+    thompson: list[str] = []
     recent: bytes = b""
     hour_sends: list[int] = []
     hour_opens: list[int] = []
@@ -100,6 +99,8 @@ class ArmLearner:
         self.campaigns: dict[str, dict[str, Arm]] = {}
         self.hour_sends = [0] * HOURS_PER_WEEK
         self.hour_opens = [0] * HOURS_PER_WEEK
+        self._thompson: set[str] = set()
+        self._linear: dict[tuple[str, str], Arm] = {}
         self._served: dict[str, Served] = {}
         self._dirty: set[str] = set()
         self._recent: deque[int] = deque(maxlen=RECENT_MAX)
@@ -122,14 +123,24 @@ class ArmLearner:
             if 0 <= outcome.hour < HOURS_PER_WEEK:
                 self.hour_sends[outcome.hour] += 1
                 self.hour_opens[outcome.hour] += outcome.label
-            if outcome.chooser == CONTEXTUAL:
-                arm.linear = arm.linear or Linear.untaught()
-                arm.linear.learn(context_of(outcome.features), outcome.label)
+            self._learn_choice(outcome, arm)
         if arm.limit != outcome.opt_out_limit:
             arm.limit, arm.stopped = outcome.opt_out_limit, False
         arm.stopped = arm.stopped or must_stop(arm.sends, arm.opt_outs, arm.limit)
         self._dirty.add(outcome.campaign)
         return True
+
+    def _learn_choice(self, outcome: Outcome, arm: Arm) -> None:
+        """What only one way to choose asks for: it costs time or room, so no other campaign pays for it."""
+        if outcome.chooser == "thompson":
+            self._thompson.add(outcome.campaign)
+        elif outcome.chooser == "contextual":
+            if arm.linear is None:
+                if len(self._linear) >= LINEAR_MAX:
+                    self._linear.pop(min(self._linear, key=lambda key: (self._linear[key].touched, key))).linear = None
+                arm.linear = Linear.untaught()
+                self._linear[outcome.campaign, outcome.variant] = arm
+            arm.linear.learn(context_of(outcome.features), outcome.label)
 
     def _remember(self, key: int) -> bool:
         if key in self._known:
@@ -141,17 +152,28 @@ class ArmLearner:
         return True
 
     def _arm(self, campaign: str, variant: str) -> Arm:
-        arms = self.campaigns.get(campaign)
-        if arms is None:
-            if len(self.campaigns) >= CAMPAIGNS_MAX:
-                oldest = min(self.campaigns, key=lambda name: max(arm.touched for arm in self.campaigns[name].values()))
-                del self.campaigns[oldest]
-                self._served.pop(oldest, None)
-                self._dirty.discard(oldest)
-            arms = self.campaigns[campaign] = {}
-        if variant not in arms and len(arms) >= VARIANTS_MAX:
-            del arms[min(arms, key=lambda name: arms[name].touched)]
-        return arms.setdefault(variant, Arm())
+        arm = self.campaigns.get(campaign, {}).get(variant)
+        if arm is not None:
+            return arm
+        if sum(map(len, self.campaigns.values())) >= ARMS_MAX:
+            others = [name for name in self.campaigns if name != campaign]
+            self._forget_campaign(
+                min(others, key=lambda name: max(arm.touched for arm in self.campaigns[name].values()))
+            )
+        arms = self.campaigns.setdefault(campaign, {})
+        if len(arms) >= VARIANTS_MAX:
+            oldest = min(arms, key=lambda name: (arms[name].touched, name))
+            del arms[oldest]
+            self._linear.pop((campaign, oldest), None)
+        arms[variant] = Arm()
+        return arms[variant]
+
+    def _forget_campaign(self, campaign: str) -> None:
+        for variant in self.campaigns.pop(campaign):
+            self._linear.pop((campaign, variant), None)
+        self._served.pop(campaign, None)
+        self._dirty.discard(campaign)
+        self._thompson.discard(campaign)
 
     def stopped(self) -> dict[str, list[str]]:
         """By campaign, the variants that the guard has stopped."""
@@ -163,13 +185,8 @@ class ArmLearner:
         for name in sorted(self._dirty):
             arms = self.campaigns[name]
             running = {variant: arm for variant, arm in arms.items() if not arm.stopped}
-            linear = {variant: arm.linear for variant, arm in arms.items() if arm.linear is not None}
-            self._served[name] = Served(
-                best=_best(running),
-                theta={variant: found.theta() for variant, found in linear.items()},
-                inverse={variant: found.inverse for variant, found in linear.items()},
-                stopped=sorted(variant for variant, arm in arms.items() if arm.stopped),
-            )
+            stopped = sorted(variant for variant, arm in arms.items() if arm.stopped)
+            self._served[name] = Served(_best(running) if name in self._thompson else {}, stopped)
         self._dirty.clear()
 
     def snapshot(self, next_offset: int, now_ms: int, partition: int) -> ModelSnapshot:
@@ -179,6 +196,7 @@ class ArmLearner:
             outcomes=self.outcomes,
             campaigns=self.campaigns,
             served=self._served,
+            thompson=sorted(self._thompson),
             recent=struct.pack(f">{len(self._recent)}q", *self._recent),
             hour_sends=self.hour_sends,
             hour_opens=self.hour_opens,
@@ -206,6 +224,13 @@ class ArmLearner:
         learner.outcomes = state.outcomes
         learner.campaigns = state.campaigns
         learner._served = state.served
+        learner._thompson = set(state.thompson)
+        learner._linear = {
+            (name, variant): arm
+            for name, arms in state.campaigns.items()
+            for variant, arm in arms.items()
+            if arm.linear is not None
+        }
         if len(state.hour_sends) == len(state.hour_opens) == HOURS_PER_WEEK:
             learner.hour_sends, learner.hour_opens = state.hour_sends, state.hour_opens
         learner._recent.extend(struct.unpack(f">{len(state.recent) // 8}q", state.recent))

@@ -3,9 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Final
+from functools import lru_cache
+from typing import Any, Final
 
 NODES: Final = 96
+
+
+@lru_cache(maxsize=1)
+def _quadrature() -> tuple[Any, Any]:
+    """Nodes and weights on [0, 1]; finding them takes longer than using them."""
+    import numpy as np  # noqa: PLC0415
+
+    nodes, weights = np.polynomial.legendre.leggauss(NODES)
+    return (nodes + 1) / 2, weights / 2
 
 
 def probabilities_of_best(counts: Sequence[tuple[int, int]]) -> list[float]:
@@ -42,8 +52,7 @@ def probabilities_of_best(counts: Sequence[tuple[int, int]]) -> list[float]:
 
     if len(counts) < 2:
         return [1.0] * len(counts)
-    nodes, weights = np.polynomial.legendre.leggauss(NODES)
-    quantiles, weights = (nodes + 1) / 2, weights / 2
+    quantiles, weights = _quadrature()
     a = np.array([opens + 1.0 for opens, _ in counts])
     b = np.array([silences + 1.0 for _, silences in counts])
     rates = special.betaincinv(a[:, None], b[:, None], quantiles[None, :])

@@ -69,13 +69,14 @@ def regret(seed: int, choose: Choose, decisions: int) -> list[float]:
         assert made is not None, "no variant sleeps"
         total += max(rates.values()) - rates[made.variant.name]
         lost.append(total)
-        learner.learn(_outcome(n, made.variant.name, made.propensity, int(luck < rates[made.variant.name]), features))
+        label = int(luck < rates[made.variant.name])
+        learner.learn(_outcome(n, made.variant.name, made.propensity, label, features, choose))
         if choose != "fixed" and n % SNAPSHOT == SNAPSHOT - 1:
             choices = read_choices(learner.snapshot(0, 0, 0))
     return lost
 
 
-def _outcome(n: int, variant: str, propensity: float, label: int, features: dict[str, float]) -> Outcome:
+def _outcome(n: int, variant: str, propensity: float, label: int, features: dict[str, float], chooser: str) -> Outcome:
     return Outcome(
         id=str(n),
         model="open",
@@ -88,5 +89,5 @@ def _outcome(n: int, variant: str, propensity: float, label: int, features: dict
         matured_ms=0,
         variant=variant,
         propensity=propensity,
-        chooser="contextual",
+        chooser=chooser,
     )

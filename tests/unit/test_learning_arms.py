@@ -9,12 +9,12 @@ import msgspec
 import pytest
 from river import bandit, proba
 
-from app.core.choices import DIMENSIONS, context_of
-from app.learning.arms import CAMPAIGNS_MAX, VARIANTS_MAX, ArmLearner
+from app.core.choices import CONTEXT, DIMENSIONS, context_of
+from app.learning.arms import ARMS_MAX, LINEAR_MAX, VARIANTS_MAX, ArmLearner
 from app.learning.contract import BadModel
-from app.learning.served_choices import SUFFIX, read_choices
+from app.learning.served_choices import SUFFIX, Served, read_choices
 from app.learning.thompson import probabilities_of_best
-from schemas.models import ModelSnapshot
+from schemas.models import ModelSnapshot, encode_snapshot
 from schemas.outcomes import LATE_OPT_OUT, Outcome
 
 
@@ -38,7 +38,7 @@ def stream(seed: int, number: int) -> list[Outcome]:
             int(rng.random() < 0.3),
             rng.choice("abc"),
             rng.choice(["hello", "bye"]),
-            chooser=rng.choice(["contextual", ""]),
+            chooser=rng.choice(["contextual", "thompson", ""]),
             features={"hour_sin": rng.uniform(-1, 1), "d=ios": float(rng.random() < 0.5)},
             opted_out=int(rng.random() < 0.02),
             opt_out_limit=0.01,
@@ -109,7 +109,7 @@ def test_an_outcome_counts_once_and_a_late_opt_out_adds_to_it() -> None:
 def test_a_variant_that_drives_people_away_is_stopped_and_stays_so_until_its_limit_changes() -> None:
     learner = ArmLearner("open")
     for n in range(60):
-        learner.learn(outcome(n, 0, "bad", opted_out=int(n % 4 == 0), opt_out_limit=0.02))
+        learner.learn(outcome(n, 0, "bad", opted_out=int(n % 4 == 0), opt_out_limit=0.02, chooser="thompson"))
         learner.learn(outcome(1000 + n, 1, "good", opt_out_limit=0.02))
     assert learner.stopped() == {"hello": ["bad"]}
     served = read_choices(snapshot(learner)).campaigns["hello"]
@@ -122,15 +122,28 @@ def test_a_variant_that_drives_people_away_is_stopped_and_stays_so_until_its_lim
     assert learner.stopped() == {}
 
 
-def test_campaigns_and_variants_are_bounded() -> None:
+def test_campaigns_variants_and_models_are_bounded_and_the_snapshot_fits_a_message() -> None:
     learner = ArmLearner("open")
-    for n in range(CAMPAIGNS_MAX + 5):
-        learner.learn(outcome(n, 0, campaign=f"c{n}"))
-    assert set(learner.campaigns) == {f"c{n}" for n in range(5, CAMPAIGNS_MAX + 5)}
+    for n in range(ARMS_MAX + 5):
+        features = {name: n / 7 for name, _ in CONTEXT}
+        learner.learn(outcome(n, n % 2, campaign=f"c{n}", chooser="contextual", features=features, opt_out_limit=0.01))
+    assert set(learner.campaigns) == {f"c{n}" for n in range(5, ARMS_MAX + 5)}
+    taken = snapshot(learner)
+    served = read_choices(taken).campaigns
+    assert {name for name, one in served.items() if one.linear} == {f"c{ARMS_MAX + 4 - n}" for n in range(LINEAR_MAX)}
+    assert len(encode_snapshot(taken, b"secret")) < 900_000
     for n in range(VARIANTS_MAX + 5):
         learner.learn(outcome(10_000 + n, 0, f"v{n}", "c9"))
     assert len(learner.campaigns["c9"]) == VARIANTS_MAX
-    assert len(read_choices(snapshot(learner)).campaigns) == CAMPAIGNS_MAX
+    assert sum(map(len, learner.campaigns.values())) <= ARMS_MAX
+
+
+def test_only_campaigns_that_ask_for_it_are_told_which_variant_is_best() -> None:
+    learner = ArmLearner("open")
+    learner.learn(outcome(1, 1, campaign="asks", chooser="thompson"))
+    learner.learn(outcome(2, 1, campaign="does_not"))
+    served = read_choices(snapshot(learner)).campaigns
+    assert (served["asks"].best, served["does_not"].best) == ({"a": 1.0}, {})
 
 
 def test_the_snapshot_has_a_key_of_its_own() -> None:
@@ -148,8 +161,8 @@ def test_a_state_that_is_not_ours_is_refused(state: bytes) -> None:
 
 
 def test_a_context_of_another_size_is_refused() -> None:
-    served = {"hello": {"best": {}, "theta": {"a": [0.0]}, "inverse": {"a": [[1.0]]}, "stopped": []}}
-    state = msgspec.json.encode({"version": 1, "served": served})
+    arms = {"hello": {"a": {"linear": {"lower": [[1.0]], "reward": [0.0]}}}}
+    state = msgspec.json.encode({"version": 1, "served": {"hello": Served({}, [])}, "campaigns": arms})
     with pytest.raises(BadModel, match="another size"):
         read_choices(msgspec.structs.replace(snapshot(ArmLearner("open")), state=state))
     assert DIMENSIONS > 1
