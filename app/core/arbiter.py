@@ -110,7 +110,6 @@ def _waits_for_its_hour(batch: Batch, profile: Profile, candidate: Candidate) ->
         if slot is None:
             return False
         due_ms, candidate.slot_propensity = slot.due_ms, slot.propensity
-    candidate.timed = True
     if due_ms <= batch.now_ms:
         return False
     _defer(batch, profile, candidate, due_ms, timers.SEND_TIME)

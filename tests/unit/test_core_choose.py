@@ -242,6 +242,17 @@ def test_an_opt_out_is_put_down_to_the_newest_notification() -> None:
     assert [one.opted_out for one in answered().outcomes] == [0]
 
 
+def test_only_the_first_refusal_is_put_down_to_a_notification() -> None:
+    stream = Stream(make_plan(campaigns=[part()], label_horizon_ms=HOUR))
+    stream.send(track("Go", START), track("Go", START, n=2))
+    first, second = (decision.id for decision in stream.sends)
+    stream.send(*[track(NOTIFICATION_SENT, START, decisionId=one) for one in (first, second)])
+    stream.at(1).send(track(NOTIFICATIONS_DISABLED, START + 1))
+    stream.at(2).send(track(NOTIFICATIONS_DISABLED, START + 2, decisionId=first))
+    stream.at(2 * HOUR).fire()
+    assert {one.id: one.opted_out for one in stream.outcomes} == {first: 0, second: 1}
+
+
 def test_an_opt_out_after_the_example_went_out_follows_it() -> None:
     first, late = answered(NOTIFICATION_OPENED, NOTIFICATIONS_DISABLED).outcomes
     assert (first.label, first.opted_out, late.label, late.opted_out) == (1, 0, LATE_OPT_OUT, 1)
