@@ -52,6 +52,7 @@ class ModelFeed:
             if snapshot.model == model + SUFFIX:
                 self._processor.choices = read_choices(snapshot)
                 self._metrics.variants_stopped.set(snapshot.metrics.get("stopped", 0.0))
+                self._metrics.model_version.labels(snapshot.model).set(snapshot.version)
             elif self._wanted(served := snapshot.model.partition(".")[0]):
                 self._serve(served)
         except (BadSignature, BadModel, msgspec.MsgspecError) as exc:
