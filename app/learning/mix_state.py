@@ -98,7 +98,7 @@ class MixConfig(msgspec.Struct, frozen=True, kw_only=True):
     indicator_rate: float = 0.1
     curve_rate: float = 0.02
     curve_floor: float = 1.0
-    mix_rate: float = 0.01
+    mix_rate: float = 0.02
     calibration_rate: float = 0.003
     crosses: int = 0
     features_max: int = 4096
