@@ -36,7 +36,9 @@ from app.stream.app import StreamApp
 from app.stream.backfill import Backfill
 from app.stream.engine import Engine
 from app.stream.store import StoreFactory, StoreOptions
+from app.stream.watchdog import Watchdog
 from app.tracing import load_tracing
+from app.vitals import worker_vitals
 from schemas.erasures import Subjects
 from schemas.topics import (
     DEAD_LETTERS,
@@ -124,7 +126,14 @@ class Worker:
             Admin(settings.admin_token.get_secret_value(), desk.answer).routes(),
         )
         self.app.on_before_shutdown.connect(self._on_shutdown, weak=False)
-        self.app.on_remaining = lambda table, remaining: self.metrics.restore_remaining.labels(table).set(remaining)
+        self.app.on_remaining = self._remaining
+        self._restoring: dict[str, int] = {}
+        self.watchdog = Watchdog(
+            lambda: worker_vitals(self.app, self.engine, self._restoring),
+            self.app.fatal,
+            stall_s=settings.watchdog_stall_s,
+            block_s=settings.watchdog_block_s,
+        )
         self.app.on_rebalanced = self.metrics.rebalances.inc
         self.app.on_committed = self.metrics.commit_seconds.observe
 
@@ -185,12 +194,18 @@ class Worker:
         await self.policies.start()
         await self.models.reader.start()
         self.backfill.start()
+        self.watchdog.start()
         # What lives now lives for ever; a young generation of 700 objects would be collected at every few events.
         gc.collect()
         gc.freeze()
         gc.set_threshold(50_000, 20, 100)
 
+    def _remaining(self, table: str, records: int) -> None:
+        self._restoring[table] = records
+        self.metrics.restore_remaining.labels(table).set(records)
+
     async def _on_shutdown(self, _app: Any, **_kwargs: Any) -> None:
+        self.watchdog.stop()
         await self.backfill.stop()
         await self.policies.stop()
         await self.models.reader.stop()

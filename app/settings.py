@@ -53,6 +53,12 @@ class Settings(BaseSettings):
     cache_rows: int = Field(1_000, ge=100, description="decoded rows kept in memory")
     rocksdb_cache_mb: int = Field(32, ge=4, description="RocksDB block cache of the process")
     rocksdb_memtable_mb: int = Field(8, ge=1, description="RocksDB write buffer of one partition")
+    watchdog_stall_s: float = Field(
+        120.0, ge=5, le=3600, description="a worker ends itself when work waits and nothing has moved for so long"
+    )
+    watchdog_block_s: float = Field(
+        30.0, ge=2, le=600, description="a worker ends itself when its event loop was blocked for so long"
+    )
     snapshot_interval_s: float = Field(2.0, gt=0, description="how often the learner publishes its models")
     secret: SecretStr = Field(SecretStr(DEV_SECRET), description="signs model snapshots and policies (HMAC-SHA-256)")
     privacy_secret: SecretStr = Field(

@@ -96,6 +96,8 @@ class BatchedConsumer(driver.Consumer):
         self.gaps = GapCheck()
         self.flow_epoch = 0
         """How often the flow was stopped: what was begun in another epoch is void."""
+        self.fetched_at = 0.0
+        """When the last fetch began, on the lease's clock."""
         self._fetching = asyncio.Lock()
         super().__init__(*args, **kwargs)
 
@@ -119,6 +121,7 @@ class BatchedConsumer(driver.Consumer):
         epoch = self.flow_epoch
         generation = self.app.consumer_generation_id
         async with self._fetching:
+            self.fetched_at = self.app.lease.clock()
             active = set(self._get_active_partitions())
             if not active:
                 await asyncio.sleep(0.02)
