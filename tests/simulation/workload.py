@@ -82,11 +82,10 @@ def happen(rng: Random, number: int, now_ms: int, users: int, carts: set[int]) -
 def compared(row: Profile) -> dict[str, Any]:
     """A row as it is compared.
 
-    How many of its sends a cap still counts depends on when it was last looked at, and an event that was a duplicate
-    is no reason to write the row, so that its offset may be gone after a crash.
+    How many of its sends a cap still counts depends on when it was last looked at.
     """
     state = state_of(row)
-    del state["sends"], state["offset"]
+    del state["sends"]
     return state
 
 

@@ -1,0 +1,108 @@
+"""What fault tests share: a feed of events, the wait until workers have caught up, and the comparison."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncIterator, Iterable, Sequence
+from dataclasses import asdict
+from typing import Any
+
+from app.children import Child
+from schemas.topics import EVENTS
+from tests.support.crowd import crowd
+from tests.support.oracle import compare, oracle
+from tests.support.site import POLICIES, Site, eventually
+
+ECHO = POLICIES / "echo.yaml"
+WRONG = ("lost", "over_counted", "rows_different", "decisions_missing", "decisions_spurious", "dead_letters_missing")
+"""Figures that must be 0."""
+
+
+class Feed:
+    """Events at a steady rate, until it is told to stop."""
+
+    def __init__(self, site: Site, seed: int, rate: int, *, poison_every: int = 500) -> None:
+        self.site, self.seed, self.rate, self.poison_every = site, seed, rate, poison_every
+        self.fed = 0
+        self._stop = asyncio.Event()
+
+    async def run(self) -> None:
+        """Feed; every event is acknowledged in the end."""
+        began = time.monotonic()
+        for user, value in crowd(10_000_000, users=500, seed=self.seed, poison_every=self.poison_every):
+            await self.site.put(EVENTS, user, value)
+            self.fed += 1
+            if self.fed % 50 == 0:
+                await asyncio.sleep(max(0.0, began + self.fed / self.rate - time.monotonic()))
+                if self._stop.is_set():
+                    break
+        await self.site.flush()
+
+    def stop(self) -> None:
+        """No more."""
+        self._stop.set()
+
+
+@contextlib.asynccontextmanager
+async def feeding(site: Site, seed: int, rate: int = 1000) -> AsyncIterator[Feed]:
+    """Events flow inside of the block."""
+    feed = Feed(site, seed, rate)
+    task = asyncio.create_task(feed.run())
+    try:
+        yield feed
+    finally:
+        feed.stop()
+        await task
+
+
+async def put(site: Site, records: Iterable[tuple[str, bytes]]) -> int:
+    """Produce records (user, value), acknowledged; returns how many."""
+    count = 0
+    for user, value in records:
+        await site.put(EVENTS, user, value)
+        count += 1
+    await site.flush()
+    return count
+
+
+async def applied(site: Site, worker: Child) -> float:
+    """How many events a worker has folded."""
+    return await asyncio.to_thread(site.metric, worker, "nudge_events_total", topic="events", outcome="applied")
+
+
+async def at_work(site: Site, worker: Child, events: int = 1) -> None:
+    """Wait until a worker has folded that many events."""
+
+    async def working() -> bool:
+        assert worker.returncode is None, worker.log_tail()
+        return await applied(site, worker) >= events
+
+    await eventually(working, f"the {worker.name} folds events")
+
+
+async def verdict(site: Site, workers: Sequence[Child], timeout_s: float = 90.0) -> dict[str, Any]:
+    """Wait until nothing is missing, for `timeout_s` at most, and compare with the oracle.
+
+    What is still different then is a failure, and is reported as one.
+    """
+    began = time.monotonic()
+    truth = oracle(await site.records(EVENTS), ECHO, time.time_ns() // 1_000_000)
+
+    async def nothing_missing() -> bool:
+        for child in workers:
+            assert child.returncode is None, child.log_tail()
+        found = await compare(site, truth)
+        return not (found.lost or found.decisions_missing or found.dead_letters_missing)
+
+    try:
+        await eventually(nothing_missing, "the workers have caught up", timeout_s)
+    except AssertionError as exc:
+        print(exc)
+    return {
+        "caught_up_s": round(time.monotonic() - began, 1),
+        "decisions": len(truth.decisions),
+        "dead_letters": len(truth.refused),
+        **asdict(await compare(site, truth)),
+    }

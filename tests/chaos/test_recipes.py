@@ -1,0 +1,47 @@
+"""Short, seeded runs of the fault tests; `python -m tests.chaos NAME` makes long ones."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from tests.chaos import bad_input, disk_full, points, suspend
+from tests.chaos.harness import WRONG
+from tests.support.site import Site
+
+pytestmark = [pytest.mark.broker, pytest.mark.slow]
+
+
+def nothing_wrong(figures: dict[str, Any]) -> None:
+    print(figures)
+    assert figures["fired"], f"the fault did not fire: {figures}"
+    assert not any(figures[name] for name in WRONG), figures
+
+
+async def test_poison_is_buried_and_duplicates_change_nothing(site: Site) -> None:
+    figures = await bad_input.run(site, seed=3, events=2000, poison_every=200)
+    nothing_wrong(figures)
+    assert figures["buried_with_reason_and_place"] == figures["poisoned"] == figures["buried"]
+    assert figures["decisions"] == figures["decisions_of_the_clean_stream"]
+
+
+async def test_workers_killed_at_named_points_lose_nothing_and_do_nothing_twice(site: Site) -> None:
+    figures = await points.run(site, seed=5, lives=4)
+    nothing_wrong(figures)
+    assert figures["fired"] == figures["lives"]
+
+
+async def test_a_suspended_worker_and_a_suspended_sender_do_no_harm_when_they_wake(site: Site) -> None:
+    figures = await suspend.run(site, seed=7, times=1.5)
+    nothing_wrong(figures)
+    assert figures["sent_twice"] == 0
+
+
+if disk_full.can_mount():
+
+    async def test_a_full_disk_ends_the_worker_with_its_path_and_loses_nothing(site: Site) -> None:
+        figures = await disk_full.run(site, seed=9)
+        nothing_wrong(figures)
+        assert figures["exit_code"] == 70
+        assert figures["path_named"]

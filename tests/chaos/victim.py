@@ -1,0 +1,94 @@
+"""A worker that dies, or is stuck, at a named point: ``NUDGE_TEST_FAILPOINT=POINT:NTH[:block]``.
+
+The points are where the product's own objects are wrapped, in this process only; the product knows nothing of them.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+from app.cli_common import read_settings
+from app.factory import Worker
+from app.faust_settings import install_uvloop
+from app.logs import configure_logs
+from app.run import run_app
+from app.stream.store import PartitionStore
+
+VARIABLE = "NUDGE_TEST_FAILPOINT"
+POINTS = ("rows queued", "rows acknowledged", "rows stored", "outputs queued", "batch durable", "offset committed")
+
+
+class Failpoint:
+    """Acts the nth time its point is passed."""
+
+    def __init__(self, text: str) -> None:
+        self.point, nth, *action = text.split(":")
+        self.left = int(nth)
+        self.action = action[0] if action else "kill"
+
+    def passed(self, point: str) -> None:
+        """The process is at `point`."""
+        if point != self.point:
+            return
+        self.left -= 1
+        if self.left == 0:
+            print(f"failpoint reached: {point}", file=sys.stderr, flush=True)
+            if self.action == "kill":
+                os.kill(os.getpid(), signal.SIGKILL)
+            time.sleep(3600)  # block: the event loop is stuck
+
+
+def after(owner: Any, name: str, then: Callable[[], None]) -> None:
+    """Call `then` after each call of a method."""
+    method = getattr(owner, name)
+
+    async def wrapped(*args: Any, **kwargs: Any) -> Any:
+        result = await method(*args, **kwargs)
+        then()
+        return result
+
+    setattr(owner, name, wrapped)
+
+
+def arm(worker: Worker, failpoint: Failpoint) -> None:
+    """Wrap what a worker is made of."""
+    producer = worker.app.durable_producer
+    after(producer, "enqueue_rows", lambda: failpoint.passed("rows queued"))
+    after(producer, "enqueue_batch", lambda: failpoint.passed("outputs queued"))
+    write, durable, committed = PartitionStore.write, worker.engine._observer.durable, worker.app.on_committed
+
+    def stored(self: PartitionStore, rows: Any, **kwargs: Any) -> None:
+        failpoint.passed("rows acknowledged")
+        write(self, rows, **kwargs)
+        failpoint.passed("rows stored")
+
+    def told(effects: Any) -> None:
+        durable(effects)
+        failpoint.passed("batch durable")
+
+    def done(seconds: float) -> None:
+        committed(seconds)
+        failpoint.passed("offset committed")
+
+    PartitionStore.write = stored  # type: ignore[method-assign]
+    worker.engine._observer.durable = told  # type: ignore[method-assign]
+    worker.app.on_committed = done
+
+
+def main() -> None:
+    """Run the worker."""
+    install_uvloop()
+    settings = read_settings()
+    configure_logs(settings.log_format, settings.log_level)
+    worker = Worker(settings)
+    arm(worker, Failpoint(os.environ[VARIABLE]))
+    run_app(worker.app)
+
+
+if __name__ == "__main__":
+    main()
