@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import time
+from array import array
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -61,7 +62,7 @@ class Sink(NoRecorder):
         self.rows = 0
         self.receipts = 0
         self.outcomes: dict[str, int] = {}
-        self.seconds: list[float] = []
+        self.seconds = array("d")
 
     def get_many(self, partition: int, keys: Sequence[bytes]) -> list[bytes | None]:
         return [None] * len(keys)
@@ -131,21 +132,19 @@ async def run(options: Any) -> None:
     for batch in batches(200, now_ms):  # connections, token
         await deliverer.deliver(batch)
     ready = list(batches(options.decisions, now_ms)) if not options.seconds else batches(10**9, now_ms)
-    sink.seconds.clear()
+    del sink.seconds[:]
     sink.outcomes.clear()
     began_s, began_cpu_s = time.perf_counter(), time.process_time()
     slots, tasks = asyncio.Semaphore(BATCHES_MAX), set()
+    if options.seconds:
+        asyncio.get_running_loop().call_later(options.seconds, deliverer.stop)
     for batch in ready:
         await slots.acquire()
         if options.seconds and time.perf_counter() - began_s > options.seconds:
-            deliverer.stop()
             break
         task = asyncio.create_task(deliverer.deliver(batch))
         tasks.add(task)
         task.add_done_callback(lambda done: (tasks.discard(done), slots.release()))
-    if options.seconds:
-        await asyncio.sleep(max(0.0, options.seconds - (time.perf_counter() - began_s)))
-        deliverer.stop()
     await asyncio.gather(*tasks)
     seconds, cpu_s = time.perf_counter() - began_s, time.process_time() - began_cpu_s
     await deliverer.close()

@@ -56,7 +56,7 @@ class RssTrace:
         self._stopped.set()
         self._thread.join()
 
-    def flatness(self) -> dict[str, float]:
+    def flatness(self) -> dict[str, Any]:
         """Resident size (MB) after the first fifth and at the end, and the slope (MB a minute) between."""
         steady = np.array(self.samples[len(self.samples) // 5 :])
         slope = float(np.polyfit(steady[:, 0] / 60.0, steady[:, 1], 1)[0])
@@ -64,6 +64,7 @@ class RssTrace:
             "rss_mb_start": round(float(steady[:10, 1].mean()), 1),
             "rss_mb_end": round(float(steady[-10:, 1].mean()), 1),
             "rss_mb_per_minute": round(slope, 3),
+            "rss_mb_each_minute": [round(rss, 1) for at_s, rss in self.samples if at_s % 60.0 < _SAMPLE_S],
         }
 
 
