@@ -36,6 +36,7 @@ class Metrics:
         self.membership_changes = Counter(
             "nudge_membership_changes", "Users entering and leaving segments.", ["change"], registry=registry
         )
+        self.merges = Counter("nudge_merges", "Steps of merging two rows of one user.", ["step"], registry=registry)
         self.segment_members = Gauge(
             "nudge_segment_members", "Users in a segment, of this worker's partitions.", ["segment"], registry=registry
         )
@@ -236,6 +237,7 @@ class WorkerObserver:
             "outcomes": metrics.outcomes,
             "propensity_outcomes": metrics.propensity_examples,
             "segment_changes": metrics.membership_changes,
+            "merges": metrics.merges,
             "timers": metrics.timers,
             "dropped_timers": metrics.timers_dropped,
             "unowed_outputs": metrics.outputs_unowed,

@@ -12,7 +12,7 @@ from typing import Final
 
 import msgspec
 
-from schemas.events import ERASE, Event
+from schemas.events import ABSORB, ERASE, MERGE, Event
 
 SUBJECT_BYTES: Final = 16
 PROFILE: Final = "profile"
@@ -22,7 +22,7 @@ PARTS: Final = (PROFILE, LEDGER)
 
 
 class Subjects:
-    """Keyed hashes of users, and signatures of erase requests.
+    """Keyed hashes of users, and signatures of what only the engine may ask of itself: to erase, and to merge rows.
 
     Parameters
     ----------
@@ -34,6 +34,7 @@ class Subjects:
         assert secret, "an empty secret hides nothing"
         self._subject_key = hmac.digest(secret, b"nudge subject v1", hashlib.sha256)
         self._request_key = hmac.digest(secret, b"nudge erase request v1", hashlib.sha256)
+        self._merge_key = hmac.digest(secret, b"nudge merge v1", hashlib.sha256)
 
     def of(self, user: bytes) -> bytes:
         """The user's subject, `SUBJECT_BYTES` bytes."""
@@ -59,6 +60,42 @@ class Subjects:
         user = event.user_id or event.anonymous_id or ""
         wanted = self._sign(user, event.message_id, event.properties.get("aliases") is True)
         return hmac.compare_digest(signature.encode(), wanted.encode())
+
+    def merge_request(self, alias: str, into: str) -> Event:
+        """A signed request to merge the row of `alias` into that of `into`."""
+        properties = {"into": into, "signature": self._sign_merge(MERGE, alias, into)}
+        return Event(type=MERGE, user_id=alias, message_id=f"merge:{self._sign_merge('id', alias, into)[:32]}",
+                     properties=properties)  # fmt: skip
+
+    def merging(self, event: Event) -> str | None:
+        """Into whose row this merge request says; None when it is none, or not signed with our key."""
+        into = event.properties.get("into")
+        user = event.user_id or ""
+        if event.type != MERGE or not isinstance(into, str) or not self._signed(event, MERGE, user, into):
+            return None
+        return into
+
+    def absorb_request(self, into: str, alias: str, row: str) -> Event:
+        """A signed message that brings the row of `alias` (base64 of its encoding) to that of `into`."""
+        properties = {"alias": alias, "row": row, "signature": self._sign_merge(ABSORB, into, alias, row)}
+        return Event(type=ABSORB, user_id=into, message_id=f"absorb:{self._sign_merge('id', into, alias, row)[:32]}",
+                     properties=properties)  # fmt: skip
+
+    def absorbing(self, event: Event) -> tuple[str, str] | None:
+        """Whose row this brings, and the row (base64); None when it brings none, or is not signed with our key."""
+        alias, row = event.properties.get("alias"), event.properties.get("row")
+        if event.type != ABSORB or not isinstance(alias, str) or not isinstance(row, str):
+            return None
+        return (alias, row) if self._signed(event, ABSORB, event.user_id or "", alias, row) else None
+
+    def _signed(self, event: Event, *parts: str) -> bool:
+        signature = event.properties.get("signature")
+        wanted = self._sign_merge(*parts)
+        return isinstance(signature, str) and hmac.compare_digest(signature.encode(), wanted.encode())
+
+    def _sign_merge(self, *parts: str) -> str:
+        text = "\x1f".join(f"{len(part)}:{part}" for part in parts).encode()
+        return hmac.new(self._merge_key, text, hashlib.sha256).hexdigest()
 
     def _sign(self, user: str, request_id: str, aliases: bool) -> str:
         text = f"{request_id}\x1f{int(aliases)}\x1f{user}".encode()

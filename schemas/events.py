@@ -29,6 +29,10 @@ ORDER_COMPLETED: Final = "Order Completed"
 DEVICE_TOKEN_REMOVED: Final = "Device Token Removed"  # noqa: S105 - a name, not a token
 
 ERASE: Final = "erase"
+MERGE: Final = "merge"
+"""Asks for a row to be merged into another; only the engine writes it, signed. See `app.core.merge`."""
+ABSORB: Final = "absorb"
+"""A row that has been merged, on its way to the other; only the engine writes it, signed."""
 """The type of a control message: forget the user. Written by `nudge erase`, signed (`schemas.erasures`)."""
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -85,12 +89,14 @@ REASONS: Final = (
     "timestamp_in_future",
     "timestamp_too_old",
     "processing_failed",
+    "merge_refused",
+    "merge_loop",
     "erase_refused",
 )
 
 _decoder = msgspec.json.Decoder(Event)
 _encoder = msgspec.json.Encoder()
-_TYPES = frozenset({"track", "identify", "alias", ERASE})
+_TYPES = frozenset({"track", "identify", "alias", ERASE, MERGE, ABSORB})
 
 
 def epoch_ms(value: datetime | int) -> int:

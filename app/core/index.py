@@ -186,6 +186,7 @@ class PlanIndex:
         self.segment_id = {segment.name: segment.id for segment in plan.segments}
         self.segment_ids = frozenset(op.id for op in self.segments)
         self.known_ids = frozenset(event_id(name) for name in (*plan.events, *handlers))
+        self.features = {feature.id: feature for feature in plan.features}
         self.feature_ids = frozenset(feature.id for feature in plan.features)
         self.cancel_ids = {
             campaign.id: tuple(event_id(name) for name in sorted(campaign.trigger.cancel))

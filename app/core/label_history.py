@@ -37,6 +37,13 @@ def push_label(history: int, label: int) -> int:
     return history << 1 | label
 
 
+def joined(history: int, other: int) -> int:
+    """Two histories as one, the labels of `other` first: which came when is not known."""
+    for at in range(label_count(history) - 1, -1, -1):
+        other = push_label(other, history >> at & 1)
+    return other
+
+
 def label_count(history: int) -> int:
     """Labels held, at most `LABELS_MAX`."""
     return history.bit_length() - 1

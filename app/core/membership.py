@@ -16,7 +16,7 @@ from app.core.profile import Output, Profile
 from schemas.segments import MembershipChange, encode_membership
 from schemas.topics import SEGMENTS
 
-Cause = Literal["event", "clock", "policy", "backfill"]
+Cause = Literal["event", "clock", "policy", "backfill", "merge"]
 Change = Literal["enter", "leave"]
 Changes = list[tuple[Segment, Change]]
 
@@ -90,6 +90,11 @@ def backfill(batch: Batch, profile: Profile, windows: Mapping[int, Panes], cover
             profile.features.pop(feature_id, None)
     profile.missing = [feature_id for feature_id in profile.missing if feature_id not in covers]
     _judge_anew(batch, profile, "backfill")
+
+
+def merged(batch: Batch, profile: Profile) -> None:
+    """All segments anew, after another row was merged into this one. Nobody is notified for it."""
+    _judge_anew(batch, profile, "merge")
 
 
 def _adopt(batch: Batch, profile: Profile, cause: Cause) -> None:

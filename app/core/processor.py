@@ -1,7 +1,8 @@
 """The processor: records and due timers in, effects out. The one door to the decision logic.
 
 A record has exactly one fate, counted under ``("events", fate)``: applied, late (applied, but it triggers nothing),
-replayed, duplicate, erased (of a user who was erased) or rejected (dead-lettered).
+replayed, duplicate, erased (of a user who was erased), forwarded (of a user whose row was merged into another's) or
+rejected (dead-lettered).
 """
 
 from __future__ import annotations

@@ -163,6 +163,10 @@ class Profile(msgspec.Struct, array_like=True, gc=False):
         See `app.core.propensity`; None without such models.
     examples
         [examples that the shared model had of this user, halved every day; their newest time].
+    merged_into
+        Of a row that was merged into another: that user's id. Then nothing else stands here, see `app.core.merge`.
+    absorbed
+        Stable ids of the users whose rows were merged into this one, bounded.
     """
 
     offset: int = -1
@@ -209,6 +213,8 @@ class Profile(msgspec.Struct, array_like=True, gc=False):
     weariness_ms: int = 0
     propensity: Propensity | None = None
     examples: list[float] = []
+    merged_into: str = ""
+    absorbed: list[int] = []
 
 
 _encode_into = msgspec.msgpack.Encoder().encode

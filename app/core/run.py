@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import Final
 
-from app.core import erasure
+from app.core import erasure, merge
 from app.core.batch import Batch
 from app.core.effects import Effects, Record
 from app.core.history import Windows
@@ -19,7 +19,7 @@ from app.core.panes import NEVER_MS
 from app.core.profile import Output, Profile, decode_profile, due_ms, encode_profile
 from app.core.turn import Turn
 from schemas.dead_letters import DeadLetter, cut, dead_letter_headers
-from schemas.events import ERASE, Event, Rejected, decode_event, epoch_ms
+from schemas.events import ERASE, MERGE, Event, Rejected, decode_event, epoch_ms
 from schemas.topics import DEAD_LETTERS
 
 RECENT_MAX: Final = 32
@@ -28,6 +28,7 @@ _RECENT_BYTES = 8 * RECENT_MAX
 RETRY_MS: Final = 60_000
 """When a row whose timers raised is tried again."""
 
+FATES: Final = ("applied", "late", "replayed", "duplicate", "erased", "forwarded", "rejected")
 Reload = Callable[[bytes], Profile | None]
 
 
@@ -53,7 +54,7 @@ class Run:
         self.topic = topic
         self.partition = self.batch.partition = partition
         self.changed: dict[bytes, Profile] = {}
-        self.fates = {"applied": 0, "late": 0, "replayed": 0, "duplicate": 0, "erased": 0, "rejected": 0}
+        self.fates = dict.fromkeys(FATES, 0)
         self.failed: dict[int, Rejected] = {}
         self.snapshots: dict[bytes, bytes] | None = {} if reload is None else None
         self.reload = reload or self._from_snapshot
@@ -121,15 +122,24 @@ class Run:
                 self.changed[key] = profile  # as `_touch` would
             else:
                 self._touch(key, profile)
-        if foreign:
-            if profile.erased_ms and event.type != ERASE:
-                erasure.readmit(batch, profile)
-            self.turn.adopt(profile)
+        forwarded = foreign and self._adopt(profile, event, at_ms, record)
         profile.offset = offset
         if digest:
             recent += digest
             profile.recent = recent if len(recent) <= _RECENT_BYTES else recent[-_RECENT_BYTES:]
+        if forwarded:
+            return "forwarded"
         return "applied" if self.turn.event(profile, event, at_ms, offset) else "late"
+
+    def _adopt(self, profile: Profile, event: Event, at_ms: int, record: Record) -> bool:
+        """Bring a row that is not of this policy version to it; True if it was merged and the event was passed on."""
+        if profile.erased_ms and event.type != ERASE:
+            erasure.readmit(self.batch, profile)
+        self.turn.adopt(profile)
+        if profile.merged_into and event.type not in (ERASE, MERGE):
+            merge.forward(self.batch, profile, event, at_ms, record, self.turn.subjects)
+            return True
+        return False
 
     def _refuse_time(self, at_ms: int) -> Rejected | None:
         """Out of range either way; a little in the future is a clock that is fast, and means now."""
@@ -272,7 +282,12 @@ class Run:
         batch.mark, batch.source = mark, None
         for key in keys:
             profile = self.rows.get(key)
-            if profile is None or profile.erased_ms or _is_current(profile, batch.index.policy_id):
+            if (
+                profile is None
+                or profile.erased_ms
+                or profile.merged_into
+                or _is_current(profile, batch.index.policy_id)
+            ):
                 batch.count("backfill", "current")
             elif windows.covers and profile.offset >= windows.next_offset:
                 batch.count("backfill", "postponed")
@@ -316,6 +331,9 @@ def _remembers(recent: bytes, digest: bytes) -> bool:
 
 
 def _is_current(profile: Profile, policy_id: int) -> bool:
+    """Whether a row needs no backfill; the mark of an erased user and a forwarding address never do."""
+    if profile.erased_ms or profile.merged_into:
+        return True
     return profile.policy == policy_id and not profile.missing
 
 

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from app.core import answers, arbiter, erasure, fold, identity, membership, propensity, timers, triggers
+from app.core import answers, arbiter, erasure, fold, identity, membership, merge, propensity, timers, triggers
 from app.core.batch import Batch
 from app.core.decide import FeaturesOf
 from app.core.panes import Panes
 from app.core.plan import Scorer
 from app.core.profile import Profile
 from schemas.erasures import Subjects
-from schemas.events import ERASE, Event
+from schemas.events import ABSORB, ERASE, MERGE, Event
 
 
 class Turn:
@@ -34,7 +34,7 @@ class Turn:
         self.subjects = subjects
 
     def adopt(self, profile: Profile) -> None:
-        """Bring a row that another policy version wrote to this one. A new row has nothing to bring."""
+        """Bring a row that another policy version wrote to this one. A new or a merged row has nothing to bring."""
         if profile.events:
             membership.on_policy(self.batch, profile)
             triggers.arm_schedules(self.batch, profile)
@@ -58,9 +58,16 @@ class Turn:
         elif event.type == ERASE:
             erasure.fold_erase(batch, profile, event, offset, self.subjects)
             return True
+        elif event.type == MERGE:
+            merge.fold_merge(batch, profile, event, offset, self.subjects)
+            return True
+        elif event.type == ABSORB:
+            merge.fold_absorb(batch, profile, event, self.subjects)
+            return True
         else:
             reason, ops = event.type, index.on_traits
             fold.fold_activity(profile, at_ms)
+            merge.ask(batch, profile, event.previous_id if reason == "alias" else event.anonymous_id, self.subjects)
             if reason == "identify":
                 identity.fold_identify(profile, event, at_ms)
             else:

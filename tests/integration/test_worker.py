@@ -73,6 +73,37 @@ async def test_a_restarted_worker_goes_on_where_it_stopped(site: Site) -> None:
     assert (await compare(site, truth)).total() == 0
 
 
+async def test_a_user_who_becomes_known_keeps_what_they_did_before(site: Site) -> None:
+    pairs = [(f"anonymous-{n}", f"kim-{n}") for n in range(8)]  # the two of a pair are in different partitions, mostly
+    before = [track("Product Viewed", old, n) for n, (old, _new) in enumerate(pairs)]
+    aliases = [Event(type="alias", user_id=new, previous_id=old, message_id=f"alias-{new}") for old, new in pairs]
+    after = [track("Product Viewed", old, 100 + n) for n, (old, _new) in enumerate(pairs)]
+    with site.worker() as worker:
+        await site.ready(worker)
+        await site.happen(before)
+        await processed(site, worker, len(before))
+        await site.happen(aliases)
+
+        async def merged() -> bool:
+            return site.metric(worker, "nudge_merges_total", step="absorbed") == len(pairs)
+
+        await eventually(merged, "the rows are merged")
+        await site.happen(after)
+
+        async def forwarded() -> bool:
+            fates = ("applied", "forwarded")
+            found = [site.metric(worker, "nudge_events_total", topic="events", outcome=fate) for fate in fates]
+            return found == [5 * len(pairs), len(pairs)]
+
+        await eventually(forwarded, "what the old ids do is passed on")
+        await asyncio.to_thread(worker.stop)
+        assert worker.returncode == 0, worker.log_tail()
+    rows = {key: decode_profile(value) for key, value, *_ in await site.read(PROFILES_CHANGELOG) if value}
+    for old, new in pairs:
+        assert rows[old.encode()].merged_into == new
+        assert next(iter(rows[new.encode()].features.values()))[0] == 2
+
+
 async def test_a_worker_with_an_empty_disk_restores_its_rows_from_the_changelog(site: Site) -> None:
     events = [track("Product Viewed", f"u{n % 20}", n) for n in range(100)]
     await site.happen(events)

@@ -1,0 +1,172 @@
+"""Two rows of one person made one: what each field of the row becomes.
+
+Counts add up, the newest fact wins, what is bounded stays bounded. Windowed totals are sums of panes, so the merged
+row's windows are those that one row would have had all along.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Mapping
+from typing import Final
+
+from app.core import label_history, marks, timers
+from app.core.devices import DEVICES_MAX
+from app.core.fold import AFFINITIES_MAX, AFFINITY_HALF_LIFE_MS, LAST_MAX
+from app.core.guardrails import SENDS_MAX
+from app.core.identity import ALIASES_MAX, CATEGORIES_MAX, TRAITS_MAX
+from app.core.plan import Feature
+from app.core.profile import Profile
+
+_RECENT_BYTES: Final = 256
+_PENDING_MAX: Final = 64
+_SHOWN_MAX: Final = 64
+
+OF_THE_ROW: Final = frozenset({"offset", "outbox", "policy", "erased_ms", "merged_into", "absorbed", "segments"})
+"""What has been done to a row, and not what is known of the user: the other row's are dropped."""
+
+
+def merge_rows(row: Profile, other: Profile, features: Mapping[int, Feature], now_ms: int) -> None:
+    """Add everything that `other` knows to `row`. Segments are not touched: they must be judged anew.
+
+    Parameters
+    ----------
+    features
+        Of the policy in force, by id; windows of others are dropped.
+    """
+    newer = other.seen_ms > row.seen_ms
+    _windows(row, other, features, now_ms)
+    _facts(row, other)
+    _consent(row, other)
+    _answers(row, other, newer=newer)
+    _learning(row, other)
+    _waiting(row, other)
+    row.recent = (other.recent + row.recent)[-_RECENT_BYTES:]
+    row.events += other.events
+    row.first_ms = min(filter(None, (row.first_ms, other.first_ms)), default=0)
+    row.seen_ms = max(row.seen_ms, other.seen_ms)
+    row.missing = sorted({*row.missing, *other.missing} & features.keys())
+
+
+def _windows(row: Profile, other: Profile, features: Mapping[int, Feature], now_ms: int) -> None:
+    for feature_id, state in other.features.items():
+        feature = features.get(feature_id)
+        if feature is not None and state:
+            row.features[feature_id] = _window(feature, row.features.get(feature_id), state, now_ms)
+
+
+def _window(feature: Feature, ours: list[int] | None, theirs: list[int], now_ms: int) -> list[int]:
+    if not ours:
+        return list(theirs)
+    if feature.kind == "times":
+        return sorted(ours + theirs)[-marks.TIMES_MAX :]
+    if feature.kind == "session":
+        return list(ours if ours[1] >= theirs[1] else theirs)
+    if feature.kind == "sessions":
+        return [max(ours[0], theirs[0]), *_panes(ours[1:], theirs[1:])]
+    if feature.kind == "distinct":
+        merged = list(ours)
+        for digest, pane in zip(theirs[::2], theirs[1::2], strict=True):
+            marks.add_distinct(merged, digest, pane, current=now_ms // feature.pane_ms, size=feature.size)
+        return merged
+    return _panes(ours, theirs)
+
+
+def _panes(ours: list[int], theirs: list[int]) -> list[int]:
+    """The sum of two windows, pane by pane."""
+    if not ours or not theirs:
+        return ours or theirs
+    values = dict(zip(ours[1::2], ours[2::2], strict=True))
+    for pane, value in zip(theirs[1::2], theirs[2::2], strict=True):
+        values[pane] = values.get(pane, 0) + value
+    return [ours[0] + theirs[0], *(number for pane in sorted(values) for number in (pane, values[pane]))]
+
+
+def _facts(row: Profile, other: Profile) -> None:
+    """Traits, device and zone: the newest says it; an older one fills gaps."""
+    first, last = (row, other) if other.traits_ms > row.traits_ms else (other, row)
+    traits = {**first.traits, **last.traits}
+    row.traits = dict(list(traits.items())[-TRAITS_MAX:])
+    row.traits_ms = last.traits_ms
+    old, new = (row, other) if other.seen_ms > row.seen_ms else (other, row)
+    row.timezone, row.device = new.timezone or old.timezone, new.device or old.device
+    devices = {**old.devices, **new.devices}
+    row.devices = dict(list(devices.items())[-DEVICES_MAX:])
+    row.aliases = [*other.aliases, *(name for name in row.aliases if name not in other.aliases)][-ALIASES_MAX:]
+    for name, at_ms in other.last.items():
+        row.last[name] = max(row.last.get(name, 0), at_ms)
+    row.last = dict(heapq.nlargest(LAST_MAX, row.last.items(), key=lambda item: item[1]))
+    row.orders += other.orders
+    row.revenue_milli += other.revenue_milli
+    row.order_ms = max(row.order_ms, other.order_ms)
+    for category, (score, scored_ms) in other.affinity.items():
+        ours = row.affinity.get(category)
+        row.affinity[category] = [score, scored_ms] if ours is None else _decayed_sum(ours, [score, scored_ms])
+    strongest = heapq.nlargest(AFFINITIES_MAX, row.affinity.items(), key=lambda item: (item[1][1], item[1][0]))
+    row.affinity = dict(strongest)
+
+
+def _decayed_sum(ours: list[float], theirs: list[float]) -> list[float]:
+    old, new = sorted((ours, theirs), key=lambda state: state[1])
+    return [new[0] + old[0] * 0.5 ** ((new[1] - old[1]) / AFFINITY_HALF_LIFE_MS), new[1]]
+
+
+def _consent(row: Profile, other: Profile) -> None:
+    """The newest answer; of two at one instant, the refusal."""
+    if (other.consent_ms, other.consent == 0) > (row.consent_ms, row.consent == 0):
+        row.consent, row.consent_ms = other.consent, other.consent_ms
+    for category, at_ms in other.category_consent.items():
+        ours_ms = row.category_consent.get(category, -1)
+        refused = category in other.opted_out
+        if at_ms < ours_ms or (at_ms == ours_ms and not refused):
+            continue
+        if ours_ms < 0 and len(row.category_consent) >= CATEGORIES_MAX and not refused:
+            continue
+        row.category_consent[category] = at_ms
+        if refused and category not in row.opted_out:
+            row.opted_out = [*row.opted_out, category]
+        elif not refused:
+            row.opted_out = [name for name in row.opted_out if name != category]
+
+
+def _answers(row: Profile, other: Profile, *, newer: bool) -> None:
+    """What was sent, and what became of it."""
+    row.sent += other.sent
+    row.opened += other.opened
+    row.clicked += other.clicked
+    row.dismissed += other.dismissed
+    if newer:
+        row.ignored_run = other.ignored_run
+    row.labels = label_history.joined(row.labels, other.labels)
+    for ours, theirs in (
+        (row.hours, other.hours),
+        (row.hour_sends, other.hour_sends),
+        (row.hour_opens, other.hour_opens),
+    ):
+        for hour, number in theirs.items():
+            ours[hour] = ours.get(hour, 0) + number
+    if other.weariness > row.weariness:
+        row.weariness, row.weariness_ms = other.weariness, other.weariness_ms
+    for variant, at_ms in other.shown.items():
+        row.shown[variant] = max(row.shown.get(variant, 0), at_ms)
+    row.shown = dict(heapq.nlargest(_SHOWN_MAX, row.shown.items(), key=lambda item: item[1]))
+    row.sends = sorted([*row.sends, *other.sends], key=lambda send: send.at_ms)[-SENDS_MAX:]
+
+
+def _learning(row: Profile, other: Profile) -> None:
+    """Of two propensities the one with the newest activity: a label that waits is of one row's behaviour."""
+    ours, theirs = row.propensity, other.propensity
+    if theirs is not None and (ours is None or theirs.activity.at_ms > ours.activity.at_ms):
+        row.propensity = theirs
+    if other.examples:
+        count, at_ms = row.examples or (0.0, 0.0)
+        row.examples = [count + other.examples[0], max(at_ms, other.examples[1])]
+
+
+def _waiting(row: Profile, other: Profile) -> None:
+    """Labels that have not matured, and timers: of two that wait for the same, the row's own."""
+    known = {pending.id for pending in row.pending}
+    row.pending = [*row.pending, *(pending for pending in other.pending if pending.id not in known)][-_PENDING_MAX:]
+    for timer in other.timers:
+        if timers.find(row, timer.kind, timer.ref, timer.key) is None:
+            timers.put(row, timer)
