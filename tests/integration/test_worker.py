@@ -80,15 +80,15 @@ async def test_a_user_who_becomes_known_keeps_what_they_did_before(site: Site) -
     after = [track("Product Viewed", old, 100 + n) for n, (old, _new) in enumerate(pairs)]
     with site.worker() as worker:
         await site.ready(worker)
-        await site.happen(before)
+        await site.happen_by_key(before)
         await processed(site, worker, len(before))
-        await site.happen(aliases)
+        await site.happen_by_key(aliases)
 
         async def merged() -> bool:
             return site.metric(worker, "nudge_merges_total", step="absorbed") == len(pairs)
 
         await eventually(merged, "the rows are merged")
-        await site.happen(after)
+        await site.happen_by_key(after)
 
         async def forwarded() -> bool:
             fates = ("applied", "forwarded")
@@ -98,10 +98,10 @@ async def test_a_user_who_becomes_known_keeps_what_they_did_before(site: Site) -
         await eventually(forwarded, "what the old ids do is passed on")
         await asyncio.to_thread(worker.stop)
         assert worker.returncode == 0, worker.log_tail()
-    rows = {key: decode_profile(value) for key, value, *_ in await site.read(PROFILES_CHANGELOG) if value}
+    newest = {record.key: record.value for record in await site.records(PROFILES_CHANGELOG)}
     for old, new in pairs:
-        assert rows[old.encode()].merged_into == new
-        assert next(iter(rows[new.encode()].features.values()))[0] == 2
+        assert decode_profile(newest[old.encode()]).merged_into == new
+        assert next(iter(decode_profile(newest[new.encode()]).features.values()))[0] == 2
 
 
 async def test_a_worker_with_an_empty_disk_restores_its_rows_from_the_changelog(site: Site) -> None:

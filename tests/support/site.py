@@ -12,7 +12,7 @@ import urllib.error
 import urllib.request
 import uuid
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -193,6 +193,12 @@ class Site:
         partition = int(re.findall(r"\d+$", user)[0]) % PARTITIONS
         key = user.encode() if key is None else key
         await self._producer.send(topic, value, key=key, partition=partition, headers=list(headers))
+
+    async def happen_by_key(self, events: Iterable[Event]) -> None:
+        """Produce events as every Kafka client does: to the partition that the key's hash says."""
+        for event in events:
+            await self._producer.send(EVENTS, encode_event(event), key=(event.user_id or "").encode())
+        await self.flush()
 
     async def flush(self) -> None:
         """Await every acknowledgement."""
