@@ -72,7 +72,9 @@ def fold_erase(batch: Batch, profile: Profile, event: Event, offset: int, subjec
     if subjects is None or not subjects.requested(event):
         raise Refusal(Rejected("erase_refused", "the request is not signed with our key"))
     found = _inventory(profile)
-    aliases = profile.aliases if event.properties.get("aliases") is True else []
+    claimed = event.properties.get("aliases") is True
+    # What was merged into this row is this user's, whoever claimed it; and its forwarding address names them.
+    aliases = [alias for alias in profile.aliases if claimed or stable_id(alias) in profile.absorbed]
     for segment_id in list(profile.segments):
         segment = batch.index.plan.segment_by_id.get(segment_id)
         if segment is not None:

@@ -20,7 +20,7 @@ from schemas.events import (
 )
 from schemas.topics import DEAD_LETTERS, DECISIONS, ERASURES, EVENTS
 from tests.support.plans import HOUR, at_least, campaign, count_feature, make_plan, on_event, segment
-from tests.support.streams import START, SUBJECTS, USER, Stream, identify, record, track
+from tests.support.streams import START, SUBJECTS, USER, FakeRecord, Stream, identify, record, track
 
 VIEWS = count_feature("Seen")
 PLAN = make_plan(
@@ -187,13 +187,28 @@ def test_a_signature_holds_for_its_user_and_its_options_only() -> None:
 
 def test_aliases_are_erased_where_the_request_says_so(stream: Stream) -> None:
     stream.send({"type": "alias", "userId": USER, "previousId": "device-1"}, erase(aliases=True))
-    [again] = [output for output in stream.effects.outputs if output.topic == EVENTS]
-    event = decode_event(again.value, again.key)
-    assert again.key == b"device-1"
-    assert SUBJECTS.requested(event)  # type: ignore[arg-type]
+    assert asked_to_erase(stream) == [b"device-1"]
     other = Stream(PLAN)
     other.send({"type": "alias", "userId": USER, "previousId": "device-1"}, erase())
-    assert not [output for output in other.effects.outputs if output.topic == EVENTS]
+    assert asked_to_erase(other) == []
+
+
+def test_what_was_merged_into_the_row_is_erased_with_it(stream: Stream) -> None:
+    stream.send(track("Go", START, "device-1"))
+    stream.send({"type": "alias", "userId": USER, "previousId": "device-1"})
+    for _ in range(2):  # the request to merge, and the row
+        for output in [output for output in stream.effects.outputs if output.topic == EVENTS]:
+            stream.process([FakeRecord(output.key, output.value, 100 + len(stream.outputs))])
+    assert stream.rows[b"device-1"].merged_into == USER
+    stream.process([record(erase(), 500)])
+    assert asked_to_erase(stream) == [b"device-1"]
+
+
+def asked_to_erase(stream: Stream) -> list[bytes | None]:
+    """Who else the engine asked itself to erase, with a signature of its own."""
+    outputs = [output for output in stream.effects.outputs if output.topic == EVENTS]
+    events = [(output.key, decode_event(output.value, output.key)) for output in outputs]
+    return [key for key, event in events if SUBJECTS.requested(event)]  # type: ignore[arg-type]
 
 
 def test_a_mark_drops_what_it_owed_once_it_is_acknowledged(stream: Stream) -> None:
