@@ -7,8 +7,10 @@ from typing import Any
 import pytest
 
 from tests.chaos import bad_input, disk_full, points, suspend
-from tests.chaos.harness import WRONG
-from tests.support.site import Site
+from tests.chaos.harness import ECHO, WRONG, put
+from tests.chaos.victim import VARIABLE
+from tests.support.crowd import crowd
+from tests.support.site import Site, eventually
 
 pytestmark = [pytest.mark.broker, pytest.mark.slow]
 
@@ -36,6 +38,22 @@ async def test_a_suspended_worker_and_a_suspended_sender_do_no_harm_when_they_wa
     figures = await suspend.run(site, seed=7, times=1.5)
     nothing_wrong(figures)
     assert figures["sent_twice"] == 0
+
+
+async def test_a_worker_whose_event_loop_is_blocked_ends_itself_and_says_why(site: Site) -> None:
+    settings = {"NUDGE_POLICY": str(ECHO), "NUDGE_WATCHDOG_BLOCK_S": "2", VARIABLE: "batch durable:1:block"}
+    with site.process("worker", "blocked", "tests.chaos.victim", **settings) as worker:
+        await site.ready(worker)
+        await put(site, crowd(50, users=10, seed=1))
+
+        async def ended() -> bool:
+            return worker.returncode is not None
+
+        await eventually(ended, "the worker ends itself", 30)
+        assert worker.returncode == 70
+        words = worker.log_tail()
+    assert "the worker is wedged: the event loop has been blocked" in words
+    assert "victim.py" in words, "the stacks show where"
 
 
 if disk_full.can_mount():
