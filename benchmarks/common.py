@@ -42,6 +42,8 @@ class Result:
         From the first event received to the last one processed: start-up and joining the group do not count.
     rss_mb_max, cpu_s
         Of the process and its children, from its start; MB is 2**20 bytes.
+    work_cpu_s
+        Processor time of the process in `seconds`, of contenders that take it themselves.
     detail
         Whatever else should stand beside the figure: settings, counts.
     """
@@ -53,6 +55,12 @@ class Result:
     rss_mb_max: float
     cpu_s: float
     detail: dict[str, Any] = field(default_factory=dict)
+    work_cpu_s: float | None = None
+
+    @property
+    def cpu_seconds_per_million(self) -> float:
+        """Processor seconds a million events, without the start where the contender can tell."""
+        return (self.cpu_s if self.work_cpu_s is None else self.work_cpu_s) / self.events * 1e6
 
     @property
     def events_per_second(self) -> float:
@@ -68,6 +76,7 @@ class Result:
         return (
             f"{self.name:<28} {self.events_per_second:>12,.0f} events/s   {self.events:>9,} events"
             f"   {self.seconds:>7.2f} s   RSS {self.rss_mb_max:>6.0f} MB   CPU {self.cpu_s:>6.1f} s"
+            f"   {self.cpu_seconds_per_million:>7.1f} CPU s per million"
         )
 
 
@@ -139,10 +148,24 @@ def run_contender(
     BenchmarkFailed
         When the process ends without a report, or `timeout_s` passes.
     """
+    command = [sys.executable, "-m", module, *arguments]
+    return run_command(name, command, events=events, users=users, timeout_s=timeout_s)
+
+
+def run_command(
+    name: str,
+    command: Sequence[str],
+    *,
+    events: int,
+    users: int,
+    timeout_s: float,
+    report_option: Sequence[str] = ("--report",),
+) -> Result:
+    """As `run_contender`, of any command; `report_option` comes before the report's path, which comes last."""
     with tempfile.TemporaryDirectory(prefix="nudge-bench-") as folder:
         report = Path(folder) / "report.json"
-        command = [sys.executable, "-m", module, *arguments, "--report", str(report)]
-        child = Child(name, command, env={**os.environ, "PYTHONPATH": str(ROOT)})
+        whole = [*command, *report_option, str(report)]
+        child = Child(name, whole, env={**os.environ, "PYTHONPATH": str(ROOT)})
         try:
             with ProcessSampler(child.pid) as sampler:
                 _await_report(child, report, timeout_s)
@@ -150,7 +173,16 @@ def run_contender(
             child.kill()
             child.stop()
         found = json.loads(report.read_text())
-    return Result(name, events, users, found["seconds"], sampler.rss_mb_max, sampler.cpu_s, found["detail"])
+    return Result(
+        name,
+        events,
+        users,
+        found["seconds"],
+        sampler.rss_mb_max,
+        sampler.cpu_s,
+        found["detail"],
+        work_cpu_s=found.get("cpu_s"),
+    )
 
 
 def _await_report(child: Child, report: Path, timeout_s: float) -> None:
@@ -163,10 +195,10 @@ def _await_report(child: Child, report: Path, timeout_s: float) -> None:
         time.sleep(_SAMPLE_S / 4)
 
 
-def write_report(path: Path, seconds: float, detail: dict[str, Any]) -> None:
+def write_report(path: Path, seconds: float, detail: dict[str, Any], cpu_s: float | None = None) -> None:
     """What a contender's process leaves for `run_contender`; whole or not at all."""
     part = path.with_suffix(".part")
-    part.write_text(json.dumps({"seconds": seconds, "detail": detail}))
+    part.write_text(json.dumps({"seconds": seconds, "detail": detail, "cpu_s": cpu_s}))
     part.rename(path)
 
 

@@ -1,100 +1,216 @@
-"""Throughput of the worker beside the idiomatic Faust app and the floor, on one broker, in one run.
+"""Throughput of the worker beside other engines and the floor, on one broker, in one run.
 
     python -m benchmarks.engine --json
+    python -m benchmarks.engine --peers quix,kafka_streams --json
 
 Every contender processes events that were in the topic before it started: decode, a windowed count a user, and a
 changelog. The worker does more: segments, recency, de-duplication, RFM, timers, RocksDB, and an acknowledgement for
-everything. The idiomatic app gets fewer events (it would take minutes), which favours it: its state stays small.
+everything. The slow ones get fewer events (they would take minutes), which favours them: their state stays small.
+
+With peers, or with --kafka, all contenders of a turn run on one real Apache Kafka (Java and Maven are needed); without,
+on an embedded broker. A peer that cannot run is null in the results, with the reason.
 """
 
 from __future__ import annotations
 
+import argparse
 import asyncio
+import contextlib
 import json
 import statistics
 import time
+from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from app.topics import create_topics
 from benchmarks import faust_idiomatic, floor, nudge_worker
-from benchmarks.common import Result, machine, parser, print_results
+from benchmarks.common import BenchmarkFailed, Result, machine, parser, print_results
+from benchmarks.peers import quix, streams
+from benchmarks.peers.environment import PeerUnavailable
 from benchmarks.workload import broker_at, describe, events, preload
 from schemas.topics import EVENTS
+from tests.support.kafka import KafkaBroker, kafka_version
+
+PEERS: Final = ("quix", "kafka_streams")
+FAUST_TOPIC: Final = "bench-small"
+QUIX_TOPIC: Final = "bench-quix"
+
+Outcome = Result | str
+"""A result, or why there is none."""
 
 
-async def run(options: Any) -> dict[str, Result]:
+@contextlib.asynccontextmanager
+async def chosen_broker(address: str, *, kafka: bool) -> AsyncIterator[str]:
+    """The address of a broker: the user's, a real Kafka of our own, or an embedded one."""
+    if address or not kafka:
+        async with broker_at(address) as bootstrap:
+            yield bootstrap
+        return
+    broker = KafkaBroker()
+    try:
+        # Not in a thread: the kernel ends a child whose parent thread has gone.
+        broker.start()
+        yield broker.bootstrap
+    finally:
+        await asyncio.to_thread(broker.close)
+
+
+async def run(options: Any) -> dict[str, Outcome]:
     """Measure each contender `options.repeat` times, in turn; the median run of each counts."""
-    found: dict[str, list[Result]] = {}
+    found: dict[str, list[Outcome]] = {}
     for turn in range(options.repeat):
-        async with broker_at(options.broker) as bootstrap:  # a fresh broker for each turn: it keeps all in memory
-            await create_topics(bootstrap, options.partitions)
-            now_ms = time.time_ns() // 1_000_000
-            records = events(
-                options.events, options.users, options.seed + turn, start_ms=now_ms - 600_000, keys=options.keys
-            )
-            count = await preload(bootstrap, EVENTS, options.partitions, records, timestamp_ms=now_ms)
-            few = events(
-                options.faust_events, options.users, options.seed + turn, start_ms=now_ms - 600_000, keys=options.keys
-            )
-            small = await preload(bootstrap, "bench-small", options.partitions, few, timestamp_ms=now_ms)
-            for result in (
-                await asyncio.to_thread(
-                    nudge_worker.measure,
-                    bootstrap,
-                    options.partitions,
-                    count,
-                    options.users,
-                    policy=options.policy,
-                    cache_rows=options.cache_rows,
-                ),
-                await asyncio.to_thread(
-                    faust_idiomatic.measure, bootstrap, "bench-small", options.partitions, small, options.users
-                ),
-                await asyncio.to_thread(floor.measure, bootstrap, EVENTS, options.partitions, count, options.users),
-            ):
-                found.setdefault(result.name, []).append(result)
-    return {name: _median(results) for name, results in found.items()}
+        # A fresh broker for each turn: the embedded one keeps all in memory.
+        async with chosen_broker(options.broker, kafka=options.kafka) as bootstrap:
+            for name, outcome in (await _turn(options, bootstrap, options.seed + turn)).items():
+                found.setdefault(name, []).append(outcome)
+    return {name: median(outcomes) for name, outcomes in found.items()}
 
 
-def _median(results: list[Result]) -> Result:
+async def _turn(options: Any, bootstrap: str, seed: int) -> dict[str, Outcome]:
+    await create_topics(bootstrap, options.partitions)
+    now_ms = time.time_ns() // 1_000_000
+
+    async def filled(topic: str, count: int) -> int:
+        records = events(count, options.users, seed, start_ms=now_ms - 600_000, keys=options.keys)
+        return await preload(bootstrap, topic, options.partitions, records, timestamp_ms=now_ms)
+
+    count = await filled(EVENTS, options.events)
+    small = await filled(FAUST_TOPIC, options.faust_events)
+    contenders: dict[str, Callable[[], Result]] = {
+        "nudge": lambda: nudge_worker.measure(
+            bootstrap,
+            options.partitions,
+            count,
+            options.users,
+            policy=options.policy,
+            idempotent=options.kafka or bool(options.broker),
+            cache_rows=options.cache_rows,
+        ),
+        "faust": lambda: faust_idiomatic.measure(bootstrap, FAUST_TOPIC, options.partitions, small, options.users),
+        "floor": lambda: floor.measure(bootstrap, EVENTS, options.partitions, count, options.users),
+    }
+    if "quix" in options.peers:
+        few = await filled(QUIX_TOPIC, options.quix_events)
+        contenders["quix"] = lambda: quix.measure(bootstrap, QUIX_TOPIC, few, options.users)
+    if "kafka_streams" in options.peers:
+        contenders["kafka_streams"] = lambda: streams.measure(bootstrap, EVENTS, count, options.users)
+    return {name: await asyncio.to_thread(_outcome, name, measure) for name, measure in contenders.items()}
+
+
+def _outcome(name: str, measure: Callable[[], Result]) -> Outcome:
+    """A peer that fails is a reason; that one of ours fails is an error."""
+    if name not in PEERS:
+        return measure()
+    try:
+        return measure()
+    except (PeerUnavailable, BenchmarkFailed) as exc:
+        return str(exc)
+
+
+def median(outcomes: Sequence[Outcome]) -> Outcome:
+    """The median run; the first reason where no run succeeded."""
+    results = [outcome for outcome in outcomes if isinstance(outcome, Result)]
+    if not results:
+        return outcomes[0]
     middle = statistics.median_low([result.events_per_second for result in results])
     return next(result for result in results if result.events_per_second == middle)
 
 
+def ratios_of(outcomes: dict[str, Outcome]) -> dict[str, float | None]:
+    """How the worker stands to each contender that was measured; None for a peer without a result.
+
+    Events a second, but for Kafka Streams events a processor second: it runs as many threads as it has partitions.
+    """
+    ours = outcomes["nudge"]
+    assert isinstance(ours, Result)
+
+    def rate(name: str) -> float | None:
+        other = outcomes.get(name)
+        return ours.events_per_second / other.events_per_second if isinstance(other, Result) else None
+
+    java = outcomes.get("kafka_streams")
+    per_core = java.cpu_seconds_per_million / ours.cpu_seconds_per_million if isinstance(java, Result) else None
+    return {
+        "ratio_vs_faust": rate("faust"),
+        "ratio_vs_quix": rate("quix"),
+        "ratio_vs_kafka_streams": per_core,
+        "share_of_floor": rate("floor"),
+    }
+
+
+def summary(options: Any, outcomes: dict[str, Outcome]) -> dict[str, Any]:
+    """The object of the last line."""
+    ours = outcomes["nudge"]
+    assert isinstance(ours, Result)
+    missing = {name: "not asked for (--peers)" for name in PEERS if name not in outcomes}
+    missing |= {name: outcome for name, outcome in outcomes.items() if isinstance(outcome, str)}
+    return {
+        "events_per_second": round(ours.events_per_second),
+        **{name: None if ratio is None else round(ratio, 3) for name, ratio in ratios_of(outcomes).items()},
+        "cpu_seconds_per_million": round(ours.cpu_seconds_per_million, 2),
+        "rss_mb": ours.rss_mb_max,
+        "users": options.users,
+        "keys": options.keys,
+        "segments": ours.detail["segments"],
+        "broker": f"Apache Kafka {kafka_version()}" if options.kafka else options.broker or "embedded",
+        "peers_missing": missing,
+        "contenders": {
+            name: {
+                "events_per_second": round(outcome.events_per_second),
+                "cpu_seconds_per_million": round(outcome.cpu_seconds_per_million, 2),
+                "rss_mb": outcome.rss_mb_max,
+                "events": outcome.events,
+            }
+            for name, outcome in outcomes.items()
+            if isinstance(outcome, Result)
+        },
+        "machine": machine(),
+    }
+
+
+def arguments() -> argparse.ArgumentParser:
+    """What the command takes."""
+    taken = parser(__doc__, events=400_000)
+    taken.add_argument("--faust-events", type=int, default=20_000, help="events for the idiomatic app")
+    taken.add_argument("--quix-events", type=int, default=60_000, help="events for QuixStreams")
+    taken.add_argument("--peers", default="", help=f"other engines, on real Kafka: {','.join(PEERS)}")
+    taken.add_argument("--kafka", action="store_true", help="real Apache Kafka for all, started here (--peers implies)")
+    taken.add_argument("--segments", type=int, choices=list(nudge_worker.POLICIES), default=20)
+    taken.add_argument("--policy", type=Path, help="policy of the worker, instead of --segments")
+    taken.add_argument("--cache-rows", type=int, default=1_000, help="decoded rows in the worker's memory")
+    taken.add_argument("--keys", choices=["uniform", "zipf"], default="uniform", help="how users are drawn")
+    taken.add_argument("--repeat", type=int, default=1, help="turns; the median of each contender counts")
+    return taken
+
+
+def chosen(given: Sequence[str] | None = None) -> Any:
+    """The command's arguments, completed; ends the process with a message when a peer is unknown."""
+    taken = arguments()
+    options = taken.parse_args(given)
+    options.peers = tuple(filter(None, options.peers.split(",")))
+    if unknown := set(options.peers) - set(PEERS):
+        taken.error(f"unknown peers: {', '.join(sorted(unknown))}; known: {', '.join(PEERS)}")
+    options.kafka = (options.kafka or bool(options.peers)) and not options.broker
+    options.policy = options.policy or nudge_worker.POLICIES[options.segments]
+    return options
+
+
 def main() -> None:
     """Measure and print; the last line is one JSON object with --json."""
-    arguments = parser(__doc__, events=400_000)
-    arguments.add_argument("--faust-events", type=int, default=20_000, help="events for the idiomatic app")
-    arguments.add_argument("--policy", type=Path, default=nudge_worker.POLICY, help="policy of the worker")
-    arguments.add_argument("--cache-rows", type=int, default=1_000, help="decoded rows in the worker's memory")
-    arguments.add_argument("--keys", choices=["uniform", "zipf"], default="uniform", help="how users are drawn")
-    arguments.add_argument("--repeat", type=int, default=1, help="turns; the median of each contender counts")
-    options = arguments.parse_args()
-    results = asyncio.run(run(options))
-    ours, faust, bare = results.values()
-    ratios = {
-        "ratio_vs_faust": ours.events_per_second / faust.events_per_second,
-        "share_of_floor": ours.events_per_second / bare.events_per_second,
-    }
+    options = chosen()
+    outcomes = asyncio.run(run(options))
+    results = [outcome for outcome in outcomes.values() if isinstance(outcome, Result)]
+    ratios = {name: ratio for name, ratio in ratios_of(outcomes).items() if ratio is not None}
     workload = describe(
         options.seed, keys=options.keys, users=options.users, events=options.events, partitions=options.partitions
     )
-    print_results(list(results.values()), workload, ratios, as_json=False)
+    print_results(results, workload, ratios, as_json=False)
+    for name, outcome in outcomes.items():
+        if isinstance(outcome, str):
+            print(f"{name}: not measured: {outcome}")
     if options.json:
-        summary = {
-            "events_per_second": round(ours.events_per_second),
-            **{name: round(ratio, 3) for name, ratio in ratios.items()},
-            "cpu_seconds_per_million": round(ours.cpu_s / ours.events * 1e6, 2),
-            "rss_mb": ours.rss_mb_max,
-            "users": options.users,
-            "keys": options.keys,
-            "segments": ours.detail["segments"],
-            "faust_events_per_second": round(faust.events_per_second),
-            "floor_events_per_second": round(bare.events_per_second),
-            "machine": machine(),
-        }
-        print(json.dumps(summary))
+        print(json.dumps(summary(options, outcomes)))
 
 
 if __name__ == "__main__":

@@ -98,15 +98,17 @@ class Countdown:
         self._left = count
         self._report = report
         self._detail = detail
-        self._started = 0.0
+        self._started = self._started_cpu = 0.0
 
     def one(self) -> None:
         """One more event was processed."""
-        self._started = self._started or time.monotonic()
+        if not self._started:
+            self._started, self._started_cpu = time.monotonic(), time.process_time()
         self._left -= 1
         if self._left == 0:
             loop = type(asyncio.get_running_loop()).__module__
-            write_report(self._report, time.monotonic() - self._started, {**self._detail, "loop": loop})
+            cpu_s = time.process_time() - self._started_cpu
+            write_report(self._report, time.monotonic() - self._started, {**self._detail, "loop": loop}, cpu_s)
 
 
 def _contend(options: argparse.Namespace) -> None:

@@ -56,8 +56,8 @@ def fold(rows: dict[bytes, Row], event: Event, key: bytes) -> None:
             del row[old]
 
 
-async def consume(bootstrap: str, topic: str, partitions: int, count: int) -> tuple[float, int]:
-    """Process `count` events; seconds from the first fetch to the last acknowledgement, and the number of rows."""
+async def consume(bootstrap: str, topic: str, partitions: int, count: int) -> tuple[float, float, int]:
+    """Process `count` events; seconds and processor seconds from the first fetch to the last acknowledgement, rows."""
     changelog = f"floor-{uuid.uuid4().hex[:8]}-changelog"
     contract = Topic(
         name=changelog, key="user", value="row", partitions="events", cleanup="compact", retention_ms=-1,
@@ -76,14 +76,17 @@ async def consume(bootstrap: str, topic: str, partitions: int, count: int) -> tu
         await consumer.stop()
 
 
-async def _run(consumer: AIOKafkaConsumer, producer: AIOKafkaProducer, changelog: str, count: int) -> tuple[float, int]:
+async def _run(
+    consumer: AIOKafkaConsumer, producer: AIOKafkaProducer, changelog: str, count: int
+) -> tuple[float, float, int]:
     rows: dict[bytes, Row] = {}
     seen = 0
-    started = 0.0
+    started = started_cpu = 0.0
     unacknowledged: list[asyncio.Future[Any]] = []
     while seen < count:
         fetched = await consumer.getmany(timeout_ms=1_000, max_records=_FETCH_RECORDS)
-        started = started or (time.monotonic() if fetched else 0.0)
+        if fetched and not started:
+            started, started_cpu = time.monotonic(), time.process_time()
         acknowledged = unacknowledged
         unacknowledged = []
         for partition, records in fetched.items():
@@ -97,7 +100,7 @@ async def _run(consumer: AIOKafkaConsumer, producer: AIOKafkaProducer, changelog
             unacknowledged += await _send_rows(producer, changelog, partition.partition, rows, changed)
         await asyncio.gather(*acknowledged)
     await asyncio.gather(*unacknowledged)
-    return time.monotonic() - started, len(rows)
+    return time.monotonic() - started, time.process_time() - started_cpu, len(rows)
 
 
 async def _send_rows(
@@ -117,8 +120,8 @@ async def _send_rows(
 
 def _contend(options: argparse.Namespace) -> None:
     """The measured process."""
-    seconds, rows = uvloop.run(consume(options.broker, options.topic, options.partitions, options.events))
-    write_report(options.report, seconds, {"rows": rows, "loop": uvloop.__name__})
+    seconds, cpu_s, rows = uvloop.run(consume(options.broker, options.topic, options.partitions, options.events))
+    write_report(options.report, seconds, {"rows": rows, "loop": uvloop.__name__}, cpu_s)
 
 
 async def _preloaded(options: argparse.Namespace) -> None:
