@@ -59,6 +59,7 @@ def render_context(profile: Profile, candidate: Candidate) -> dict[str, Any]:
             "opened": profile.opened,
             "device": profile.device,
             "timezone": profile.timezone,
+            "locale": profile.locale,
             "favourite": max(profile.affinity, key=lambda name: profile.affinity[name][0], default=""),
         },
         "campaign": {"name": campaign.name, "category": campaign.category},

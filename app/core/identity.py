@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from app.core.batch import Batch
 from app.core.devices import fold_devices
+from app.core.locales import locale_of
 from app.core.profile import Profile
 from app.core.values import NAME_CHARS_MAX, plain, weight
 from schemas.events import Event
@@ -22,10 +23,13 @@ CONSENT_TRAITS: Final = ("push_consent", "pushConsent")
 
 
 def fold_context(profile: Profile, context: dict[str, Any], at_ms: int) -> None:
-    """Time zone, device and address of an event that is the newest so far."""
+    """Time zone, language, device and address of an event that is the newest so far."""
     timezone = context.get("timezone")
     if timezone is not None and timezone != profile.timezone:
         _set_timezone(profile, timezone)
+    locale = context.get("locale")
+    if locale is not None and (tag := locale_of(locale)):
+        profile.locale = tag
     device = context.get("device")
     if device.__class__ is dict:
         _fold_device(profile, device)

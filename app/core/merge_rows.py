@@ -83,13 +83,14 @@ def _panes(ours: list[int], theirs: list[int]) -> list[int]:
 
 
 def _facts(row: Profile, other: Profile) -> None:
-    """Traits, device and zone: the newest says it; an older one fills gaps."""
+    """Traits, device, zone and language: the newest says it; an older one fills gaps."""
     first, last = (row, other) if other.traits_ms > row.traits_ms else (other, row)
     traits = {**first.traits, **last.traits}
     row.traits = dict(list(traits.items())[-TRAITS_MAX:])
     row.traits_ms = last.traits_ms
     old, new = (row, other) if other.seen_ms > row.seen_ms else (other, row)
     row.timezone, row.device = new.timezone or old.timezone, new.device or old.device
+    row.locale = new.locale or old.locale
     devices = {**old.devices, **new.devices}
     row.devices = dict(list(devices.items())[-DEVICES_MAX:])
     row.aliases = [*other.aliases, *(name for name in row.aliases if name not in other.aliases)][-ALIASES_MAX:]

@@ -167,6 +167,8 @@ class Profile(msgspec.Struct, array_like=True, gc=False):
         Of a row that was merged into another: that user's id. Then nothing else stands here, see `app.core.merge`.
     absorbed
         Stable ids of the users whose rows were merged into this one, bounded.
+    locale
+        Language tag of the newest context, as `app.core.locales` writes it; empty when it gave none.
     """
 
     offset: int = -1
@@ -215,6 +217,7 @@ class Profile(msgspec.Struct, array_like=True, gc=False):
     examples: list[float] = []
     merged_into: str = ""
     absorbed: list[int] = []
+    locale: str = ""
 
 
 _encode_into = msgspec.msgpack.Encoder().encode

@@ -8,7 +8,6 @@ gives the text that it has when every value is missing. Loops and output are bou
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
@@ -17,17 +16,16 @@ from liquid import BoundTemplate, Environment
 from liquid.exceptions import LiquidError
 
 from app.core.expression_errors import nearest
+from app.core.lengths import UNLIMITED, Limits, cut, fit, joined
+from app.core.links import clean_link, link_problem
 
 SOURCE_CHARS_MAX: Final = 4_000
-TITLE_CHARS_MAX: Final = 120
-BODY_CHARS_MAX: Final = 600
-DEEP_LINK_CHARS_MAX: Final = 2_000
 
 # Root to the names under it, or None where any name may be (traits and properties are the producers' choice).
 ROOTS: Final[dict[str, frozenset[str] | None]] = {
     "user": None,
     "event": None,
-    "profile": frozenset({"orders", "revenue", "sent", "opened", "device", "timezone", "favourite"}),
+    "profile": frozenset({"orders", "revenue", "sent", "opened", "device", "timezone", "favourite", "locale"}),
     "campaign": frozenset({"name", "category"}),
 }
 
@@ -35,7 +33,6 @@ _TAGS: Final = frozenset(
     {"if", "unless", "case", "for", "assign", "capture", "comment", "echo", "#", "break", "continue"}
 )
 _IMPURE_FILTERS: Final = frozenset({"date"})  # `"now" | date` is the clock
-_LINK = re.compile(r"[a-zA-Z][a-zA-Z0-9+.-]*:/|/")
 
 
 class _Environment(Environment):
@@ -75,11 +72,6 @@ class Rendered:
     title: str
     body: str
     deep_link: str
-
-
-def _cut(text: str, chars_max: int) -> str:
-    text = " ".join(text.split())
-    return text if len(text) <= chars_max else text[: chars_max - 1].rstrip() + "…"
 
 
 class Template:
@@ -162,8 +154,8 @@ class MessageTemplate:
     Raises
     ------
     FieldError
-        When a text is not sound, the title or body can be empty, or the link's start is not fixed (so that no
-        event's property decides where a tap leads).
+        When a text is not sound, the title or body can be empty or is longer than `limits` even without values, or
+        the link is none that only the policy chooses.
 
     Examples
     --------
@@ -172,32 +164,39 @@ class MessageTemplate:
     'Hi there'
     """
 
-    __slots__ = ("_body", "_deep_link", "_title")
+    __slots__ = ("_body", "_deep_link", "_limits", "_title")
 
-    def __init__(self, title: str, body: str, deep_link: str = "") -> None:
-        self._title = _checked("title", title)
-        self._body = _checked("body", body)
+    def __init__(self, title: str, body: str, deep_link: str = "", limits: Limits = UNLIMITED) -> None:
+        self._limits = limits
+        self._title = _text("title", title, limits.title, limits)
+        self._body = _text("body", body, limits.body, limits)
         self._deep_link = _checked("deep_link", deep_link)
-        if deep_link and not _LINK.match(deep_link):
-            message = "a link starts with a fixed scheme or path, such as 'shop://' or '/'"
-            raise FieldError("deep_link", TemplateError(message))
+        if problem := link_problem(deep_link):
+            raise FieldError("deep_link", TemplateError(problem))
 
     def render(self, context: Mapping[str, Any]) -> Rendered:
-        """The texts, cut to what a phone shows; a link that is too long is left out, as half of it leads nowhere."""
-        deep_link = self._deep_link.render(context).strip()
-        return Rendered(
-            title=_cut(self._title.render(context), TITLE_CHARS_MAX),
-            body=_cut(self._body.render(context), BODY_CHARS_MAX),
-            deep_link=deep_link if len(deep_link) <= DEEP_LINK_CHARS_MAX else "",
-        )
+        """The texts, cut to what a phone shows and a push service takes."""
+        deep_link = clean_link(self._deep_link.render(context))
+        title = cut(self._title.render(context), self._limits.title)
+        body = cut(self._body.render(context), self._limits.body)
+        return Rendered(title=title, body=fit(title, body, deep_link), deep_link=deep_link)
 
 
 def _checked(field: str, source: str) -> Template:
     try:
-        template = Template(source)
+        return Template(source)
     except TemplateError as exc:
         raise FieldError(field, exc) from None
-    if field != "deep_link" and not template.render({}).strip():
+
+
+def _text(field: str, source: str, chars_max: int, limits: Limits) -> Template:
+    template = _checked(field, source)
+    bare = joined(template.render({}))
+    if not bare:
         message = "the text is empty when its values are missing: add words or a default"
         raise FieldError(field, TemplateError(message))
+    if len(bare) > chars_max:
+        shown = f"{limits.shown_by} show {chars_max}" if limits.shown_by else f"a {field} has at most {chars_max}"
+        values = "" if bare == joined(source) else " without its values"
+        raise FieldError(field, TemplateError(f"{len(bare)} characters{values}; {shown}"))
     return template

@@ -13,6 +13,8 @@ from app.core.expression_errors import ExpressionErrors, nearest
 from app.core.expressions import compile_expression, compile_where, referenced_segments
 from app.core.hysteresis import with_hysteresis
 from app.core.ids import stable_id
+from app.core.lengths import limits_of
+from app.core.locales import Render, localized
 from app.core.panes import NEVER_MS
 from app.core.plan import (
     AdaptiveCaps,
@@ -34,7 +36,7 @@ from app.core.render import FieldError, MessageTemplate
 from app.core.rfm import Cuts, Lifecycle
 from app.policy.assemble import Compiled, assemble
 from app.policy.errors import Path, PolicyErrors
-from app.policy.model import CampaignModel, SegmentModel, TemplateModel, TriggerModel
+from app.policy.model import CampaignModel, SegmentModel, TemplateModel, TriggerModel, WordingModel
 from app.policy.shape import Shaped
 from app.policy.source import Document
 from schemas import events
@@ -82,6 +84,7 @@ class Compiler:
         self._expressions = dict.fromkeys(shaped.broken_segments, _BROKEN)
         self._names = shaped.broken_segments.union(segment.name for _, segment in shaped.segments)
         self._context = self._make_context()
+        self._limits = limits_of(self.policy.defaults.providers)
 
     def compile(self, version: str) -> Plan:
         """The plan. Raises `PolicyErrors`."""
@@ -324,9 +327,25 @@ class Compiler:
     def _variant(
         self, path: Path, name: str, weight: float, model: TemplateModel, when: Expression | None = None
     ) -> Iterable[Variant]:
+        default = self._wording(path, model, model.deep_link)
+        others = {
+            tag: self._wording((*path, "locales", tag), wording, _link(wording, model))
+            for tag, wording in model.locales.items()
+        }
+        if default is None:
+            return
+        known = {tag: render for tag, render in others.items() if render is not None}
         eligible = None if when is None else when.evaluate
+        yield Variant(name, weight, localized(default, known) if known else default, eligible)
+
+    def _wording(self, path: Path, model: TemplateModel | WordingModel, deep_link: str) -> Render | None:
         try:
-            yield Variant(name, weight, MessageTemplate(model.title, model.body, model.deep_link).render, eligible)
+            return MessageTemplate(model.title, model.body, deep_link, self._limits).render
         except FieldError as exc:
             place = self.document.error_in_text((*path, exc.field), exc.offset, exc.message, exc.suggestion)
             self.errors.append(place)
+            return None
+
+
+def _link(wording: WordingModel, model: TemplateModel) -> str:
+    return model.deep_link if wording.deep_link is None else wording.deep_link

@@ -9,10 +9,11 @@ from __future__ import annotations
 import itertools
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
 from app.core.durations import parse_duration_ms
+from app.core.locales import locale_of
 
 
 def _wrong(message: str) -> PydanticCustomError:
@@ -55,6 +56,12 @@ def _names(value: Any) -> Any:
     return [value] if isinstance(value, str) else value
 
 
+def _locale(value: Any) -> str:
+    if not (tag := locale_of(value)):
+        raise _wrong(f"{value!r} is no language tag, such as 'de' or 'pt-BR'")
+    return tag
+
+
 def _text(value: Any) -> Any:
     return str(value) if isinstance(value, int | float) and not isinstance(value, bool) else value
 
@@ -67,6 +74,7 @@ DurationMs = Annotated[int, BeforeValidator(_duration), WithJsonSchema(_DURATION
 Share = Annotated[float, BeforeValidator(_share), WithJsonSchema(_SHARE_SCHEMA)]
 Minute = Annotated[int, BeforeValidator(_minute), WithJsonSchema(_MINUTE_SCHEMA)]
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,63}$")]
+Locale = Annotated[str, BeforeValidator(_locale), WithJsonSchema({"type": "string", "examples": ["de", "pt-BR"]})]
 EventName = Annotated[str, Field(min_length=1, max_length=200)]
 EventNames = Annotated[list[EventName], BeforeValidator(_names), Field(min_length=1, max_length=32)]
 Text = Annotated[str, Field(min_length=1)]
@@ -168,6 +176,7 @@ class Defaults(_Model):
     suppressed_share: Share = 1.0
     model: Name = "open"
     segment_users_min: Annotated[int, Field(ge=0, le=1_000_000_000)] = 0
+    providers: Annotated[list[Literal["apns", "fcm", "webpush"]], Field(max_length=3)] = []
 
 
 ModelKind = Literal["open-mix", "open-lr", "open-ftrl", "constant"]
@@ -256,12 +265,30 @@ class TriggerModel(_Model):
         return self
 
 
+class WordingModel(_Model):
+    """The texts of a notification in one language, in Liquid; without a link, the variant's own."""
+
+    title: Text
+    body: Text
+    deep_link: str | None = None
+
+
 class TemplateModel(_Model):
-    """The texts of a notification, in Liquid."""
+    """The texts of a notification, in Liquid, and the same in other languages by language tag."""
 
     title: Text
     body: Text
     deep_link: str = ""
+    locales: Annotated[dict[Locale, WordingModel], Field(max_length=64)] = {}
+
+    @field_validator("locales", mode="before")
+    @classmethod
+    def _one_each(cls, locales: Any) -> Any:
+        tags = list(map(locale_of, locales)) if isinstance(locales, dict) else []
+        for at, tag in enumerate(tags):
+            if tag and tag in tags[:at]:
+                raise _wrong(f"{tag!r} stands here twice")
+        return locales
 
 
 class VariantModel(TemplateModel):

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from app.core.render import BODY_CHARS_MAX, TITLE_CHARS_MAX, FieldError, MessageTemplate
+from app.core.lengths import BODY_CHARS_MAX, TITLE_CHARS_MAX
+from app.core.render import FieldError, MessageTemplate
 
 CONTEXT: dict[str, Any] = {
     "user": {"name": "Ann"},
