@@ -186,6 +186,12 @@ class PlanIndex:
         self.segment_id = {segment.name: segment.id for segment in plan.segments}
         self.segment_ids = frozenset(op.id for op in self.segments)
         self.known_ids = frozenset(event_id(name) for name in (*plan.events, *handlers))
+        self.starts = {
+            (name, kind): campaigns
+            for name, all_of_it in plan.on_segment.items()
+            for kind in ("enter", "leave")
+            if (campaigns := tuple(campaign for campaign in all_of_it if campaign.trigger.kind == kind))
+        }
         self.features = {feature.id: feature for feature in plan.features}
         self.feature_ids = frozenset(feature.id for feature in plan.features)
         self.cancel_ids = {
@@ -248,5 +254,4 @@ class PlanIndex:
 
     def entered(self, segment: Segment, change: str) -> tuple[Campaign, ...]:
         """The campaigns that start when a user makes this `change` ("enter" or "leave") to the segment."""
-        campaigns: tuple[Campaign, ...] = self.plan.on_segment.get(segment.name, ())
-        return tuple(campaign for campaign in campaigns if campaign.trigger.kind == change)
+        return self.starts.get((segment.name, change), ())

@@ -83,7 +83,7 @@ class Turn:
             changes = membership.on_event(batch, profile, ops.judge, offset, reason)
         candidates = triggers.on_event(batch, profile, ops, event, at_ms, offset) if ops.triggers else None
         in_time = at_ms >= batch.now_ms - index.grace_ms
-        if changes and in_time:
+        if changes and in_time and index.starts:
             candidates = (candidates or []) + triggers.on_changes(batch, changes, event.properties, offset)
         if candidates:
             arbiter.arbitrate(batch, profile, candidates, self.scorer, self.features_of)
