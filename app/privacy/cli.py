@@ -124,9 +124,13 @@ def pseudonym(
     user: Users = None,
     key: Annotated[str | None, typer.Option(help="Id of the key; the last one when not given.")] = None,
     keys: Annotated[str, typer.Option(envvar="NUDGE_PSEUDONYM_KEYS", help="ID:HEX[,ID:HEX…]", show_envvar=True)] = "",
+    renew: Annotated[
+        bool, typer.Option(help="Print events instead, KEY|JSON, that bring the rows of earlier keys to this one.")
+    ] = False,
 ) -> None:
     """Print the pseudonyms of users, one a line: what producers that pseudonymise at the edge use as user ids."""
     from app.privacy.pseudonyms import BadKeys, Pseudonyms, read_keys  # noqa: PLC0415
+    from schemas.events import encode_event  # noqa: PLC0415
 
     try:
         known = read_keys(keys)
@@ -134,4 +138,8 @@ def pseudonym(
     except BadKeys as exc:
         raise fail(f"NUDGE_PSEUDONYM_KEYS: {exc}", 2) from None
     for name in _names(user):
-        typer.echo(made.of(name))
+        if not renew:
+            typer.echo(made.of(name))
+            continue
+        for event in made.renewals(name):
+            typer.echo(f"{event.user_id}|{encode_event(event).decode()}")

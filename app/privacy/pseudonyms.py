@@ -15,6 +15,8 @@ import re
 from collections.abc import Mapping
 from typing import Final
 
+from schemas.events import Event
+
 HASH_BYTES: Final = 20
 KEY_BYTES_MIN: Final = 16
 _PREFIX: Final = "p"
@@ -66,6 +68,20 @@ class Pseudonyms:
         name = key_id or self._present
         digest = hmac.digest(self._keys[name], user.encode(), hashlib.sha256)[:HASH_BYTES]
         return f"{_PREFIX}:{name}:{base64.urlsafe_b64encode(digest).rstrip(b'=').decode()}"
+
+    def renewals(self, user: str) -> list[Event]:
+        """What to say on `events` when the present key is new: each earlier pseudonym of `user` is now this one.
+
+        The rows become one (`app.core.merge`), so that caps, consent and opt-outs outlive the old key. Saying it again
+        does no harm.
+        """
+        new = self.of(user)
+        earlier = [self.of(user, name) for name in self._keys if name != self._present]
+        return [
+            Event(type="alias", user_id=new, previous_id=old, message_id=f"renewal:{old}:{new}")
+            for old in earlier
+            if old != new
+        ]
 
     def matches(self, pseudonym: str, user: str) -> bool:
         """Whether `pseudonym` is that of `user`, under whichever of our keys it names."""

@@ -6,7 +6,12 @@ import pytest
 from typer.testing import CliRunner
 
 from app.cli import app
+from app.core.plan import Cap
 from app.privacy.pseudonyms import BadKeys, Pseudonyms, key_id_of, read_keys
+from schemas.events import Event, decode_event, encode_event
+from schemas.topics import EVENTS
+from tests.support.plans import DAY, campaign, make_plan, on_event
+from tests.support.streams import START, FakeRecord, Stream, record, track
 
 OLD, NEW = b"o" * 32, b"n" * 32
 
@@ -59,3 +64,29 @@ def test_the_command_prints_them_and_never_the_key() -> None:
     refused = CliRunner().invoke(app, ["pseudonym", "--user", "ada"], env={"NUDGE_PSEUDONYM_KEYS": "k1:nothex"})
     assert refused.exit_code == 2
     assert "nothex" not in refused.output
+
+
+def test_a_new_key_keeps_caps_and_opt_outs() -> None:
+    old, new = Pseudonyms({"k1": OLD}, "k1"), Pseudonyms({"k1": OLD, "k2": NEW}, "k2")
+    before, now = old.of("ada"), new.of("ada")
+    stream = Stream(make_plan(campaigns=[campaign("hello", on_event("Go"))], caps=(Cap(1, DAY),)))
+    stream.send(track("Go", START, before), track("Notifications Disabled", START + 1, before, category="news"))
+    assert len(stream.sends) == 1
+    [renewal] = new.renewals("ada")
+    stream.at(1000).process([FakeRecord(now.encode(), encode_event(renewal), 10)])
+    for offset in (11, 12):  # the request to merge, and the row
+        [output] = [output for output in stream.effects.outputs if output.topic == EVENTS]
+        stream.process([FakeRecord(output.key, output.value, offset)])
+    stream.process([record(track("Go", START + 2000, now), 13)])
+    assert stream.reasons[-1:] == ["frequency_cap"]
+    assert stream.rows[now.encode()].opted_out == ["news"]
+
+
+def test_the_command_prints_what_to_say_after_a_rotation() -> None:
+    keys = f"k1:{OLD.hex()},k2:{NEW.hex()}"
+    result = CliRunner().invoke(app, ["pseudonym", "--user", "ada", "--renew"], env={"NUDGE_PSEUDONYM_KEYS": keys})
+    key, _, value = result.output.strip().partition("|")
+    event = decode_event(value.encode(), key.encode())
+    made = Pseudonyms(read_keys(keys), "k2")
+    assert isinstance(event, Event)
+    assert (event.type, event.user_id, event.previous_id) == ("alias", made.of("ada"), made.of("ada", "k1"))
