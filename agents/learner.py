@@ -19,6 +19,7 @@ from app.core.plan import ModelPlan
 from app.learning.book import Pin, pin_record
 from app.learning.contract import BadModel
 from app.learning.served_choices import SUFFIX
+from app.learning.served_items import SUFFIX as ITEMS_SUFFIX
 from app.stream.app import StreamApp
 from app.stream.batch import RecordBatch
 from app.stream.broadcast import read_to_end
@@ -28,6 +29,7 @@ from schemas.topics import MODELS, OUTCOMES
 
 if TYPE_CHECKING:
     from app.learning.arms import ArmLearner
+    from app.learning.items import ItemLearner
     from app.learning.learner import Learner
 
 log = structlog.get_logger(__name__)
@@ -60,6 +62,13 @@ def _arms_type() -> type[ArmLearner]:
     return ArmLearner
 
 
+def _items_type() -> type[ItemLearner]:
+    """As `_learner_type`: only policies that recommend products need it."""
+    from app.learning.items import ItemLearner  # noqa: PLC0415
+
+    return ItemLearner
+
+
 class _Partition:
     """The models of one outcomes partition and the batches that wait for their snapshot."""
 
@@ -68,10 +77,13 @@ class _Partition:
         self.learners: dict[str, Learner] = {}
         self.arms: dict[str, ArmLearner] = {}
         """What is known about variants, by the model's name; its snapshots stand beside the model's."""
+        self.items: dict[str, ItemLearner] = {}
+        """What is bought, likewise."""
         self.learned_to: dict[str, int] = {}
         self.waiting: list[RecordBatch] = []
         self.dirty: set[str] = set()
         self.dirty_arms: set[str] = set()
+        self.dirty_items: set[str] = set()
 
 
 class LearnerService:
@@ -137,6 +149,8 @@ class LearnerService:
         try:
             if snapshot.model.endswith(SUFFIX):
                 state.arms[snapshot.model.removesuffix(SUFFIX)] = _arms_type().restore(snapshot)
+            elif snapshot.model.endswith(ITEMS_SUFFIX):
+                state.items[snapshot.model.removesuffix(ITEMS_SUFFIX)] = _items_type().restore(snapshot)
             else:
                 state.learners[snapshot.model] = _learner_type().restore(snapshot)
         except BadModel as exc:
@@ -174,6 +188,9 @@ class LearnerService:
         except msgspec.MsgspecError:
             self._observer.refused("malformed")
             return
+        if outcome.items:
+            self._learn_basket(state, outcome, record.offset)
+            return
         self._learn_choice(state, outcome, record.offset)
         if outcome.label == LATE_OPT_OUT or record.offset < state.learned_to.get(outcome.model, -1):
             return
@@ -202,6 +219,18 @@ class LearnerService:
             arms = state.arms[name] = _arms_type()(name)
         if arms.learn(outcome):
             state.dirty_arms.add(name)
+
+    @staticmethod
+    def _learn_basket(state: _Partition, outcome: Outcome, offset: int) -> None:
+        name = outcome.model
+        if offset < state.learned_to.get(name + ITEMS_SUFFIX, -1):
+            return
+        if name not in state.items:
+            if len(state.items) >= MODELS_MAX:
+                return
+            state.items[name] = _items_type()(name)
+        if state.items[name].learn(outcome):
+            state.dirty_items.add(name)
 
     async def publish(self) -> None:
         """Publish a snapshot of each model that learned, then complete the batches they contain."""
@@ -249,9 +278,11 @@ class LearnerService:
         await self._app.durable_producer.send(MODELS, snapshot.model.encode(), value)
 
     async def _publish_choices(self, state: _Partition, partition: int) -> None:
-        dirty, state.dirty_arms = state.dirty_arms, set()
-        for name in sorted(dirty):
-            snapshot = state.arms[name].snapshot(state.next_offset, self._clock_ms(), partition)
+        arms, state.dirty_arms = state.dirty_arms, set()
+        items, state.dirty_items = state.dirty_items, set()
+        learned = [state.arms[name] for name in sorted(arms)] + [state.items[name] for name in sorted(items)]
+        for learner in learned:
+            snapshot = learner.snapshot(state.next_offset, self._clock_ms(), partition)
             await self._send(snapshot)
             state.learned_to[snapshot.model] = snapshot.next_offset
 

@@ -12,6 +12,8 @@ from app.core.processor import Processor
 from app.learning.book import ModelBook, Pin
 from app.learning.contract import BadModel
 from app.learning.served_choices import SUFFIX, read_choices
+from app.learning.served_items import SUFFIX as ITEMS_SUFFIX
+from app.learning.served_items import read_items
 from app.learning.serving import read_scorer
 from app.metrics import Metrics
 from app.settings import Settings
@@ -52,6 +54,9 @@ class ModelFeed:
             if snapshot.model == model + SUFFIX:
                 self._processor.choices = read_choices(snapshot)
                 self._metrics.variants_stopped.set(snapshot.metrics.get("stopped", 0.0))
+                self._metrics.model_version.labels(snapshot.model).set(snapshot.version)
+            elif snapshot.model == model + ITEMS_SUFFIX:
+                self._processor.items = read_items(snapshot)
                 self._metrics.model_version.labels(snapshot.model).set(snapshot.version)
             elif self._wanted(served := snapshot.model.partition(".")[0]):
                 self._serve(served)

@@ -7,6 +7,8 @@ from typing import Final
 import msgspec
 
 LATE_OPT_OUT: Final = -1
+NO_EXAMPLE: Final = LATE_OPT_OUT
+"""Of a record with `items`: builds that do not know these take it for an opt-out of no campaign, and skip it."""
 
 
 class Outcome(msgspec.Struct, rename="camel", omit_defaults=True, kw_only=True, frozen=True):
@@ -17,6 +19,9 @@ class Outcome(msgspec.Struct, rename="camel", omit_defaults=True, kw_only=True, 
     `score` is the probability that the serving model gave at decision time, so metrics on it are progressive.
     `clicked` and `opted_out` are 1 when that happened before the example went out; `chooser` and `opt_out_limit` are
     the campaign's; `hour` is the local hour of the week of the sending, 0 (Monday 00:00) to 167.
+
+    A record with `items` is no example either: it is a basket, products that were bought together, each as id, category
+    and name; `features` then says in which hash bucket the user is.
     """
 
     id: str
@@ -36,6 +41,7 @@ class Outcome(msgspec.Struct, rename="camel", omit_defaults=True, kw_only=True, 
     chooser: str = ""
     opt_out_limit: float = 0.0
     hour: int = -1
+    items: list[list[str]] = []
 
 
 _encoder = msgspec.json.Encoder()

@@ -12,6 +12,7 @@ from typing import Final
 from app.core.choices import NOTHING_KNOWN, Choices
 from app.core.effects import Effects, Record
 from app.core.index import PlanIndex
+from app.core.item_table import NO_ITEMS, ItemTable
 from app.core.plan import Scorer
 from app.core.profile import OutboxEntry, Output, Profile, due_ms
 
@@ -33,6 +34,7 @@ class Batch:
         "choices",
         "due",
         "index",
+        "items",
         "key",
         "latencies_ms",
         "mark",
@@ -54,11 +56,13 @@ class Batch:
         now_ms: int,
         choices: Choices = NOTHING_KNOWN,
         scorers: Mapping[str, Scorer] = NO_SCORERS,
+        items: ItemTable = NO_ITEMS,
     ) -> None:
         self.index = index
         self.now_ms = now_ms
         self.choices = choices
         self.scorers = scorers
+        self.items = items
         self.mark = -1
         self.partition = 0
         self.key = b""

@@ -18,6 +18,7 @@ from app.core.choose import Pick
 from app.core.ids import BUCKETS, bucket
 from app.core.plan import Campaign, Plan, Scorer
 from app.core.profile import Output, Pending, Profile
+from app.core.recommend import as_context, recommend
 from app.core.triggers import Candidate
 from schemas.decisions import Content, Decision, decision_headers, decision_id, encode_decision
 from schemas.topics import DECISIONS
@@ -86,7 +87,11 @@ def send(batch: Batch, profile: Profile, bid: Bid, picked: Pick, model_version: 
     campaign = candidate.campaign
     variant, propensity = picked.variant, picked.propensity
     tokens = devices.tokens(profile)
-    rendered = variant.render(render_context(profile, candidate))
+    context = render_context(profile, candidate)
+    if campaign.recommend is not None:
+        chosen = recommend(profile, campaign.recommend, batch.items, candidate.properties, batch.now_ms)
+        context["items"] = as_context(chosen)
+    rendered = variant.render(context)
     made = _decision(
         batch,
         candidate,

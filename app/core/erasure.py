@@ -131,6 +131,7 @@ def _inventory(profile: Profile) -> dict[str, int]:
         "traits": len(profile.traits),
         "push_tokens": len(profile.devices),
         "segments": len(profile.segments),
+        "products": len(profile.browsing.viewed) + len(profile.browsing.bought) if profile.browsing else 0,
         "timers": len(profile.timers) if known else 0,
         "pending_labels": len(profile.pending),
         "unsent_outputs": len(profile.outbox) if known else 0,

@@ -10,7 +10,7 @@ import heapq
 from collections.abc import Mapping
 from typing import Final
 
-from app.core import label_history, marks, timers
+from app.core import items, label_history, marks, timers
 from app.core.devices import DEVICES_MAX
 from app.core.fold import AFFINITIES_MAX, AFFINITY_HALF_LIFE_MS, LAST_MAX
 from app.core.guardrails import SENDS_MAX
@@ -91,6 +91,7 @@ def _facts(row: Profile, other: Profile) -> None:
     old, new = (row, other) if other.seen_ms > row.seen_ms else (other, row)
     row.timezone, row.device = new.timezone or old.timezone, new.device or old.device
     row.locale = new.locale or old.locale
+    row.browsing = items.merged(row.browsing, other.browsing)
     devices = {**old.devices, **new.devices}
     row.devices = dict(list(devices.items())[-DEVICES_MAX:])
     row.aliases = [*other.aliases, *(name for name in row.aliases if name not in other.aliases)][-ALIASES_MAX:]

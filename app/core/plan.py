@@ -149,6 +149,17 @@ class SendTime:
 
 
 @dataclass(frozen=True, slots=True)
+class Recommend:
+    """Products for the template: see `app.core.recommend`. `kinds` are asked in this order until there are `count`."""
+
+    kinds: tuple[Literal["viewed", "popular", "also_bought"], ...]
+    count: int = 3
+    exclude_bought: bool = True
+    window_ms: int = 30 * 86_400_000
+    per_category: int = 1
+
+
+@dataclass(frozen=True, slots=True)
 class Campaign:
     """Something that may be worth saying. `audience(profile, now_ms, user)` restricts who may hear it."""
 
@@ -179,6 +190,8 @@ class Campaign:
     """Whether, and how long, it waits for a good hour; None sends at once."""
     opt_out_limit: float = 0.0
     """The tolerated rate of opt-outs: a variant that surely exceeds it is stopped. 0 is none."""
+    recommend: Recommend | None = None
+    """Which products the template is given as `items`."""
 
     def __post_init__(self) -> None:
         _default_id(self, "id", self.name)

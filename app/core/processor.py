@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import Final
 
-from app.core import answers, devices, fold, identity
+from app.core import answers, devices, fold, identity, items
 from app.core.batch import Batch
 from app.core.choices import NOTHING_KNOWN
 from app.core.decide import FeaturesOf
@@ -18,6 +18,7 @@ from app.core.earlier import NOTHING, Earlier
 from app.core.effects import Effects, Record
 from app.core.history import Windows
 from app.core.index import PlanIndex
+from app.core.item_table import NO_ITEMS
 from app.core.plan import Plan, Scorer
 from app.core.profile import Profile
 from app.core.run import Reload, Run
@@ -41,7 +42,7 @@ HANDLERS: Final[dict[str, Callable[[Batch, Profile, Event, int], None]]] = {
 
 def make_index(plan: Plan, earlier: Earlier = NOTHING) -> PlanIndex:
     """The plan as a processor needs it. Takes a tenth of a second for 200 segments, so a worker has a thread do it."""
-    return PlanIndex(plan, HANDLERS, earlier)
+    return PlanIndex(plan, items.handlers(plan, HANDLERS), earlier)
 
 
 class Processor:
@@ -64,6 +65,8 @@ class Processor:
         """The serving propensity models by name; may be set anew between batches."""
         self.choices = NOTHING_KNOWN
         """What has been learned about variants; may be set anew between batches."""
+        self.items = NO_ITEMS
+        """What everybody buys; may be set anew between batches."""
         self._features_of = features_of
         self._subjects = subjects
 
@@ -162,5 +165,8 @@ class Processor:
 
     def _turn(self, now_ms: int) -> Turn:
         return Turn(
-            Batch(self._index, now_ms, self.choices, self.scorers), self.scorer, self._features_of, self._subjects
+            Batch(self._index, now_ms, self.choices, self.scorers, self.items),
+            self.scorer,
+            self._features_of,
+            self._subjects,
         )

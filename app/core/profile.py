@@ -14,6 +14,7 @@ from typing import Any, Final
 import msgspec
 
 from app.core.activity import Activity
+from app.core.browsing import Browsing
 from app.core.panes import NEVER_MS, Panes
 
 ROW_VERSION: Final = 1
@@ -169,6 +170,8 @@ class Profile(msgspec.Struct, array_like=True, gc=False):
         Stable ids of the users whose rows were merged into this one, bounded.
     locale
         Language tag of the newest context, as `app.core.locales` writes it; empty when it gave none.
+    browsing
+        See `app.core.items`; None unless the policy recommends products.
     """
 
     offset: int = -1
@@ -218,6 +221,7 @@ class Profile(msgspec.Struct, array_like=True, gc=False):
     merged_into: str = ""
     absorbed: list[int] = []
     locale: str = ""
+    browsing: Browsing | None = None
 
 
 _encode_into = msgspec.msgpack.Encoder().encode

@@ -29,6 +29,9 @@ ROOTS: Final[dict[str, frozenset[str] | None]] = {
     "campaign": frozenset({"name", "category"}),
 }
 
+_ITEM_NAMES: Final = frozenset({"id", "category", "name", "first", "last", "size"})
+"""Of `items`, which only a campaign that recommends has."""
+
 _TAGS: Final = frozenset(
     {"if", "unless", "case", "for", "assign", "capture", "comment", "echo", "#", "break", "continue"}
 )
@@ -79,13 +82,13 @@ class Template:
 
     __slots__ = ("_bound", "_without_values")
 
-    def __init__(self, source: str) -> None:
+    def __init__(self, source: str, *, items: bool = False) -> None:
         if len(source) > SOURCE_CHARS_MAX:
             raise TemplateError(f"{len(source)} characters; a template has at most {SOURCE_CHARS_MAX}")
         self._bound: BoundTemplate | None = None
         self._without_values = source
         if "{{" in source or "{%" in source:
-            self._bound, self._without_values = _parse(source)
+            self._bound, self._without_values = _parse(source, items=items)
 
     def render(self, context: Mapping[str, Any]) -> str:
         """The text; never raises, whatever the values are."""
@@ -98,18 +101,18 @@ class Template:
         return text if text.strip() else self._without_values
 
 
-def _parse(source: str) -> tuple[BoundTemplate, str]:
+def _parse(source: str, *, items: bool) -> tuple[BoundTemplate, str]:
     try:
         bound = _ENVIRONMENT.from_string(source)
-        _check_names(bound)
-        return bound, bound.render(**{root: {} for root in ROOTS})
+        _check_names(bound, items=items)
+        return bound, bound.render(items=[], **{root: {} for root in ROOTS})
     except LiquidError as exc:
         raise _located(exc, source) from None
     except RecursionError:
         raise TemplateError("too deeply nested") from None
 
 
-def _check_names(bound: BoundTemplate) -> None:
+def _check_names(bound: BoundTemplate, *, items: bool) -> None:
     analysis = bound.analyze()
     for name, spans in analysis.filters.items():
         if name not in _ENVIRONMENT.filters:
@@ -117,7 +120,10 @@ def _check_names(bound: BoundTemplate) -> None:
             raise TemplateError(f"unknown filter {name!r}", offset, nearest(name, _ENVIRONMENT.filters))
     for variables in analysis.globals.values():
         for variable in variables:
-            _check_variable(variable.segments, variable.span.index)
+            if str(variable.segments[0]) == "items":
+                _check_item(variable.segments, variable.span.index, items=items)
+            else:
+                _check_variable(variable.segments, variable.span.index)
 
 
 def _located(exc: LiquidError, source: str) -> TemplateError:
@@ -138,6 +144,15 @@ def _check_variable(segments: list[Any], offset: int) -> None:
         known = ", ".join(sorted(names))
         message = f"unknown variable '{root}.{segments[1]}'; there are {known}"
         raise TemplateError(message, offset, nearest(segments[1], names))
+
+
+def _check_item(segments: list[Any], offset: int, *, items: bool) -> None:
+    if not items:
+        raise TemplateError("'items' are there only in a campaign with 'recommend'", offset)
+    for name in segments[1:]:
+        if isinstance(name, str) and name not in _ITEM_NAMES:
+            known = ", ".join(sorted(_ITEM_NAMES))
+            raise TemplateError(f"an item has no {name!r}; there are {known}", offset, nearest(name, _ITEM_NAMES))
 
 
 class FieldError(TemplateError):
@@ -166,11 +181,13 @@ class MessageTemplate:
 
     __slots__ = ("_body", "_deep_link", "_limits", "_title")
 
-    def __init__(self, title: str, body: str, deep_link: str = "", limits: Limits = UNLIMITED) -> None:
+    def __init__(
+        self, title: str, body: str, deep_link: str = "", limits: Limits = UNLIMITED, *, items: bool = False
+    ) -> None:
         self._limits = limits
-        self._title = _text("title", title, limits.title, limits)
-        self._body = _text("body", body, limits.body, limits)
-        self._deep_link = _checked("deep_link", deep_link)
+        self._title = _text("title", title, limits, items=items)
+        self._body = _text("body", body, limits, items=items)
+        self._deep_link = _checked("deep_link", deep_link, items=items)
         if problem := link_problem(deep_link):
             raise FieldError("deep_link", TemplateError(problem))
 
@@ -182,15 +199,16 @@ class MessageTemplate:
         return Rendered(title=title, body=fit(title, body, deep_link), deep_link=deep_link)
 
 
-def _checked(field: str, source: str) -> Template:
+def _checked(field: str, source: str, *, items: bool) -> Template:
     try:
-        return Template(source)
+        return Template(source, items=items)
     except TemplateError as exc:
         raise FieldError(field, exc) from None
 
 
-def _text(field: str, source: str, chars_max: int, limits: Limits) -> Template:
-    template = _checked(field, source)
+def _text(field: str, source: str, limits: Limits, *, items: bool) -> Template:
+    template = _checked(field, source, items=items)
+    chars_max = limits.title if field == "title" else limits.body
     bare = joined(template.render({}))
     if not bare:
         message = "the text is empty when its values are missing: add words or a default"

@@ -133,6 +133,7 @@ class ShadowedProcessor:
     ) -> None:
         """Let the shadow do the same, and add what it says. Whatever it does wrong must not touch the live rows."""
         self._shadow.scorer, self._shadow.choices = self._live.scorer, self._live.choices
+        self._shadow.items = self._live.items
         found = run()
         effects.due += found.due
         for output in found.outputs:

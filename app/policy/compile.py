@@ -24,6 +24,7 @@ from app.core.plan import (
     Novelty,
     Plan,
     QuietHours,
+    Recommend,
     RfmGrid,
     Segment,
     SendTime,
@@ -36,7 +37,7 @@ from app.core.render import FieldError, MessageTemplate
 from app.core.rfm import Cuts, Lifecycle
 from app.policy.assemble import Compiled, assemble
 from app.policy.errors import Path, PolicyErrors
-from app.policy.model import CampaignModel, SegmentModel, TemplateModel, TriggerModel, WordingModel
+from app.policy.model import CampaignModel, RecommendModel, SegmentModel, TemplateModel, TriggerModel, WordingModel
 from app.policy.shape import Shaped
 from app.policy.source import Document
 from schemas import events
@@ -281,6 +282,7 @@ class Compiler:
             holdout_share=model.holdout,
             opt_out_limit=model.opt_out_limit,
             send_time=None if timing is None else SendTime(timing.within, timing.explore),
+            recommend=_recommend(model.recommend),
         )
         return campaign, conditions if audience is None else [audience, *conditions]
 
@@ -316,20 +318,28 @@ class Compiler:
 
     def _variants(self, path: Path, model: CampaignModel, conditions: list[Expression]) -> Iterable[Variant]:
         self._check_unique((*path, "variants"), [(at, variant.name) for at, variant in enumerate(model.variants)])
+        items = model.recommend is not None
         if model.template is not None:
-            yield from self._variant((*path, "template"), "default", 1.0, model.template)
+            yield from self._variant((*path, "template"), "default", 1.0, model.template, items=items)
         for at, variant in enumerate(model.variants):
             place = (*path, "variants", at)
             when = None if variant.when is None else self._expression((*place, "when"), variant.when)
             conditions += [] if when is None else [when]
-            yield from self._variant(place, variant.name, variant.weight, variant, when)
+            yield from self._variant(place, variant.name, variant.weight, variant, when, items=items)
 
     def _variant(
-        self, path: Path, name: str, weight: float, model: TemplateModel, when: Expression | None = None
+        self,
+        path: Path,
+        name: str,
+        weight: float,
+        model: TemplateModel,
+        when: Expression | None = None,
+        *,
+        items: bool,
     ) -> Iterable[Variant]:
-        default = self._wording(path, model, model.deep_link)
+        default = self._wording(path, model, model.deep_link, items=items)
         others = {
-            tag: self._wording((*path, "locales", tag), wording, _link(wording, model))
+            tag: self._wording((*path, "locales", tag), wording, _link(wording, model), items=items)
             for tag, wording in model.locales.items()
         }
         if default is None:
@@ -338,13 +348,21 @@ class Compiler:
         eligible = None if when is None else when.evaluate
         yield Variant(name, weight, localized(default, known) if known else default, eligible)
 
-    def _wording(self, path: Path, model: TemplateModel | WordingModel, deep_link: str) -> Render | None:
+    def _wording(
+        self, path: Path, model: TemplateModel | WordingModel, deep_link: str, *, items: bool
+    ) -> Render | None:
         try:
-            return MessageTemplate(model.title, model.body, deep_link, self._limits).render
+            return MessageTemplate(model.title, model.body, deep_link, self._limits, items=items).render
         except FieldError as exc:
             place = self.document.error_in_text((*path, exc.field), exc.offset, exc.message, exc.suggestion)
             self.errors.append(place)
             return None
+
+
+def _recommend(model: RecommendModel | None) -> Recommend | None:
+    if model is None:
+        return None
+    return Recommend(tuple(model.kind), model.count, model.exclude_bought, model.window, model.per_category)
 
 
 def _link(wording: WordingModel, model: TemplateModel) -> str:

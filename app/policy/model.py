@@ -313,6 +313,19 @@ class SendTimeModel(_Model):
     explore: Share = 0.1
 
 
+RecommendKind = Literal["viewed", "popular", "also_bought"]
+
+
+class RecommendModel(_Model):
+    """Products for the template, from the first of these sources that has some, and so on until there are enough."""
+
+    kind: Annotated[list[RecommendKind], BeforeValidator(_names), Field(min_length=1, max_length=3)]
+    count: Annotated[int, Field(ge=1, le=10)] = 3
+    exclude_bought: bool = True
+    window: Annotated[DurationMs, Field(ge=3_600_000, le=90 * 86_400_000)] = 30 * 86_400_000
+    per_category: Annotated[int, Field(ge=1, le=10)] = 1
+
+
 class CampaignModel(_Model):
     """Something that may be worth saying."""
 
@@ -336,6 +349,7 @@ class CampaignModel(_Model):
     holdout: Share = 0.0
     opt_out_limit: Share = 0.0
     send_time: SendTimeModel | None = None
+    recommend: RecommendModel | None = None
 
     @model_validator(mode="after")
     def _can_choose(self) -> Self:

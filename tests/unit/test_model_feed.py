@@ -8,13 +8,14 @@ from app.core.plan import ModelPlan
 from app.core.processor import Processor
 from app.learning.book import NOWHERE, Pin, kept_name, pin_record
 from app.learning.constant import ConstantModel
+from app.learning.items import ItemLearner
 from app.learning.learner import Learner
 from app.learning.serving import prior_scorer, served_state
 from app.metrics import Metrics
 from app.model_feed import LearnerMetrics, ModelFeed
 from app.settings import load_settings
 from schemas.models import ModelSnapshot, encode_snapshot
-from schemas.outcomes import Outcome
+from schemas.outcomes import NO_EXAMPLE, Outcome
 from tests.support.plans import DAY, campaign_only, make_plan
 
 
@@ -45,6 +46,21 @@ def test_each_model_of_the_policy_is_served_in_its_place() -> None:
         feed.apply(None, snapshot(model, version, secret), 0)
     assert processor.scorer.version == 3
     assert {name: scorer.version for name, scorer in processor.scorers.items()} == {"churn": 5}
+
+
+def test_what_everybody_buys_reaches_the_processor() -> None:
+    processor, _, feed, secret = worker()
+    learner = ItemLearner("open")
+    for user in range(3):
+        features = {"bucket": float(user)}
+        learner.learn(
+            Outcome(
+                id=f"b{user}", model="open", label=NO_EXAMPLE, features=features, score=0.0, model_version=0,
+                campaign="", decided_ms=1, matured_ms=1, items=[["tea", "drinks", "Tea"]],
+            )
+        )  # fmt: skip
+    feed.apply(None, encode_snapshot(learner.snapshot(1, 1, 0), secret), 0)
+    assert [item.name for item in processor.items.popular["drinks"]] == ["Tea"]
 
 
 def test_a_pin_is_obeyed_at_once_and_shown() -> None:

@@ -1,0 +1,163 @@
+"""What a row knows of products, for policies that recommend some: those viewed lately, and those bought.
+
+Both are bounded and commute: whatever the order of arrival, the newest by event time stay. An order goes to the learner
+as a basket, at most `BASKETS_DAY_MAX` of a user and day, so that no single user makes a product popular.
+
+The hot path does not know of this: `handlers` wraps what the engine does with two events, and only if a policy asks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any, Final
+
+import msgspec
+
+from app.core.batch import Batch
+from app.core.browsing import Browsing, Item, Viewed
+from app.core.ids import bucket, stable_id
+from app.core.plan import Plan
+from app.core.profile import Output, Profile
+from app.core.values import key_of, name_of
+from schemas.decisions import decision_id
+from schemas.events import ORDER_COMPLETED, PRODUCT_VIEWED, Event
+from schemas.outcomes import NO_EXAMPLE, Outcome, encode_outcome
+from schemas.topics import OUTCOMES
+
+VIEWED_MAX: Final = 10
+BOUGHT_MAX: Final = 128
+BASKET_MAX: Final = 20
+"""Products of an order that are learned; of a longer one the first."""
+BASKETS_DAY_MAX: Final = 8
+ID_CHARS_MAX: Final = 64
+NAME_CHARS_MAX: Final = 60
+LEARNED_KINDS: Final = frozenset({"popular", "also_bought"})
+_DAY_MS: Final = 86_400_000
+
+Handler = Callable[[Batch, Profile, Event, int], None]
+
+
+def handlers(plan: Plan, engine: dict[str, Handler]) -> dict[str, Handler]:
+    """What the engine does with an event, by name, and what a policy that recommends does beside it."""
+    wishes = [campaign.recommend for campaign in plan.campaigns if campaign.recommend is not None]
+    if not wishes:
+        return engine
+    teaches = any(LEARNED_KINDS.intersection(wish.kinds) for wish in wishes)
+    more = {PRODUCT_VIEWED: fold_view, ORDER_COMPLETED: fold_bought_and_teach if teaches else fold_bought}
+    return engine | {name: _both(engine.get(name), handler) for name, handler in more.items()}
+
+
+def _both(first: Handler | None, second: Handler) -> Handler:
+    if first is None:
+        return second
+
+    def both(batch: Batch, profile: Profile, event: Event, at_ms: int) -> None:
+        first(batch, profile, event, at_ms)
+        second(batch, profile, event, at_ms)
+
+    return both
+
+
+def item_of(properties: object) -> Item | None:
+    """The product that these properties speak of (`product_id`, `category`, `name`); None when it has no id."""
+    if not isinstance(properties, dict):
+        return None
+    product = key_of(properties.get("product_id"))
+    if not 0 < len(product) <= ID_CHARS_MAX:
+        return None
+    name = properties.get("name")
+    return Item(product, name_of(properties.get("category")), name[:NAME_CHARS_MAX] if type(name) is str else "")
+
+
+def items_of(properties: dict[str, Any]) -> Iterator[Item]:
+    """The products of an order, each once: its `products`, or the one that it is."""
+    products = properties.get("products")
+    seen: set[str] = set()
+    for entry in products if isinstance(products, list) else [properties]:
+        if (item := item_of(entry)) is not None and item.id not in seen:
+            seen.add(item.id)
+            yield item
+
+
+def fold_view(_batch: Batch, profile: Profile, event: Event, at_ms: int) -> None:
+    """Remember a product that was looked at."""
+    if (item := item_of(event.properties)) is not None:
+        state = _state(profile)
+        state.viewed = newest_viewed([*state.viewed, Viewed(at_ms, item)])
+
+
+def newest_viewed(viewed: list[Viewed]) -> list[Viewed]:
+    """Each product once, at its newest view; the newest `VIEWED_MAX`, newest last."""
+    by_id: dict[str, Viewed] = {}
+    for one in sorted(viewed, key=lambda one: (one.at_ms, one.item.id)):
+        by_id.pop(one.item.id, None)
+        by_id[one.item.id] = one
+    return list(by_id.values())[-VIEWED_MAX:]
+
+
+def fold_bought(_batch: Batch, profile: Profile, event: Event, at_ms: int) -> None:
+    """Remember the products of an order."""
+    if bought := {stable_id(item.id): at_ms for item in items_of(event.properties)}:
+        state = _state(profile)
+        state.bought = newest_bought(state.bought, bought)
+
+
+def newest_bought(ours: dict[int, int], theirs: dict[int, int]) -> dict[int, int]:
+    """Both, each product at its newest purchase; the newest `BOUGHT_MAX`."""
+    times = dict(ours)
+    for product, at_ms in theirs.items():
+        times[product] = max(times.get(product, 0), at_ms)
+    kept = sorted(times.items(), key=lambda entry: (entry[1], entry[0]))[-BOUGHT_MAX:]
+    return dict(kept)
+
+
+def fold_bought_and_teach(batch: Batch, profile: Profile, event: Event, at_ms: int) -> None:
+    """As `fold_bought`; and the learner hears what was bought together."""
+    fold_bought(batch, profile, event, at_ms)
+    basket = list(items_of(event.properties))[:BASKET_MAX]
+    if not basket:
+        return
+    state = _state(profile)
+    day = batch.now_ms // _DAY_MS
+    state.baskets = state.baskets + 1 if day == state.day else 1
+    state.day = day
+    if state.baskets > BASKETS_DAY_MAX:
+        return
+    model = batch.index.plan.model
+    offset = batch.source.offset if batch.source is not None else batch.mark
+    outcome = Outcome(
+        id=decision_id(batch.user, "basket", "", offset),
+        model=model,
+        label=NO_EXAMPLE,
+        features={"bucket": float(bucket(batch.user, "basket"))},
+        score=0.0,
+        model_version=0,
+        campaign="",
+        decided_ms=at_ms,
+        matured_ms=batch.now_ms,
+        items=[[item.id, item.category, item.name] for item in basket],
+    )
+    batch.emit(profile, Output(OUTCOMES, model.encode(), encode_outcome(outcome)))
+
+
+def _state(profile: Profile) -> Browsing:
+    if profile.browsing is None:
+        profile.browsing = Browsing()
+    return profile.browsing
+
+
+def merged(ours: Browsing | None, theirs: Browsing | None) -> Browsing | None:
+    """What two rows of one person know together."""
+    if ours is None or theirs is None:
+        return ours or theirs
+    return msgspec.structs.replace(
+        ours,
+        viewed=newest_viewed(ours.viewed + theirs.viewed),
+        bought=newest_bought(ours.bought, theirs.bought),
+        baskets=ours.baskets + theirs.baskets if ours.day == theirs.day else max(ours, theirs, key=_day).baskets,
+        day=max(ours.day, theirs.day),
+    )
+
+
+def _day(state: Browsing) -> int:
+    return state.day

@@ -1,0 +1,99 @@
+"""The recommendation slot: a few products for a template, from what the user did and what everybody bought.
+
+Made when a message is rendered, from the row and an immutable table that the learner publishes; so nothing is paid for
+candidates that lose. The sources are asked in the policy's order until there are enough.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, Final
+
+from app.core.browsing import Browsing, Item
+from app.core.ids import stable_id
+from app.core.item_table import ItemTable
+from app.core.items import item_of
+from app.core.plan import Recommend
+from app.core.profile import Profile
+
+SEEDS_MAX: Final = 6
+SEED_DECAY: Final = 0.7
+"""Each older seed counts by this much less than the one after it."""
+HALF_LIFE_MS: Final = 14 * 86_400_000  # of an interest, as in `app.core.fold`
+
+
+def recommend(
+    profile: Profile, wish: Recommend, table: ItemTable, properties: Mapping[str, Any], now_ms: int
+) -> list[Item]:
+    """At most `wish.count` products, best first.
+
+    Never one product twice, nor more than `wish.per_category` of a category (those without one are not counted), nor
+    what `properties` speaks of itself; nor, if the policy says so, what was bought within `wish.window_ms`.
+
+    Parameters
+    ----------
+    properties
+        Of the event that the message is about.
+    """
+    state = profile.browsing or Browsing()
+    here = item_of(dict(properties))
+    taken = set() if here is None else {here.id}
+    since_ms = now_ms - wish.window_ms
+    bought = {product for product, at_ms in state.bought.items() if at_ms > since_ms} if wish.exclude_bought else set()
+    in_category: dict[str, int] = {}
+    found: list[Item] = []
+    for item in _candidates(profile, state, here, wish, table, now_ms):
+        if item.id in taken or stable_id(item.id) in bought:
+            continue
+        if item.category:
+            if in_category.get(item.category, 0) >= wish.per_category:
+                continue
+            in_category[item.category] = in_category.get(item.category, 0) + 1
+        taken.add(item.id)
+        found.append(item)
+        if len(found) == wish.count:
+            break
+    return found
+
+
+def _candidates(
+    profile: Profile, state: Browsing, here: Item | None, wish: Recommend, table: ItemTable, now_ms: int
+) -> Iterator[Item]:
+    sources: dict[str, Callable[[], Iterable[Item]]] = {
+        "viewed": lambda: [viewed.item for viewed in reversed(state.viewed)],
+        "popular": lambda: _popular(profile, table, now_ms),
+        "also_bought": lambda: _also_bought(state, here, table),
+    }
+    for kind in wish.kinds:
+        yield from sources[kind]()
+
+
+def _popular(profile: Profile, table: ItemTable, now_ms: int) -> Iterator[Item]:
+    """The best sellers of the user's categories, those of most interest first; then those of all."""
+
+    def interest(category: str) -> float:
+        score, at_ms = profile.affinity[category]
+        return float(score * 0.5 ** min(max((now_ms - at_ms) / HALF_LIFE_MS, 0.0), 1000.0))
+
+    for category in sorted(profile.affinity, key=lambda name: (-interest(name), name)):
+        yield from table.popular.get(category, ())
+    yield from table.top
+
+
+def _also_bought(state: Browsing, here: Item | None, table: ItemTable) -> list[Item]:
+    """What goes with the product at hand, and with those bought and viewed last."""
+    seeds = [] if here is None else [stable_id(here.id)]
+    times = state.bought | {stable_id(viewed.item.id): viewed.at_ms for viewed in state.viewed}
+    seeds += sorted(times, key=lambda product: (-times[product], product))
+    scores: dict[str, float] = {}
+    items: dict[str, Item] = {}
+    for rank, seed in enumerate(list(dict.fromkeys(seeds))[:SEEDS_MAX]):
+        for item, cosine in table.near.get(seed, ()):
+            items[item.id] = item
+            scores[item.id] = scores.get(item.id, 0.0) + cosine * SEED_DECAY**rank
+    return sorted(items.values(), key=lambda item: (-scores[item.id], item.id))
+
+
+def as_context(items: Iterable[Item]) -> list[dict[str, str]]:
+    """The products as a template reads them."""
+    return [{"id": item.id, "category": item.category, "name": item.name} for item in items]
