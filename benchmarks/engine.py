@@ -15,11 +15,10 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import contextlib
 import json
 import statistics
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -30,7 +29,7 @@ from benchmarks.peers import quix, streams
 from benchmarks.peers.environment import PeerUnavailable
 from benchmarks.workload import broker_at, describe, events, preload
 from schemas.topics import EVENTS
-from tests.support.kafka import KafkaBroker, kafka_version
+from tests.support.kafka import kafka_version
 
 PEERS: Final = ("quix", "kafka_streams")
 FAUST_TOPIC: Final = "bench-small"
@@ -40,28 +39,12 @@ Outcome = Result | str
 """A result, or why there is none."""
 
 
-@contextlib.asynccontextmanager
-async def chosen_broker(address: str, *, kafka: bool) -> AsyncIterator[str]:
-    """The address of a broker: the user's, a real Kafka of our own, or an embedded one."""
-    if address or not kafka:
-        async with broker_at(address) as bootstrap:
-            yield bootstrap
-        return
-    broker = KafkaBroker()
-    try:
-        # Not in a thread: the kernel ends a child whose parent thread has gone.
-        broker.start()
-        yield broker.bootstrap
-    finally:
-        await asyncio.to_thread(broker.close)
-
-
 async def run(options: Any) -> dict[str, Outcome]:
     """Measure each contender `options.repeat` times, in turn; the median run of each counts."""
     found: dict[str, list[Outcome]] = {}
     for turn in range(options.repeat):
         # A fresh broker for each turn: the embedded one keeps all in memory.
-        async with chosen_broker(options.broker, kafka=options.kafka) as bootstrap:
+        async with broker_at(options.broker, kafka=options.kafka) as bootstrap:
             for name, outcome in (await _turn(options, bootstrap, options.seed + turn)).items():
                 found.setdefault(name, []).append(outcome)
     return {name: median(outcomes) for name, outcomes in found.items()}

@@ -15,6 +15,7 @@ from aiokafka.partitioner import DefaultPartitioner
 from app.embedded import EmbeddedBroker
 from app.topics import create_topics
 from schemas.topics import DAY_MS, Topic
+from tests.support.kafka import KafkaBroker
 
 BATCH_RECORDS: Final = 1_000
 BATCH_BYTES: Final = 900_000
@@ -131,10 +132,14 @@ async def _fill(
 
 
 @contextlib.asynccontextmanager
-async def broker_at(bootstrap: str) -> AsyncIterator[str]:
-    """The address of the user's broker, or of an embedded one for as long as the context lasts."""
+async def broker_at(bootstrap: str, *, kafka: bool = False) -> AsyncIterator[str]:
+    """The address of the given broker, or of one that lasts as long as the context: a real Kafka or an embedded one."""
     if bootstrap:
         yield bootstrap
+        return
+    if kafka:
+        with KafkaBroker() as real:  # started in this thread: the kernel ends a child whose parent thread has gone
+            yield real.bootstrap
         return
     async with EmbeddedBroker() as broker:
         yield broker.bootstrap

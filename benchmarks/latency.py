@@ -1,0 +1,224 @@
+"""From event to decision: how long it takes at given rates, as seen by whoever reads the decisions.
+
+    python -m benchmarks.latency --json
+    python -m benchmarks.latency --kafka --max 40000 --json
+
+Broker, load, worker and reader are processes on one machine. The load is an open loop (`benchmarks.latency_load`): a
+latency runs from the time for which the event was scheduled, whether or not it could be sent then, to the moment the
+reader has the decision (so coordinated omission is avoided). One in five events causes a decision (`latency.yaml`);
+a decision that does not come at all is counted with the whole time that was waited for it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import math
+import os
+import sys
+import tempfile
+import time
+import uuid
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+from aiokafka import AIOKafkaConsumer, TopicPartition
+
+from app.children import Child
+from app.topics import create_topics
+from benchmarks.common import ROOT, BenchmarkFailed, machine, parser
+from benchmarks.worker_process import WorkerProcess, until
+from benchmarks.workload import broker_at, events, preload
+from schemas.decisions import decode_decision
+from schemas.topics import DECISIONS, EVENTS
+
+POLICY: Final = Path(__file__).parent / "latency.yaml"
+RATES: Final = "100,1000,5000,10000"
+RATE_OF_THE_BAR: Final = 5_000
+START_S_MAX: Final = 300.0
+WAIT_S_MAX: Final = 30.0
+
+
+class Reader:
+    """Reads decisions and notes when each came: by run, pairs of scheduled and received time in microseconds."""
+
+    def __init__(self) -> None:
+        self.seen: defaultdict[str, list[tuple[int, int]]] = defaultdict(list)
+
+    async def run(self, bootstrap: str, partitions: int) -> None:
+        """Read until cancelled."""
+        consumer = AIOKafkaConsumer(
+            bootstrap_servers=bootstrap, enable_auto_commit=False, auto_offset_reset="earliest", fetch_max_wait_ms=50
+        )
+        await consumer.start()
+        try:
+            consumer.assign([TopicPartition(DECISIONS, partition) for partition in range(partitions)])
+            while True:
+                fetched = await consumer.getmany(timeout_ms=1_000)
+                now_us = time.time_ns() // 1_000
+                for records in fetched.values():
+                    self.note((record.value for record in records), now_us)
+        finally:
+            await consumer.stop()
+
+    def note(self, values: Iterable[bytes], now_us: int) -> None:
+        """Decisions that were received at `now_us`; those of events without a scheduled time do not count."""
+        for raw in values:
+            content = decode_decision(raw).content
+            run, colon, scheduled = content.body.removeprefix("at ").partition(":") if content else ("", "", "")
+            if colon:
+                self.seen[run].append((int(scheduled), now_us))
+
+
+def quantile(ordered: Sequence[float], share: float) -> float | None:
+    """By nearest rank; None where the sample is too small to have one: fewer than 1 / (1 - share) values.
+
+    Examples
+    --------
+    >>> quantile([1.0, 2.0, 3.0, 4.0], 0.5), quantile([1.0, 2.0], 0.99)
+    (2.0, None)
+    """
+    if len(ordered) * (1 - share) < 1 - 1e-9:
+        return None
+    return ordered[math.ceil(share * len(ordered) - 1e-9) - 1]
+
+
+def figures(rate: float, load: dict[str, Any], seen: Sequence[tuple[int, int]], waited_ms: float) -> dict[str, Any]:
+    """What one rate came to.
+
+    Parameters
+    ----------
+    load
+        The report of `benchmarks.latency_load`.
+    waited_ms
+        What a decision that never came counts as.
+    """
+    found = sorted((received - scheduled) / 1e3 for scheduled, received in seen if scheduled >= load["from_us"])
+    missing = max(0, load["expected"] - len(found))
+    ordered = sorted(found + [waited_ms] * missing)
+    shares = {"p50_ms": 0.5, "p99_ms": 0.99, "p999_ms": 0.999}
+    quantiles = {name: quantile(ordered, share) for name, share in shares.items()}
+    return {
+        "rate": round(rate),
+        **{name: None if found is None else round(found, 2) for name, found in quantiles.items()},
+        "max_ms": round(ordered[-1], 2) if ordered else None,
+        "decisions": len(found),
+        "missing": missing,
+        "sender_late_ms_max": load["sender_late_ms_max"],
+    }
+
+
+async def offered(options: Any, bootstrap: str, rate: float, seconds: float, run: str, warm_up_s: float) -> Any:
+    """Have the load offered by a process of its own; its report."""
+    with tempfile.TemporaryDirectory(prefix="nudge-bench-load-") as folder:
+        report = Path(folder) / "report.json"
+        given = {
+            "broker": bootstrap,
+            "partitions": options.partitions,
+            "rate": rate,
+            "seconds": seconds,
+            "warm-up-s": warm_up_s,
+            "users": options.users,
+            "seed": options.seed,
+            "run": run,
+            "report": report,
+        }
+        command = [sys.executable, "-m", "benchmarks.latency_load"]
+        command += [word for name, value in given.items() for word in (f"--{name}", str(value))]
+        child = Child("load", command, env={**os.environ, "PYTHONPATH": str(ROOT)})
+        try:
+            ended = await until(lambda: child.returncode is not None, 3 * seconds + WAIT_S_MAX)
+            if not ended or child.returncode:
+                raise BenchmarkFailed(f"the load ended with {child.returncode}:\n{child.log_tail()}")
+            return json.loads(report.read_text())["detail"]
+        finally:
+            child.kill()
+            child.stop()
+
+
+async def measured(options: Any, bootstrap: str, reader: Reader, rate: float, run: str) -> dict[str, Any]:
+    """Offer one rate and wait for all of its decisions."""
+    load = await offered(options, bootstrap, rate, options.warm_up_s + options.seconds, run, options.warm_up_s)
+
+    def complete() -> bool:
+        return sum(scheduled >= load["from_us"] for scheduled, _ in reader.seen[run]) >= load["expected"]
+
+    began = time.monotonic()
+    await until(complete, WAIT_S_MAX)
+    waited_ms = (time.monotonic() - began + options.seconds) * 1e3
+    return figures(rate, load, reader.seen[run], waited_ms)
+
+
+async def run(options: Any) -> list[dict[str, Any]]:
+    """Measure each rate in turn, on one worker that has rows already."""
+    async with broker_at(options.broker, kafka=options.kafka) as bootstrap:
+        await create_topics(bootstrap, options.partitions)
+        now_ms = time.time_ns() // 1_000_000
+        earlier = events(options.events, options.users, options.seed, start_ms=now_ms - 600_000)
+        await preload(bootstrap, EVENTS, options.partitions, earlier, timestamp_ms=now_ms)
+        reader = Reader()
+        reading = asyncio.create_task(reader.run(bootstrap, options.partitions))
+        try:
+            with WorkerProcess(
+                bootstrap,
+                group=f"latency-{uuid.uuid4().hex[:8]}",
+                partitions=options.partitions,
+                policy=options.policy,
+                idempotent=options.kafka or bool(options.broker),
+            ) as worker:
+                # A second of events: their decisions come when the worker has caught up.
+                load = await offered(options, bootstrap, 1_000, 1.0, "first", 0.0)
+
+                def settled() -> bool:
+                    worker.check()
+                    return len(reader.seen["first"]) >= load["expected"]
+
+                if not await until(settled, START_S_MAX):
+                    raise BenchmarkFailed(f"the worker did not catch up:\n{worker.child.log_tail()}")
+                return [
+                    await measured(options, bootstrap, reader, rate, str(number))
+                    for number, rate in enumerate(options.rates)
+                ]
+        finally:
+            reading.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await reading
+
+
+def chosen(given: Sequence[str] | None = None) -> Any:
+    """The command's arguments, completed."""
+    taken = parser(__doc__, events=200_000)
+    taken.add_argument("--rates", default=RATES, help="events/s, by commas (default: %(default)s)")
+    taken.add_argument("--max", type=float, help="the worker's greatest rate: adds 50 and 80 %% of it")
+    taken.add_argument("--seconds", type=float, default=20.0, help="measured at each rate (default: %(default)s)")
+    taken.add_argument("--warm-up-s", type=float, default=3.0, help="before that (default: %(default)s)")
+    taken.add_argument("--policy", type=Path, default=POLICY)
+    taken.add_argument("--kafka", action="store_true", help="a real Apache Kafka, started here")
+    options = taken.parse_args(given)
+    options.rates = [float(rate) for rate in options.rates.split(",")]
+    options.rates += [options.max * share for share in (0.5, 0.8)] if options.max else []
+    return options
+
+
+def headline(found: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """The figures of the bar's rate, or of the last one where it was not measured."""
+    return next((one for one in found if one["rate"] == RATE_OF_THE_BAR), found[-1])
+
+
+def main() -> None:
+    """Measure and print; the last line is one JSON object with --json."""
+    options = chosen()
+    found = asyncio.run(run(options))
+    for one in found:
+        print("   ".join(f"{name} {value}" for name, value in one.items()))
+    if options.json:
+        shared = {"users": options.users, "seed": options.seed, "seconds": options.seconds}
+        broker = "Apache Kafka" if options.kafka else options.broker or "embedded"
+        print(json.dumps({**headline(found), "rates": found, **shared, "broker": broker, "machine": machine()}))
+
+
+if __name__ == "__main__":
+    main()
