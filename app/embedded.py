@@ -115,6 +115,8 @@ class EmbeddedBroker:
         The loopback port; a free one when 0.
     log_path
         Where the broker's output goes; a temporary file when None.
+    advertised_port
+        The loopback port that clients are sent to, such as a proxy's; the broker's own when 0.
 
     Raises
     ------
@@ -122,8 +124,9 @@ class EmbeddedBroker:
         From `start`, with the end of the broker's output.
     """
 
-    def __init__(self, *, port: int = 0, log_path: Path | None = None) -> None:
+    def __init__(self, *, port: int = 0, log_path: Path | None = None, advertised_port: int = 0) -> None:
         self._wanted_port = port
+        self._advertised_port = advertised_port
         self._log_path = log_path
         self._child: Child | None = None
         self.port = 0
@@ -179,8 +182,9 @@ class EmbeddedBroker:
         raise BrokerUnavailable(f"the embedded broker did not answer on {self.bootstrap}; its last words:\n{tail}")
 
     def _launch(self, cluster: str) -> Child:
-        url = f"tcp://{self.bootstrap}"
-        command = [broker_binary(), "broker", "--listener-url", url, "--advertised-listener-url", url]
+        advertised = f"tcp://{HOST}:{self._advertised_port or self.port}"
+        command = [broker_binary(), "broker", "--listener-url", f"tcp://{self.bootstrap}"]
+        command += ["--advertised-listener-url", advertised]
         command += ["--storage-engine", "memory://nudge/", "--cluster-id", cluster]
         inherited = {name: os.environ[name] for name in ("PATH", "HOME", "TMPDIR", "LANG") if name in os.environ}
         # With more threads a consumer skips records: the high watermark is published before the batch is stored.

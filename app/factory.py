@@ -35,6 +35,7 @@ from app.settings import Settings
 from app.stream.app import StreamApp
 from app.stream.backfill import Backfill
 from app.stream.engine import Engine
+from app.stream.lease import SILENT_S_MAX
 from app.stream.store import StoreFactory, StoreOptions
 from app.stream.watchdog import Watchdog
 from app.tracing import load_tracing
@@ -222,6 +223,8 @@ class Worker:
             found["state"] = "partitions are not assigned and restored yet"
         elif self._broker_is_lost():
             found["broker"] = f"no connection to {self.settings.broker}"
+        elif self.app.lease.silent_s > SILENT_S_MAX:
+            found["broker"] = f"no heartbeat was answered within {SILENT_S_MAX:g} s: {self.settings.broker}"
         return found
 
     def _broker_is_lost(self) -> bool:

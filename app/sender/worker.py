@@ -26,6 +26,7 @@ from app.sender.wiring import build_providers
 from app.settings import Settings
 from app.stream.app import StreamApp
 from app.stream.broadcast import BroadcastReader
+from app.stream.lease import SILENT_S_MAX
 from app.stream.store import StoreFactory, StoreOptions
 from app.stream.table import RowTable
 from app.tracing import load_tracing
@@ -260,6 +261,8 @@ class Sender:
             return {"broker": self.preflight.problem}
         if not self.app.tables.recovery.completed.is_set():
             return {"ledger": "partitions are not assigned and restored yet"}
+        if self.app.lease.silent_s > SILENT_S_MAX:
+            return {"broker": f"no heartbeat was answered within {SILENT_S_MAX:g} s: {self.settings.broker}"}
         if not self.feed.fresh():
             return {"suppressions": "the opt-out feed is stale: promotional messages are held back"}
         return {}

@@ -13,6 +13,9 @@ from collections.abc import Callable
 from typing import Final
 
 _POLL_S: Final = 0.05
+SILENT_S_MAX: Final = 8.0
+"""From then on a process is not ready. A connection may look alive for long after its other end has gone, but a
+heartbeat is answered every 1 to 3 s."""
 
 
 def boot_time() -> float:
@@ -56,6 +59,11 @@ class Lease:
     def valid(self) -> bool:
         """Whether nobody else can own our partitions now."""
         return self.clock() < self._until
+
+    @property
+    def silent_s(self) -> float:
+        """How long ago that was asked which the coordinator answered last, as to a member."""
+        return self.clock() - self._until + self.session_s
 
     async def confirm(self) -> None:
         """Return when the lease is valid; after a pause this waits for the coordinator's next answer.

@@ -10,16 +10,33 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from app.embedded import EmbeddedBroker
+from app.embedded import HOST, EmbeddedBroker
 from tests.chaos.harness import WRONG
 from tests.support.kafka import KafkaBroker
-from tests.support.site import Site
+from tests.support.proxy import Proxy, broker_behind_proxy
+from tests.support.site import PARTITIONS, Site
 
-NAMES = ("kill", "points", "storm", "suspend", "bad_input", "corruption", "disk_full")
+NAMES = (
+    "kill",
+    "points",
+    "storm",
+    "suspend",
+    "bad_input",
+    "corruption",
+    "disk_full",
+    "broker_away",
+    "rolling",
+    "scale",
+    "recovery",
+)
+_PARTITIONS = {"scale": 6}
 
 
 async def _run(options: argparse.Namespace) -> dict[str, Any]:
     with tempfile.TemporaryDirectory(prefix="nudge-chaos-") as directory:
+        if options.name == "broker_away":
+            with broker_behind_proxy(kafka=options.kafka) as proxy:
+                return await _on(f"{HOST}:{proxy.port}", Path(directory), options, proxy)
         if options.kafka:
             with KafkaBroker() as real:
                 return await _on(real.bootstrap, Path(directory), options)
@@ -27,10 +44,13 @@ async def _run(options: argparse.Namespace) -> dict[str, Any]:
             return await _on(broker.bootstrap, Path(directory), options)
 
 
-async def _on(bootstrap: str, directory: Path, options: argparse.Namespace) -> dict[str, Any]:
+async def _on(
+    bootstrap: str, directory: Path, options: argparse.Namespace, proxy: Proxy | None = None
+) -> dict[str, Any]:
     recipe = importlib.import_module(f"tests.chaos.{options.name}")
     settings = {name: json.loads(value) for name, _, value in (text.partition("=") for text in options.set)}
-    site = Site(bootstrap, directory, real=options.kafka)
+    site = Site(bootstrap, directory, real=options.kafka, partitions=_PARTITIONS.get(options.name, PARTITIONS))
+    site.proxy = proxy
     await site.start()
     try:
         figures: dict[str, Any] = await recipe.run(site, seed=options.seed, **settings)

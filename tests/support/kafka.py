@@ -50,6 +50,8 @@ class KafkaBroker:
     ----------
     heap_mb
         The JVM's largest heap. 512 holds the test suites' topics.
+    advertised_port
+        The loopback port that clients are sent to, such as a proxy's; the broker's own when 0.
 
     Raises
     ------
@@ -57,8 +59,9 @@ class KafkaBroker:
         From `start`: no Java, no Maven, no download, or a broker that does not answer (with the end of its log).
     """
 
-    def __init__(self, *, heap_mb: int = 512) -> None:
+    def __init__(self, *, heap_mb: int = 512, advertised_port: int = 0) -> None:
         self._heap_mb = heap_mb
+        self._advertised_port = advertised_port
         self._folder: Path | None = None
         self._child: Child | None = None
         self._cluster = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
@@ -120,7 +123,7 @@ class KafkaBroker:
         folder = Path(tempfile.mkdtemp(prefix="nudge-kafka-"))
         self.port = free_port()
         config = folder / "server.properties"
-        config.write_text(server_properties(folder / "data", self.port, free_port()))
+        config.write_text(server_properties(folder / "data", self.port, free_port(), self._advertised_port))
         tool = [java, "-Xmx128m", "-XX:TieredStopAtLevel=1", "-cp", f"{jars}/*", "kafka.tools.StorageTool"]
         arguments = ["format", "-t", self._cluster, "-c", str(config)]
         done = subprocess.run([*tool, *arguments], check=False, capture_output=True, text=True)
@@ -138,14 +141,14 @@ class KafkaBroker:
         self.close()
 
 
-def server_properties(data: Path, port: int, controller_port: int) -> str:
+def server_properties(data: Path, port: int, controller_port: int, advertised_port: int = 0) -> str:
     """The configuration of a broker of one: internal topics fit one node, nothing waits for company."""
     settings = {
         "process.roles": "broker,controller",
         "node.id": "1",
         "controller.quorum.voters": f"1@{HOST}:{controller_port}",
         "listeners": f"PLAINTEXT://{HOST}:{port},CONTROLLER://{HOST}:{controller_port}",
-        "advertised.listeners": f"PLAINTEXT://{HOST}:{port}",
+        "advertised.listeners": f"PLAINTEXT://{HOST}:{advertised_port or port}",
         "controller.listener.names": "CONTROLLER",
         "listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT",
         "log.dirs": str(data),

@@ -32,6 +32,8 @@ from schemas.topics import BY_NAME, DECISIONS, EVENTS, TOPICS
 __all__ = ["Site", "eventually", "site"]
 
 PARTITIONS = 2
+CLIENT = "site"
+"""How the test's own clients call themselves: a proxy with faults spares them."""
 POLICIES = Path(__file__).parents[1] / "policies"
 
 
@@ -50,23 +52,30 @@ class Site:
     ----------
     real
         Whether the broker is Apache Kafka (then producers are idempotent, and topics are deleted first).
+
+    Attributes
+    ----------
+    proxy
+        The `tests.support.proxy.Proxy` before the broker, where there is one.
     """
 
-    def __init__(self, bootstrap: str, directory: Path, *, real: bool) -> None:
+    def __init__(self, bootstrap: str, directory: Path, *, real: bool, partitions: int = PARTITIONS) -> None:
         self.bootstrap = bootstrap
         self.real = real
+        self.partitions = partitions
         self.directory = directory
+        self.proxy: Any = None
         self.output = directory / "sent.jsonl"
         self.output.touch()
         self.run = uuid.uuid4().hex[:8]
         self._ports: dict[int, int] = {}
         self._logs: dict[int, Path] = {}
-        self._producer = AIOKafkaProducer(bootstrap_servers=bootstrap, acks="all", linger_ms=5)
+        self._producer = AIOKafkaProducer(bootstrap_servers=bootstrap, client_id=CLIENT, acks="all", linger_ms=5)
 
     async def start(self) -> None:
         if self.real:
             await self._delete_topics()
-        await create_topics(self.bootstrap, PARTITIONS, 1)
+        await create_topics(self.bootstrap, self.partitions, 1)
         await self._producer.start()
 
     async def stop(self) -> None:
@@ -114,7 +123,7 @@ class Site:
             "NUDGE_APP_ID": f"worker-{self.run}",
             "NUDGE_SENDER_ID": f"sender-{self.run}",
             "NUDGE_IDEMPOTENT": str(self.real).lower(),
-            "NUDGE_PARTITIONS": str(PARTITIONS),
+            "NUDGE_PARTITIONS": str(self.partitions),
             "NUDGE_DATA_DIR": str(self.directory / name),
             "NUDGE_SENDER_OUTPUT": str(self.output),
         }
@@ -190,9 +199,15 @@ class Site:
         self, topic: str, user: str, value: bytes, headers: Sequence[tuple[str, bytes]] = (), key: bytes | None = None
     ) -> None:
         """Queue a record in the partition of `user`, a name that ends in a number."""
-        partition = int(re.findall(r"\d+$", user)[0]) % PARTITIONS
+        partition = int(re.findall(r"\d+$", user)[0]) % self.partitions
         key = user.encode() if key is None else key
         await self._producer.send(topic, value, key=key, partition=partition, headers=list(headers))
+
+    async def repeat(self, record: Any) -> None:
+        """Queue a record again as it was, in its partition of the same topic."""
+        await self._producer.send(
+            record.topic, record.value, key=record.key, partition=record.partition, headers=list(record.headers)
+        )
 
     async def happen_by_key(self, events: Iterable[Event]) -> None:
         """Produce events as every Kafka client does: to the partition that the key's hash says."""
@@ -206,10 +221,12 @@ class Site:
 
     async def records(self, topic: str) -> list[Any]:
         """Every record that the topic holds, by partition and offset."""
-        consumer = AIOKafkaConsumer(bootstrap_servers=self.bootstrap, enable_auto_commit=False, fetch_max_wait_ms=50)
+        consumer = AIOKafkaConsumer(
+            bootstrap_servers=self.bootstrap, client_id=CLIENT, enable_auto_commit=False, fetch_max_wait_ms=50
+        )
         await consumer.start()
         try:
-            partitions = [TopicPartition(topic, p) for p in range(partitions_of(BY_NAME[topic], PARTITIONS))]
+            partitions = [TopicPartition(topic, p) for p in range(partitions_of(BY_NAME[topic], self.partitions))]
             consumer.assign(partitions)
             await consumer.seek_to_beginning(*partitions)
             found: list[Any] = []

@@ -63,6 +63,16 @@ async def test_a_rebalance_in_progress_is_the_answer_to_a_member() -> None:
     assert lease.valid
 
 
+async def test_silence_is_counted_from_the_sending_of_what_was_answered_last() -> None:
+    clock = Clock()
+    lease = Lease(SESSION_S, clock)
+    assert lease.silent_s > SESSION_S
+    await beat(lease, clock, takes_s=2.0)
+    assert lease.silent_s == 2.0
+    clock.now += 3.0
+    assert lease.silent_s == 5.0
+
+
 async def test_a_lease_that_ran_out_is_confirmed_by_the_next_answer() -> None:
     clock = Clock()
     lease = Lease(SESSION_S, clock)

@@ -1,0 +1,109 @@
+"""The network between two workers and the broker fails for a while, in three ways, while events go on arriving."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Sequence
+from typing import Any, Final
+
+from app.children import Child
+from tests.chaos.harness import applied, at_work, feeding, verdict
+from tests.support.proxy import Fault, Proxy
+from tests.support.site import Site, eventually
+
+FAULTS: Final[tuple[Fault, ...]] = ("drop", "half-open", "slow")
+ENDED_ITSELF: Final = 70
+RED_S_MAX: Final = 20.0
+
+
+class Fleet:
+    """Workers; one that ends itself is started again on its disk, as an orchestrator does."""
+
+    def __init__(self, site: Site, names: Sequence[str]) -> None:
+        self._site = site
+        self._stack = contextlib.ExitStack()
+        self.children = {name: self._start(name) for name in names}
+        self.restarts = 0
+
+    def _start(self, name: str) -> Child:
+        child: Child = self._stack.enter_context(self._site.worker(name))
+        return child
+
+    async def keep(self) -> None:
+        """Start again what has ended itself, until cancelled."""
+        while True:
+            for name, child in self.children.items():
+                if child.returncode is not None:
+                    assert child.returncode == ENDED_ITSELF, child.log_tail()
+                    self.children[name] = self._start(name)
+                    self.restarts += 1
+            await asyncio.sleep(0.2)
+
+    def close(self) -> None:
+        """Kill what is left."""
+        self._stack.close()
+
+    async def all_say(self, status: int, timeout_s: float) -> float:
+        """Seconds until each worker's readiness is `status`, or until it has ended; see `eventually`."""
+        began = time.monotonic()
+
+        async def they_do() -> bool:
+            found = [await asyncio.to_thread(self._site.status, child) for child in self.children.values()]
+            return all(answer == status or (answer == 0 and status != 200) for answer in found)
+
+        await eventually(they_do, f"each worker's readiness is {status}", timeout_s)
+        return round(time.monotonic() - began, 1)
+
+
+async def run(
+    site: Site, *, seed: int = 1, outage_s: float = 60.0, faults: Sequence[Fault] = FAULTS, rate: int = 300
+) -> dict[str, Any]:
+    """Each fault for `outage_s`, one after another; after each, workers catch up under the same load."""
+    assert site.proxy is not None, "this recipe needs a broker behind a proxy"
+    figures: dict[str, Any] = {}
+    fired = True
+    fleet = Fleet(site, ("one", "two"))
+    keeper = asyncio.create_task(fleet.keep())
+    try:
+        for child in fleet.children.values():
+            await site.ready(child)
+        for turn, fault in enumerate(faults):
+            async with feeding(site, seed * 10 + turn, rate) as feed:
+                await _all_at_work(site, fleet)
+                before = feed.fed
+                figures |= {
+                    f"{fault}: {name}": value for name, value in (await _outage(site, fleet, fault, outage_s)).items()
+                }
+                during = feed.fed - before
+            found = await verdict(site, [])
+            figures |= {f"{fault}: events meanwhile": during, f"{fault}: caught_up_s": found["caught_up_s"]}
+            fired = fired and during > 0 and site.proxy.hit[fault] > 0
+            await fleet.all_say(200, 60.0)
+            assert not keeper.done(), keeper.exception()
+    finally:
+        keeper.cancel()
+        fleet.close()
+    return {
+        "seed": seed, "outage_s": outage_s, "restarts": fleet.restarts, "hit": site.proxy.hit, **figures,
+        "fired": int(fired), **found,
+    }  # fmt: skip
+
+
+async def _outage(site: Site, fleet: Fleet, fault: Fault, outage_s: float) -> dict[str, Any]:
+    proxy: Proxy | None = site.proxy
+    assert proxy is not None
+    began = time.monotonic()
+    proxy.inject(fault)
+    try:
+        red = {} if fault == "slow" else {"readiness_red_s": await fleet.all_say(503, RED_S_MAX)}
+        await asyncio.sleep(max(0.0, outage_s - (time.monotonic() - began)))
+        return red
+    finally:
+        proxy.inject("none")
+
+
+async def _all_at_work(site: Site, fleet: Fleet) -> None:
+    for child in fleet.children.values():
+        await at_work(site, child, int(await applied(site, child)) + 1)
