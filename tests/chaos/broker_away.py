@@ -60,7 +60,10 @@ class Fleet:
 async def run(
     site: Site, *, seed: int = 1, outage_s: float = 60.0, faults: Sequence[Fault] = FAULTS, rate: int = 300
 ) -> dict[str, Any]:
-    """Each fault for `outage_s`, one after another; after each, workers catch up under the same load."""
+    """Each fault for `outage_s`, one after another; after each, workers catch up under the same load.
+
+    An outage lasts at least until readiness is red.
+    """
     assert site.proxy is not None, "this recipe needs a broker behind a proxy"
     figures: dict[str, Any] = {}
     fired = True
