@@ -73,7 +73,10 @@ def main() -> None:
         print(f"{name}: {value}")
     if options.json:
         print(json.dumps(figures))
-    raise SystemExit(not figures["fired"] or any(figures.get(name, 0) for name in (*WRONG, "sent_twice")))
+    raise SystemExit(
+        not figures["fired"]
+        or any(figures.get(name, 0) for name in (*WRONG, "sent_twice", "too_slow", "replayed", "rows_not_byte_equal"))
+    )
 
 
 if __name__ == "__main__":
