@@ -243,6 +243,12 @@ def _row_costs(rows: dict[bytes, Profile]) -> dict[str, Any]:
     }
 
 
+def _flat(measured: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    """The figures that have a bar, by one key each. Rows are those of 20 segments."""
+    flat = {f"us_per_event_{number}_segments": one["process_us_per_event"] for number, one in measured.items()}
+    return flat | {key: measured["20"][key] for key in ("row_bytes_p50", "row_bytes_p99") if "20" in measured}
+
+
 def main() -> None:
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     arguments.add_argument("--users", type=int, default=5_000)
@@ -267,7 +273,7 @@ def main() -> None:
         print(f"{number:>4} segments: {measured['process_us_per_event']:>6} us an event ({ratio:.1f} x decode)")
         print(f"     {measured}")
     if options.json:
-        print(json.dumps({"machine": machine(), **result}))
+        print(json.dumps({"machine": machine(), **result, **_flat(result["segments"])}))
 
 
 if __name__ == "__main__":

@@ -116,7 +116,7 @@ class Replay:
         row = self.rows[send.user]
         row.sent += 1
         row.sends = [*row.sends[-19:], SendMemory(send.sent_ms, 0, 0)]
-        row.pending = [*row.pending, Pending("", send.campaign, "", send.sent_ms, send.sent_ms, 0.0, 0, 1.0, {})]
+        row.pending = [*row.pending, Pending("", send.campaign, "", send.sent_ms, send.sent_ms, 0.0, 0, 1.0, b"")]
 
     def _mature(self, scored: Scored, now_ms: int) -> None:
         send = scored.send

@@ -20,7 +20,7 @@ from __future__ import annotations
 import math
 from typing import Final
 
-from app.core import identity, influence, local_time, timers, weariness
+from app.core import identity, influence, local_time, logged, timers, weariness
 from app.core.batch import Batch
 from app.core.ids import stable_id
 from app.core.label_history import push_label
@@ -77,7 +77,7 @@ def fold_opened(batch: Batch, profile: Profile, event: Event, at_ms: int) -> Non
         profile.labels = push_label(profile.labels, int(pending.answered == IN_TIME))
         if not batch.index.plan.opens_wait:
             _mature(batch, profile, pending)
-            pending.answered, pending.features = EMITTED, {}  # the id stays: a second open is not counted
+            pending.answered, pending.features = EMITTED, b""  # the id stays: a second open is not counted
     profile.opened += 1
     profile.ignored_run = 0
     if batch.index.plan.adaptive is not None:
@@ -205,7 +205,7 @@ def _emit_outcome(batch: Batch, profile: Profile, pending: Pending, label: int, 
         id=pending.id,
         model=model,
         label=label,
-        features=pending.features,
+        features=logged.unpack(pending.features),
         score=pending.score,
         model_version=pending.model_version,
         campaign=pending.campaign,

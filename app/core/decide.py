@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 
-from app.core import answers, choose, devices, guardrails
+from app.core import answers, choose, devices, guardrails, logged
 from app.core.batch import Batch, trace_of
 from app.core.choose import Pick
 from app.core.ids import BUCKETS, bucket
@@ -38,8 +38,8 @@ class Bid(msgspec.Struct):
 def open_bid(
     batch: Batch, profile: Profile, candidate: Candidate, scorer: Scorer, features_of: FeaturesOf
 ) -> tuple[dict[str, float], float]:
-    """Features of the candidate and P(open); 0 when the model gives no number."""
-    features = features_of(profile, candidate.campaign, batch.now_ms, batch.index.plan)
+    """Features of the candidate, as float32 (see `app.core.logged`), and P(open); 0 when the model gives no number."""
+    features = logged.rounded(features_of(profile, candidate.campaign, batch.now_ms, batch.index.plan))
     probability = scorer.open_probability(features)
     if not 0.0 <= probability <= 1.0 or math.isnan(probability):
         batch.count("invalid_scores")
@@ -126,7 +126,7 @@ def send(batch: Batch, profile: Profile, bid: Bid, picked: Pick, model_version: 
         score=bid.open_probability,
         model_version=model_version,
         propensity=propensity,
-        features=bid.features,
+        features=logged.pack(bid.features),
         events=profile.events,
     )
     answers.remember(batch, profile, pending, campaign.id)

@@ -20,6 +20,7 @@ from app.core.durations import format_duration
 from app.core.explain_gates import Gate, gates, refusal
 from app.core.expression_explain import Clause, Explain, explain_expression, explain_hysteresis
 from app.core.index import PlanIndex
+from app.core.logged import rounded
 from app.core.plan import Campaign, Plan, Scorer, Segment, event_id
 from app.core.profile import Profile
 from app.core.weariness import opt_out_risk
@@ -234,7 +235,7 @@ class Explainer:
         contributions: Contributions | None,
     ) -> CampaignView:
         explain = self._audiences.get(campaign.name)
-        features = self._features_of(profile, campaign, batch.now_ms, self.index.plan)
+        features = rounded(self._features_of(profile, campaign, batch.now_ms, self.index.plan))
         probability, risk = scorer.open_probability(features), opt_out_risk(profile)
         heard = campaign.audience is None or campaign.audience(profile, batch.now_ms, batch.user)
         return CampaignView(

@@ -15,10 +15,11 @@ from app.core.devices import DEVICES_MAX
 from app.core.fold import AFFINITIES_MAX, AFFINITY_HALF_LIFE_MS, LAST_MAX
 from app.core.guardrails import SENDS_MAX
 from app.core.identity import ALIASES_MAX, CATEGORIES_MAX, TRAITS_MAX
+from app.core.ids import WORD_BYTES
 from app.core.plan import Feature
 from app.core.profile import Profile
 
-_RECENT_BYTES: Final = 256
+_RECENT_BYTES: Final = 32 * WORD_BYTES
 _PENDING_MAX: Final = 64
 _SHOWN_MAX: Final = 64
 

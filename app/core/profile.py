@@ -16,8 +16,9 @@ import msgspec
 from app.core.activity import Activity
 from app.core.browsing import Browsing
 from app.core.panes import NEVER_MS, Panes
+from app.core.row_v1 import upgraded
 
-ROW_VERSION: Final = 1
+ROW_VERSION: Final = 2
 HOURS_PER_WEEK: Final = 168
 
 _HEAD = struct.Struct(">BBqB")
@@ -72,6 +73,7 @@ class Pending(msgspec.Struct, array_like=True, gc=False):
 
     `sent_ms` is 0 until the sender's receipt arrives; `answered` is 0, or once it was opened `IN_TIME` or `LATE`, or
     `EMITTED` when its example has gone out. `clicked` and `opted_out` are 1 when that followed within the horizon.
+    `features` are packed, see `app.core.logged`; empty once their example has gone out.
     `events` is how many events the row had then, -1 when that is not known.
     """
 
@@ -83,7 +85,7 @@ class Pending(msgspec.Struct, array_like=True, gc=False):
     score: float
     model_version: int
     propensity: float
-    features: dict[str, float]
+    features: bytes
     answered: int = 0
     clicked: int = 0
     opted_out: int = 0
@@ -99,13 +101,13 @@ class SendMemory(msgspec.Struct, array_like=True, frozen=True, gc=False):
 
 
 class Watch(msgspec.Struct, array_like=True, gc=False):
-    """An example of a propensity model whose label has not matured: over (begun_ms, end_ms]."""
+    """An example of a propensity model whose label has not matured: over (begun_ms, end_ms]. Features are packed."""
 
     begun_ms: int
     end_ms: int
     score: float
     model_version: int
-    features: dict[str, float]
+    features: bytes
     happened: bool = False
 
 
@@ -125,7 +127,8 @@ class Profile(msgspec.Struct, array_like=True, gc=False):
     offset
         The last source offset applied to this row: a replayed event at or below it changes nothing.
     recent
-        Hashes of the newest message ids, 8 bytes each, newest last, bounded: the de-duplication window.
+        Hashes of the newest message ids, `app.core.ids.WORD_BYTES` bytes each, newest last, bounded: the window of
+        de-duplication.
     last
         Event name's stable id to the newest event time (recency), bounded.
     features
@@ -254,9 +257,12 @@ def decode_profile(raw: bytes) -> Profile:
     """Raises `BadRow`."""
     try:
         version, _flags, _due, count = _HEAD.unpack_from(raw)
+        body = memoryview(raw)[_HEAD.size + 4 * count :]
+        if version == 1:
+            return _decode(upgraded(body))
         if version != ROW_VERSION:
-            raise BadRow(f"row version {version}; this build reads {ROW_VERSION}")
-        return _decode(memoryview(raw)[_HEAD.size + 4 * count :])
+            raise BadRow(f"row version {version}; this build reads {ROW_VERSION} and 1")
+        return _decode(body)
     except (struct.error, msgspec.MsgspecError) as exc:
         raise BadRow(f"not a profile row: {exc}") from exc
 

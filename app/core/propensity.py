@@ -23,7 +23,7 @@ from __future__ import annotations
 import math
 from typing import Final
 
-from app.core import timers
+from app.core import logged, timers
 from app.core.activity import Activity, features, fold
 from app.core.batch import Batch
 from app.core.ids import BUCKETS, bucket, stable_id
@@ -80,7 +80,7 @@ def on_timer(batch: Batch, profile: Profile, timer: Timer) -> None:
         _mature(batch, profile, name, model, watch)
         del state.watches[name]
         watch = None
-    x = features(state.activity, batch.now_ms, _hour(batch, profile, batch.now_ms)) | _history(profile)
+    x = logged.rounded(features(state.activity, batch.now_ms, _hour(batch, profile, batch.now_ms)) | _history(profile))
     scorer = batch.scorers.get(name)
     score = scorer.open_probability(x) if scorer is not None else PRIOR
     state.scores[name] = score if 0.0 <= score <= 1.0 else PRIOR
@@ -88,7 +88,7 @@ def on_timer(batch: Batch, profile: Profile, timer: Timer) -> None:
     if watch is None and active:
         version = scorer.version if scorer is not None else 0
         end_ms = batch.now_ms + model.horizon_ms
-        state.watches[name] = watch = Watch(batch.now_ms, end_ms, state.scores[name], version, x)
+        state.watches[name] = watch = Watch(batch.now_ms, end_ms, state.scores[name], version, logged.pack(x))
     if watch is not None:
         due_ms = next_look(batch.user, name, model, max(batch.now_ms, timer.due_ms))
         batch.wake(profile, due_ms)
@@ -116,7 +116,7 @@ def _mature(batch: Batch, profile: Profile, name: str, model: ModelPlan, watch: 
         id=decision_id(batch.user, f"model {name}", "", watch.begun_ms),
         model=name,
         label=label,
-        features=watch.features,
+        features=logged.unpack(watch.features),
         score=watch.score,
         model_version=watch.model_version,
         campaign="",

@@ -14,7 +14,7 @@ from app.core import erasure, merge
 from app.core.batch import Batch
 from app.core.effects import Effects, Record
 from app.core.history import Windows
-from app.core.ids import message_word
+from app.core.ids import WORD_BYTES, message_word
 from app.core.panes import NEVER_MS
 from app.core.profile import Output, Profile, decode_profile, due_ms, encode_profile
 from app.core.turn import Turn
@@ -24,7 +24,7 @@ from schemas.topics import DEAD_LETTERS
 
 RECENT_MAX: Final = 32
 """Message ids that a row remembers: the de-duplication window."""
-_RECENT_BYTES = 8 * RECENT_MAX
+_RECENT_BYTES = WORD_BYTES * RECENT_MAX
 RETRY_MS: Final = 60_000
 """When a row whose timers raised is tried again."""
 
@@ -325,7 +325,7 @@ class Run:
 def _remembers(recent: bytes, digest: bytes) -> bool:
     """Whether the hash is one of those remembered, and not the end of one and the beginning of the next."""
     at = recent.find(digest)
-    while at % 8 and at > 0:
+    while at % WORD_BYTES and at > 0:
         at = recent.find(digest, at + 1)
     return at >= 0
 

@@ -10,6 +10,7 @@ import pytest
 
 from app.core.arbiter import score
 from app.core.choose import pick_variant
+from app.core.logged import unpack
 from app.core.plan import Campaign, Variant
 from app.core.profile import Profile
 from app.core.weariness import opt_out_risk
@@ -71,7 +72,7 @@ def test_a_decision_logs_what_made_it() -> None:
     assert (decision.source_ms, decision.source_offset) == (START - 100, 1)
     assert decision.token == {"token": "t", "type": "ios"}
     (pending,) = stream.row.pending
-    assert (pending.id, pending.features, pending.score) == (decision.id, decision.features, 0.3)
+    assert (pending.id, unpack(pending.features), pending.score) == (decision.id, decision.features, 0.3)
 
 
 def test_the_trace_of_the_event_goes_on() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from app.core.fold import LAST_MAX
+from app.core.ids import WORD_BYTES
 from app.core.plan import Feature, event_id
 from app.core.run import RECENT_MAX
 from schemas.events import NOTIFICATION_SENT, ORDER_COMPLETED, PRODUCT_VIEWED
@@ -115,7 +116,7 @@ def test_a_repeated_message_changes_nothing(stream: Stream) -> None:
 
 def test_the_memory_of_message_ids_is_bounded(stream: Stream) -> None:
     stream.send(*[track("Seen", START, message_id=f"m{n}") for n in range(RECENT_MAX + 10)])
-    assert len(stream.row.recent) == 8 * RECENT_MAX
+    assert len(stream.row.recent) == WORD_BYTES * RECENT_MAX
 
 
 def test_the_users_rows_are_apart(stream: Stream) -> None:

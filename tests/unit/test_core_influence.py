@@ -14,7 +14,7 @@ SECOND = 1_000
 
 
 def pending(events: int, decided_ms: int = START) -> Pending:
-    return Pending("d", "hello", "a", decided_ms, 0, 0.3, 1, 1.0, {}, events=events)
+    return Pending("d", "hello", "a", decided_ms, 0, 0.3, 1, 1.0, b"", events=events)
 
 
 @pytest.mark.parametrize(

@@ -49,7 +49,7 @@ def _busy() -> Profile:
         opened=10,
         labels=(1 << LABELS_MAX) | 0xF0F0F0F0F0F,
         sends=[SendMemory(now - h * HOUR, 1, 1) for h in (300, 100, 20, 2)],
-        pending=[Pending(str(n), "cart", "", now, now, 0.1, 0, 1.0, {}) for n in range(5)],
+        pending=[Pending(str(n), "cart", "", now, now, 0.1, 0, 1.0, b"") for n in range(5)],
     )
 
 
@@ -81,7 +81,7 @@ def test_times_in_the_future_count_as_now() -> None:
 
 
 def test_a_send_whose_label_is_not_known_is_no_failure() -> None:
-    waiting = Pending("a", "cart", "", 1, 1, 0.1, 0, 1.0, {})
+    waiting = Pending("a", "cart", "", 1, 1, 0.1, 0, 1.0, b"")
     with_pending = Profile(sent=3, opened=1, pending=[waiting, waiting])
     without = Profile(sent=1, opened=1)
     of = [open_features(p, CART, MONDAY_NOON_UTC, PLAN)["open_logit"] for p in (with_pending, without)]
@@ -89,7 +89,7 @@ def test_a_send_whose_label_is_not_known_is_no_failure() -> None:
 
 
 def test_a_send_without_receipt_is_not_counted_as_waiting() -> None:
-    undelivered = Pending("a", "cart", "", 1, 0, 0.1, 0, 1.0, {})
+    undelivered = Pending("a", "cart", "", 1, 0, 0.1, 0, 1.0, b"")
     assert open_features(Profile(pending=[undelivered]), CART, MONDAY_NOON_UTC, PLAN)["waiting"] == 0.0
 
 

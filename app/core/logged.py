@@ -1,0 +1,129 @@
+"""Features as they are logged in a row until their label is known: some 100 bytes in place of 470.
+
+    length of the codes (2 bytes) | codes, one for each feature in order | the other values, float32 little-endian
+
+A code below 240 says which known name and whether the value is 0, 1 or stands at the end; 240 and 241 are followed by a
+name that is not in the table. Values are float32: a decision rounds its features before it scores them (`rounded`), so
+what is scored, logged and learned is the same number. A float32 has 7 digits; no model here tells more apart.
+"""
+
+from __future__ import annotations
+
+import struct
+from array import array
+from collections.abc import Iterable, Mapping
+from typing import Final
+
+NAMES: Final = (
+    *("open_logit", "open_slow_logit", "open_middle_logit", "open_fast_logit", "open_run_log", "matured_log"),
+    *("ignored_log", "clicked_log", "dismissed_log", "waiting", "sends_day", "since_send_log_h", "since_open_log_h"),
+    *("since_app_log_h", "since_order_log_h", "since_first_log_h", "since_consent_log_h", "orders_log", "revenue_log"),
+    *("affinity_log", "hour_response", "hour_sin", "hour_cos", "weekend=", "d=ios", "d=android"),
+    *("act_since_log_h", "act_lived_log_h", "act_hour_log", "act_day_log", "act_week_log", "act_days_week"),
+    *("act_days_month", "act_today", "act_hour_own", "act_hour_band", "act_visits_log", "act_hour_sin"),
+    *("act_hour_cos", "opened_log", "order_known"),
+    *(f"h={hour}" for hour in range(24)),
+)
+"""Known names by index. Append only, up to `ROOM`: rows hold the indexes. A name that is missing costs its length."""
+
+ROOM: Final = 80
+_ZERO = ROOM
+_ONE = 2 * ROOM
+_NAMED_VALUE = 3 * ROOM
+_NAMED_ONE = _NAMED_VALUE + 1
+_LONG = 255
+
+_INDEX = {name: index for index, name in enumerate(NAMES)}
+_HEAD = struct.Struct("<H")
+_SIZE = struct.Struct("<I")
+
+
+def rounded(features: Mapping[str, float]) -> dict[str, float]:
+    """The features with each value rounded to the nearest float32 (beyond its range: infinite).
+
+    Examples
+    --------
+    >>> rounded({"a": 0.1, "b": 2.0})
+    {'a': 0.10000000149011612, 'b': 2.0}
+    """
+    form = f"{len(features)}f"
+    try:
+        values: Iterable[float] = struct.unpack(form, struct.pack(form, *features.values()))
+    except OverflowError:
+        values = array("f", features.values())  # several times slower
+    return dict(zip(features, values, strict=True))
+
+
+def pack(features: Mapping[str, float]) -> bytes:
+    """Encode features whose values are float32 (see `rounded`); the order is kept.
+
+    Raises
+    ------
+    OverflowError
+        A finite value is beyond float32.
+    struct.error
+        The names that are not in the table take more than 64 KB.
+    """
+    if not features:
+        return b""
+    codes = bytearray()
+    values = []
+    find = _INDEX.get
+    for name, value in features.items():
+        index = find(name)
+        if index is None:
+            codes += _named(name, value)
+        elif value == 0.0:
+            codes.append(_ZERO + index)
+            continue
+        elif value == 1.0:
+            codes.append(_ONE + index)
+            continue
+        else:
+            codes.append(index)
+        if index is not None or value != 1.0:
+            values.append(value)
+    return _HEAD.pack(len(codes)) + codes + struct.pack(f"<{len(values)}f", *values)
+
+
+def _named(name: str, value: float) -> bytes:
+    raw = name.encode()
+    size = bytes((len(raw),)) if len(raw) < _LONG else bytes((_LONG,)) + _SIZE.pack(len(raw))
+    return bytes((_NAMED_ONE if value == 1.0 else _NAMED_VALUE,)) + size + raw
+
+
+def unpack(raw: bytes) -> dict[str, float]:
+    """Decode what `pack` made. Raises `ValueError` for other bytes, and for a name that only a newer build knows."""
+    if not raw:
+        return {}
+    try:
+        return _unpack(raw)
+    except (struct.error, IndexError, StopIteration) as exc:
+        raise ValueError("these are no packed features") from exc
+
+
+def _unpack(raw: bytes) -> dict[str, float]:
+    (length,) = _HEAD.unpack_from(raw)
+    end = at = _HEAD.size
+    end += length
+    values = iter(struct.unpack(f"<{(len(raw) - end) // 4}f", raw[end:]))
+    features: dict[str, float] = {}
+    while at < end:
+        code = raw[at]
+        at += 1
+        if code >= _NAMED_VALUE:
+            size = raw[at]
+            at += 1
+            if size == _LONG:
+                (size,) = _SIZE.unpack_from(raw, at)
+                at += _SIZE.size
+            name = raw[at : at + size].decode()
+            at += size
+            features[name] = 1.0 if code == _NAMED_ONE else next(values)
+        elif code >= _ONE:
+            features[NAMES[code - _ONE]] = 1.0
+        elif code >= _ZERO:
+            features[NAMES[code - _ZERO]] = 0.0
+        else:
+            features[NAMES[code]] = next(values)
+    return features
