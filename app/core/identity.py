@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from app.core.batch import Batch
 from app.core.devices import fold_devices
-from app.core.locales import locale_of
+from app.core.locales import LOCALE_CHARS_MAX, tag_of
 from app.core.profile import Profile
 from app.core.values import NAME_CHARS_MAX, plain, weight
 from schemas.events import Event
@@ -28,7 +28,7 @@ def fold_context(profile: Profile, context: dict[str, Any], at_ms: int) -> None:
     if timezone is not None and timezone != profile.timezone:
         _set_timezone(profile, timezone)
     locale = context.get("locale")
-    if locale is not None and (tag := locale_of(locale)):
+    if locale.__class__ is str and len(locale) <= LOCALE_CHARS_MAX and (tag := tag_of(locale)):
         profile.locale = tag
     device = context.get("device")
     if device.__class__ is dict:

@@ -30,11 +30,12 @@ def locale_of(value: object) -> str:
     >>> locale_of("de_AT"), locale_of("pt-BR"), locale_of("en_US.UTF-8"), locale_of("x y"), locale_of(None)
     ('de-at', 'pt-br', 'en-us', '', '')
     """
-    return _tag(value) if type(value) is str and len(value) <= LOCALE_CHARS_MAX else ""
+    return tag_of(value) if type(value) is str and len(value) <= LOCALE_CHARS_MAX else ""
 
 
 @lru_cache(maxsize=1024)
-def _tag(value: str) -> str:
+def tag_of(value: str) -> str:
+    """As `locale_of`, for a text that is not too long to be remembered: events repeat a few."""
     if not _TAG.fullmatch(value):
         return ""
     return value.split(".", maxsplit=1)[0].split("@", maxsplit=1)[0].replace("_", "-").lower()
