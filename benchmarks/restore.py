@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import dataclasses
 import json
 import tempfile
 import time
@@ -54,7 +55,7 @@ async def run(options: Any) -> dict[str, Result]:
             for name in ("cold", "warm"):
                 found[name] = await asyncio.to_thread(_ours, options, bootstrap, Path(folder), group, name)
         found["faust"] = await asyncio.to_thread(_faust, options, bootstrap)
-    for result in found.values():
+    for result in (found["cold"], found["warm"]):
         if result.detail["rows"] != result.events:
             raise BenchmarkFailed(f"{result.name}: {result.detail['rows']:,} rows instead of {result.events:,}")
     return found
@@ -73,18 +74,16 @@ def _ours(options: Any, bootstrap: str, folder: Path, group: str, name: str) -> 
 def _faust(options: Any, bootstrap: str) -> Result:
     arguments = ["--broker", bootstrap, "--partitions", str(options.partitions)]
     arguments += ["--source", FAUST_SOURCE, "--changelog", FAUST_CHANGELOG]
-    return run_contender(
-        "faust",
-        "benchmarks.restore_faust",
-        arguments,
-        events=options.faust_rows,
-        users=options.faust_rows,
-        timeout_s=TIMEOUT_S,
+    number = options.faust_rows
+    result = run_contender(
+        "faust", "benchmarks.restore_faust", arguments, events=number, users=number, timeout_s=TIMEOUT_S
     )
+    # Faust may say that it has recovered when rows are missing; its rate is that of the rows that it has.
+    return dataclasses.replace(result, events=result.detail["rows"])
 
 
 def summary(options: Any, found: dict[str, Result]) -> dict[str, Any]:
-    """The object of the last line; the rate is the cold one."""
+    """The object of the last line; the rate is the cold one. Rows that Faust lacks at its end are counted."""
     cold, warm, faust = found["cold"], found["warm"], found["faust"]
     return {
         "rows_per_second": round(cold.events_per_second),
@@ -95,6 +94,7 @@ def summary(options: Any, found: dict[str, Result]) -> dict[str, Any]:
         "warm_rows_per_second": round(warm.events_per_second),
         "faust_rows_per_second": round(faust.events_per_second),
         "faust_rows": options.faust_rows,
+        "faust_rows_missing": options.faust_rows - faust.events,
         "cpu_seconds_per_million": round(cold.cpu_seconds_per_million, 2),
         "rss_mb": cold.rss_mb_max,
         "broker": "Apache Kafka" if options.kafka else options.broker or "embedded",
