@@ -19,7 +19,7 @@ test: $(READY) ## all tests that need no Apache Kafka (ARGS="-k panes …")
 	@$(BIN)/python -m pytest -m "not kafka" $(ARGS)
 
 test-kafka: $(READY) ## the broker tests again, on Apache Kafka (needs Java 17+ and Maven)
-	@$(BIN)/python -m tests.support.kafka -- $(BIN)/python -m pytest -p tests.support.kafka_usage -m "broker or kafka" $(ARGS)
+	@$(BIN)/python -m tests.support.kafka -- $(BIN)/python -m pytest -p tests.support.kafka_usage -m kafka $(ARGS)
 
 simulation: $(READY) ## 1,000 seeds of the pipeline with every fault, no Kafka, about a minute (ARGS="--seed 87")
 	@$(BIN)/python -m tests.simulation $(ARGS)

@@ -2,7 +2,7 @@
 
 The embedded broker differs from Kafka (docs/embedded-broker.md), so whatever is promised of Kafka is tested on Kafka:
 
-    python -m tests.support.kafka -- pytest -m "broker or kafka"
+    python -m tests.support.kafka -- pytest -m kafka
 
 starts a broker, runs the command with NUDGE_TEST_KAFKA set to its address and exits with the command's code. Kafka
 comes from its Maven artifacts, once, into the user's cache folder; `tests/support/kafka/pom.xml` names the version.

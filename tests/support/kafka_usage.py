@@ -1,6 +1,6 @@
 """A pytest plugin that says which tests of a run really used Apache Kafka, and fails a run in which none did.
 
-    pytest -p tests.support.kafka_usage -m "broker or kafka"
+    pytest -p tests.support.kafka_usage -m kafka
 
 A test that is marked `broker` but asks for the embedded broker passes beside a running Kafka without touching it, and
 such a run would look like proof. What counts is that the fixture `kafka` gave the test its address.
