@@ -3,9 +3,9 @@
     python -m benchmarks.core --json
 
 Prints microseconds an event for 10, 20, 50 and 200 segments in one process, beside the floor: the same records decoded
-and checked, and nothing else. Rows stay decoded between batches, as the worker's cache keeps them; their encoding is
-measured apart. Segments are real expressions over shared windows, as policies write them. Times are processor time,
-so that a busy machine does not blur them.
+and checked, and nothing else. As in the worker, the rows of 64 records are decoded just before and encoded just after;
+both are measured apart. Segments are real expressions over shared windows, as policies write them. Times are processor
+time, so that a busy machine does not blur them.
 """
 
 from __future__ import annotations
@@ -17,13 +17,15 @@ import random
 import statistics
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import UTC, datetime
+from functools import partial
 from types import SimpleNamespace
 from typing import Any, Final
 
 import msgspec
 
+from app.core.effects import Effects
 from app.core.expressions import compile_expression
 from app.core.features import open_features
 from app.core.plan import Campaign, Cap, EventPlan, Feature, Plan, QuietHours, Segment, Trigger, Variant
@@ -34,6 +36,7 @@ from schemas.events import decode_event
 
 SEGMENTS: Final = (10, 20, 50, 200)
 BATCH_RECORDS: Final = 512
+SLICE_RECORDS: Final = 64
 START_MS: Final = 1_772_463_600_000  # 2026-03-02 15:00 UTC: in nobody's quiet hours
 SPAN_MS: Final = 6 * 3_600_000
 
@@ -177,34 +180,51 @@ def floor_us(batches: Sequence[Sequence[BenchRecord]]) -> float:
     return (time.process_time() - began) * 1e6 / sum(map(len, batches))
 
 
-def core_us(batches: Sequence[Sequence[BenchRecord]], number: int) -> dict[str, Any]:
-    """Run the batches and measure their second half, when the rows are known. Timers fire after each batch."""
-    processor = Processor(make_plan(number), ConstantScorer(), open_features)
-    rows: dict[bytes, Profile] = {}
-    counts: Counter[tuple[str, ...]] = Counter()
-    total = sum(map(len, batches))
-    warm_up = len(batches) // 2
-    each_us: list[float] = []
-    fire_s, fired = 0.0, 0
-    due: dict[bytes, int] = {}
-    for at, batch in enumerate(batches):
-        if at == warm_up:
-            each_us, fire_s, fired = [], 0.0, 0
-            counts.clear()
-        now_ms = START_MS + SPAN_MS * (batch[-1].offset + 1) // total
+class _Store:
+    """Encoded rows, as RocksDB keeps them, and how long the core takes with some of them decoded."""
+
+    def __init__(self) -> None:
+        self.rows: dict[bytes, bytes] = {}
+        self.seconds = 0.0
+
+    def run(self, keys: Iterable[bytes | None], work: Callable[[dict[bytes, Profile]], Effects]) -> Effects:
+        """Decode the rows of `keys`, time `work` on them, and store what it changed."""
+        known = {key: self.rows[key] for key in keys if key in self.rows}
+        decoded = {key: decode_profile(raw) for key, raw in known.items()}
         began = time.process_time()
-        effects = processor.process(
-            batch, "events", 0, rows, now_ms=now_ms, acked_offset=batch[0].offset - 4 * BATCH_RECORDS, reload=rows.get
-        )
-        each_us.append((time.process_time() - began) * 1e6 / len(batch))
+        effects = work(decoded)
+        self.seconds += time.process_time() - began
+        self.rows.update((key, encode_profile(row)) for key, row in effects.changed.items())
+        return effects
+
+
+def core_us(records: Sequence[BenchRecord], number: int) -> dict[str, Any]:
+    """Run the records and measure their second half, when the rows are known. Timers fire every 512 records."""
+    processor = Processor(make_plan(number), ConstantScorer(), open_features)
+    events, timers = _Store(), _Store()
+    timers.rows = events.rows
+    counts: Counter[tuple[str, ...]] = Counter()
+    total = len(records)
+    each_us: list[float] = []
+    fired = 0
+    due: dict[bytes, int] = {}
+    for start in range(0, total, SLICE_RECORDS):
+        if start == total // 2 // BATCH_RECORDS * BATCH_RECORDS:
+            each_us, fired, timers.seconds = [], 0, 0.0
+            counts.clear()
+        part = records[start : start + SLICE_RECORDS]
+        now_ms = START_MS + SPAN_MS * (part[-1].offset + 1) // total
+        before_s = events.seconds
+        effects = events.run([record.key for record in part], partial(_process, processor, part, now_ms, events))
+        each_us.append((events.seconds - before_s) * 1e6 / len(part))
         counts.update(effects.counts)
         due.update((key, at_ms) for at_ms, key in effects.due)
+        if (start + len(part)) % BATCH_RECORDS:
+            continue
         keys = [key for key, at_ms in due.items() if at_ms <= now_ms]
         for key in keys:
             del due[key]
-        began = time.process_time()
-        effects = processor.fire(keys, rows, now_ms=now_ms, mark=batch[-1].offset + 1, acked_offset=0)
-        fire_s += time.process_time() - began
+        effects = timers.run(keys, partial(_fire, processor, keys, now_ms, part[-1].offset + 1))
         fired += len(keys)
         counts.update(effects.counts)
         due.update((key, at_ms) for at_ms, key in effects.due)
@@ -212,28 +232,43 @@ def core_us(batches: Sequence[Sequence[BenchRecord]], number: int) -> dict[str, 
         "process_us_per_event": round(statistics.fmean(each_us), 2),
         "process_us_p50": round(statistics.median(each_us), 2),
         "process_us_p99": round(statistics.quantiles(each_us, n=100)[98], 2),
-        "fire_us_per_row": round(fire_s * 1e6 / max(fired, 1), 2),
+        "fire_us_per_row": round(timers.seconds * 1e6 / max(fired, 1), 2),
         "rows_fired": fired,
-        "us_per_event_with_timers": round(statistics.fmean(each_us) + fire_s * 1e6 / (total / 2), 2),
+        "us_per_event_with_timers": round(statistics.fmean(each_us) + timers.seconds * 1e6 / (total / 2), 2),
         "decisions_per_event": _share(counts, "decisions", total / 2),
         "segment_changes_per_event": _share(counts, "segment_changes", total / 2),
-        **_row_costs(rows),
+        **_row_costs(events.rows),
     }
+
+
+def _process(
+    processor: Processor, part: Sequence[BenchRecord], now_ms: int, store: _Store, rows: dict[bytes, Profile]
+) -> Effects:
+    def reload(key: bytes) -> Profile | None:
+        raw = store.rows.get(key)
+        return None if raw is None else decode_profile(raw)
+
+    acked = part[0].offset - 4 * BATCH_RECORDS
+    return processor.process(part, "events", 0, rows, now_ms=now_ms, acked_offset=acked, reload=reload)
+
+
+def _fire(processor: Processor, keys: list[bytes], now_ms: int, mark: int, rows: dict[bytes, Profile]) -> Effects:
+    return processor.fire(keys, rows, now_ms=now_ms, mark=mark, acked_offset=0)
 
 
 def _share(counts: Counter[tuple[str, ...]], metric: str, events: float) -> float:
     return round(sum(number for labels, number in counts.items() if labels[0] == metric) / events, 4)
 
 
-def _row_costs(rows: dict[bytes, Profile]) -> dict[str, Any]:
-    sample = list(rows.values())[:5000]
+def _row_costs(rows: dict[bytes, bytes]) -> dict[str, Any]:
+    encoded = list(rows.values())[:5000]
     began = time.process_time()
-    encoded = [encode_profile(row) for row in sample]
-    encode_us = (time.process_time() - began) * 1e6 / len(sample)
-    began = time.process_time()
-    for raw in encoded:
-        decode_profile(raw)
+    sample = [decode_profile(raw) for raw in encoded]
     decode_us = (time.process_time() - began) * 1e6 / len(sample)
+    began = time.process_time()
+    for row in sample:
+        encode_profile(row)
+    encode_us = (time.process_time() - began) * 1e6 / len(sample)
     sizes = statistics.quantiles(map(len, encoded), n=100)
     return {
         "row_bytes_p50": round(sizes[49]),
@@ -268,7 +303,7 @@ def main() -> None:
     }
     print(f"decode and check only: {result['floor_decode_us']} us an event")
     for number in options.segments:
-        measured = result["segments"][str(number)] = core_us(batches, number)
+        measured = result["segments"][str(number)] = core_us(stream, number)
         ratio = measured["process_us_per_event"] / result["floor_decode_us"]
         print(f"{number:>4} segments: {measured['process_us_per_event']:>6} us an event ({ratio:.1f} x decode)")
         print(f"     {measured}")
