@@ -31,6 +31,11 @@ async def run(site: Site, *, seed: int = 1, times: float = 3.0) -> dict[str, Any
             _signal(asleep, signal.SIGSTOP)
             delivered = sum(site.lines().values())
             await asyncio.sleep(times * SESSION_S)
+
+            async def others_deliver() -> bool:
+                return sum(site.lines().values()) > delivered
+
+            await eventually(others_deliver, "those awake have taken over", 60)
             meanwhile = sum(site.lines().values()) - delivered
             _signal(asleep, signal.SIGCONT)
             await asyncio.sleep(SESSION_S)
