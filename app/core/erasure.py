@@ -17,7 +17,7 @@ from typing import Final
 from app.core import membership, timers
 from app.core.batch import Batch
 from app.core.ids import stable_id
-from app.core.profile import EMITTED, Output, Profile, Timer
+from app.core.profile import EMITTED, Output, Profile, Timer, forget
 from schemas.decisions import ERASED, Decision, decision_headers, decision_id, encode_decision
 from schemas.erasures import PROFILE, ErasureReceipt, Subjects, encode_receipt
 from schemas.events import ERASE, NOTIFICATIONS_ENABLED, Event, Rejected, encode_event
@@ -75,15 +75,10 @@ def fold_erase(batch: Batch, profile: Profile, event: Event, offset: int, subjec
     claimed = event.properties.get("aliases") is True
     # What was merged into this row is this user's, whoever claimed it; and its forwarding address names them.
     aliases = [alias for alias in profile.aliases if claimed or stable_id(alias) in profile.absorbed]
-    for segment_id in list(profile.segments):
-        segment = batch.index.plan.segment_by_id.get(segment_id)
-        if segment is not None:
-            membership.leave(batch, profile, segment, offset, ERASED)
+    membership.leave_all(batch, profile, offset, ERASED)
     outputs = [entry for entry in profile.outbox if entry.mark == offset]
     censored = sum(pending.answered != EMITTED for pending in profile.pending)
-    fresh = Profile()  # not one for all: its lists and dicts become the row's
-    for name in profile.__struct_fields__:
-        setattr(profile, name, getattr(fresh, name))
+    forget(profile)
     profile.timers, profile.outbox = [], outputs
     profile.offset, profile.erased_ms = offset, batch.now_ms
     for _ in range(censored):

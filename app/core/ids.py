@@ -22,6 +22,9 @@ def message_hash(message_id: str) -> int:
 WORD_BYTES: Final = 6
 """Of a message id's hash. A row remembers 32, so a new message is taken for a repeated one with a probability of
 32 / 2**48, about 1e-13: at a thousand events a second, once in three centuries."""
+RECENT_MAX: Final = 32
+"""Message ids that a row remembers: the de-duplication window."""
+RECENT_BYTES: Final = WORD_BYTES * RECENT_MAX
 
 
 def message_word(message_id: str) -> bytes:

@@ -48,9 +48,12 @@ def on_event(batch: Batch, profile: Profile, judge: Judge, offset: int, reason: 
     return [_move(batch, profile, segment, inside, offset, "event", reason) for segment, inside in moves]
 
 
-def leave(batch: Batch, profile: Profile, segment: Segment, offset: int, reason: str) -> None:
-    """Take a member out for another reason than the segment's condition."""
-    _move(batch, profile, segment, False, offset, "event", reason)
+def leave_all(batch: Batch, profile: Profile, offset: int, reason: str) -> None:
+    """Take a member out of everything, for another reason than the segments' conditions."""
+    for segment_id in list(profile.segments):
+        segment = batch.index.plan.segment_by_id.get(segment_id)
+        if segment is not None:
+            _move(batch, profile, segment, False, offset, "event", reason)
 
 
 def on_clock(batch: Batch, profile: Profile) -> Changes:

@@ -25,7 +25,7 @@ from app.core.batch import Batch, trace_of
 from app.core.effects import Record
 from app.core.erasure import Refusal
 from app.core.ids import stable_id
-from app.core.profile import BadRow, Output, Profile, decode_profile, due_ms, encode_profile
+from app.core.profile import BadRow, Output, Profile, decode_profile, due_ms, encode_profile, forget
 from schemas.erasures import Subjects
 from schemas.events import ABSORB, MERGE, USER_CHARS_MAX, Event, Rejected, encode_event
 from schemas.topics import EVENTS
@@ -53,16 +53,10 @@ def fold_merge(batch: Batch, profile: Profile, event: Event, offset: int, subjec
     if profile.merged_into or into == batch.user or (into in profile.aliases and batch.user < into):
         batch.count("merges", "repeated" if profile.merged_into == into else "refused")
         return
-    for segment_id in list(profile.segments):
-        segment = batch.index.plan.segment_by_id.get(segment_id)
-        if segment is not None:
-            membership.leave(batch, profile, segment, offset, MERGE)
+    membership.leave_all(batch, profile, offset, MERGE)
     if profile.events:
         batch.emit(profile, Output(EVENTS, into.encode(), _absorb(subjects, into, batch.user, profile)))
-    fresh = Profile()
-    for name in profile.__struct_fields__:
-        if name not in ("recent", "outbox"):
-            setattr(profile, name, getattr(fresh, name))
+    forget(profile, keep=("recent", "outbox"))
     profile.offset, profile.merged_into = offset, into
     batch.count("merges", "given")
 

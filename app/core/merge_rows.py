@@ -11,17 +11,16 @@ from collections.abc import Mapping
 from typing import Final
 
 from app.core import items, label_history, marks, timers
+from app.core.choose import SHOWN_MAX
 from app.core.devices import DEVICES_MAX
 from app.core.fold import AFFINITIES_MAX, AFFINITY_HALF_LIFE_MS, LAST_MAX
 from app.core.guardrails import SENDS_MAX
 from app.core.identity import ALIASES_MAX, CATEGORIES_MAX, TRAITS_MAX
-from app.core.ids import WORD_BYTES
+from app.core.ids import RECENT_BYTES
 from app.core.plan import Feature
 from app.core.profile import Profile
 
-_RECENT_BYTES: Final = 32 * WORD_BYTES
 _PENDING_MAX: Final = 64
-_SHOWN_MAX: Final = 64
 
 OF_THE_ROW: Final = frozenset({"offset", "outbox", "policy", "erased_ms", "merged_into", "absorbed", "segments"})
 """What has been done to a row, and not what is known of the user: the other row's are dropped."""
@@ -42,7 +41,7 @@ def merge_rows(row: Profile, other: Profile, features: Mapping[int, Feature], no
     _answers(row, other, newer=newer)
     _learning(row, other)
     _waiting(row, other)
-    row.recent = (other.recent + row.recent)[-_RECENT_BYTES:]
+    row.recent = (other.recent + row.recent)[-RECENT_BYTES:]
     row.events += other.events
     row.first_ms = min(filter(None, (row.first_ms, other.first_ms)), default=0)
     row.seen_ms = max(row.seen_ms, other.seen_ms)
@@ -152,7 +151,7 @@ def _answers(row: Profile, other: Profile, *, newer: bool) -> None:
         row.weariness, row.weariness_ms = other.weariness, other.weariness_ms
     for variant, at_ms in other.shown.items():
         row.shown[variant] = max(row.shown.get(variant, 0), at_ms)
-    row.shown = dict(heapq.nlargest(_SHOWN_MAX, row.shown.items(), key=lambda item: item[1]))
+    row.shown = dict(heapq.nlargest(SHOWN_MAX, row.shown.items(), key=lambda item: item[1]))
     row.sends = sorted([*row.sends, *other.sends], key=lambda send: send.at_ms)[-SENDS_MAX:]
 
 

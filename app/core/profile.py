@@ -235,6 +235,14 @@ class BadRow(ValueError):
     """The stored bytes are not a row of a version that we read."""
 
 
+def forget(profile: Profile, keep: tuple[str, ...] = ()) -> None:
+    """Make every field but those of `keep` what it is in a new row."""
+    fresh = Profile()  # not one for all: its lists and dicts become the row's
+    for name in profile.__struct_fields__:
+        if name not in keep:
+            setattr(profile, name, getattr(fresh, name))
+
+
 def due_ms(profile: Profile) -> int:
     """The earliest instant at which the clock alone can change this row (`NEVER_MS` when none)."""
     due = profile.segments_due_ms

@@ -14,7 +14,7 @@ from app.core import erasure, merge
 from app.core.batch import Batch
 from app.core.effects import Effects, Record
 from app.core.history import Windows
-from app.core.ids import WORD_BYTES, message_word
+from app.core.ids import RECENT_BYTES, WORD_BYTES, message_word
 from app.core.panes import NEVER_MS
 from app.core.profile import Output, Profile, decode_profile, due_ms, encode_profile
 from app.core.turn import Turn
@@ -22,9 +22,6 @@ from schemas.dead_letters import DeadLetter, cut, dead_letter_headers
 from schemas.events import ERASE, MERGE, Event, Rejected, decode_event, epoch_ms
 from schemas.topics import DEAD_LETTERS
 
-RECENT_MAX: Final = 32
-"""Message ids that a row remembers: the de-duplication window."""
-_RECENT_BYTES = WORD_BYTES * RECENT_MAX
 RETRY_MS: Final = 60_000
 """When a row whose timers raised is tried again."""
 
@@ -126,7 +123,7 @@ class Run:
         profile.offset = offset
         if digest:
             recent += digest
-            profile.recent = recent if len(recent) <= _RECENT_BYTES else recent[-_RECENT_BYTES:]
+            profile.recent = recent if len(recent) <= RECENT_BYTES else recent[-RECENT_BYTES:]
         if forwarded:
             return "forwarded"
         return "applied" if self.turn.event(profile, event, at_ms, offset) else "late"

@@ -5,9 +5,8 @@ from __future__ import annotations
 import pytest
 
 from app.core.fold import LAST_MAX
-from app.core.ids import WORD_BYTES
+from app.core.ids import RECENT_MAX, WORD_BYTES
 from app.core.plan import Feature, event_id
-from app.core.run import RECENT_MAX
 from schemas.events import NOTIFICATION_SENT, ORDER_COMPLETED, PRODUCT_VIEWED
 from tests.support.plans import DAY, HOUR, MINUTE, count_feature, make_plan
 from tests.support.streams import START, USER, Stream, track
