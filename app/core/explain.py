@@ -35,6 +35,7 @@ _TIMERS: Final = {
     timers.HORIZON: "label horizon",
     timers.DEFERRED: "quiet hours end",
     timers.SEND_TIME: "a good hour to send",
+    timers.LOOK: "a look at how likely things are",
 }
 
 

@@ -36,6 +36,10 @@ class Call(Protocol):
         """The share of users who have a feature flag of the policy."""
         ...
 
+    def open_score(self, name: str) -> str:
+        """Note that the open model is asked about a campaign or a category (empty: all); returns the score's name."""
+        ...
+
     def segment(self, name: str) -> Truth:
         """Membership of another segment."""
         ...

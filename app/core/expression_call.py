@@ -13,6 +13,7 @@ from app.core.expression_errors import ExpressionError, nearest
 from app.core.expression_ir import Atom, Scalar, Truth, Value, quote
 from app.core.ids import stable_id
 from app.core.plan import Feature, Where
+from app.core.scores import open_score
 from schemas.events import NAME_CHARS_MAX
 
 if TYPE_CHECKING:
@@ -119,6 +120,18 @@ class ParsedCall:
             error.suggestion = nearest(name, self.context.flags)
             raise error
         return share
+
+    def open_score(self, name: str) -> str:
+        """Note that the open model is asked about a campaign or a category (empty: all); returns the score's name."""
+        known = {*self.context.campaigns, *self.context.campaigns.values()}
+        if name and name not in known:
+            error = self.fail(f"no campaign and no category is called {name!r}", 0)
+            error.suggestion = nearest(name, known)
+            raise error
+        if not known:
+            raise self.fail("the policy has no campaign that could be opened")
+        self._parser.open_scores.add(name)
+        return open_score(name)
 
     def segment(self, name: str) -> Truth:
         """Membership of another segment: its own functions are called, so truth and time of change agree with it."""

@@ -43,6 +43,8 @@ class Expression:
     events: frozenset[str]
     clocked: bool
     condition: Condition | None = None
+    open_scores: frozenset[str] = frozenset()
+    """Campaigns or categories (empty: all) whose open probability it reads itself."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +63,8 @@ class ExpressionContext:
         The event names that are known, or None when any is.
     flags
         Feature flags, and the share of users who have each.
+    campaigns
+        Campaigns and the category of each, for `open_probability`.
     """
 
     default_timezone: str = "UTC"
@@ -71,3 +75,4 @@ class ExpressionContext:
     segment_names: frozenset[str] = frozenset()
     event_names: frozenset[str] | None = None
     flags: Mapping[str, float] = field(default_factory=dict)
+    campaigns: Mapping[str, str] = field(default_factory=dict)

@@ -17,6 +17,7 @@ from app.core.ids import BUCKETS, stable_id
 from app.core.profile import HOURS_PER_WEEK
 from app.core.rfm import SCORES, STAGES, days_to_ms
 from app.core.schedule import WEEKDAYS, waits
+from app.core.scores import OPEN
 from schemas import events as names
 
 # A failure takes a send back, and an open stands for the receipt that has not come yet.
@@ -144,6 +145,17 @@ def _propensity(model: str = "") -> Builder:
     return build
 
 
+def _open_probability(call: Call) -> Value:
+    score = call.open_score(call.optional_text(0, "a campaign or a category") or "")
+    call.reads(ANY_EVENT)
+    return Value(
+        kind="number",
+        code=quote("score_of(p, SCORE)", SCORE=score),
+        nullable=True,
+        step=quote("score_step(p, REF)", REF=stable_id(OPEN)),
+    )
+
+
 def _in_segment(call: Call) -> Truth:
     return call.segment(call.text(0, "a segment's name"))
 
@@ -208,6 +220,7 @@ OF_PROFILE: Final[dict[str, tuple[int, int, bool, Builder]]] = {
     "propensity": (1, 1, False, _propensity()),
     "purchase_propensity": (0, 0, False, _propensity("purchase")),
     "churn_risk": (0, 0, False, _propensity("churn")),
+    "open_probability": (0, 1, False, _open_probability),
     "in_segment": (1, 1, False, _in_segment),
     "random_bucket": (1, 1, False, _random_bucket),
     "flag": (1, 1, False, _flag),

@@ -97,6 +97,7 @@ class Parser:
         self.features: dict[str, Feature] = {}
         self.events: set[str] = set()
         self.segments: dict[str, Expression] = {}
+        self.open_scores: set[str] = set()
         self.errors: list[ExpressionError] = []
         self.scope: Scope = "profile"
         self.tree, self.line = parse_tree(text)

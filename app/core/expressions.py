@@ -47,6 +47,7 @@ def compile_expression(text: str, context: ExpressionContext | None = None, labe
         events=frozenset(parser.events or {ANY_EVENT}),
         clocked=is_clocked(truth),
         condition=Condition(truth, calls),
+        open_scores=frozenset(parser.open_scores),
     )
 
 

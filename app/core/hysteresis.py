@@ -47,4 +47,5 @@ def with_hysteresis(segment_id: int, when: Expression, until: Expression | None,
         features=tuple(features.values()),
         events=frozenset().union(*(part.events for part in parts)),
         clocked=bool(stay_ms) or any(part.clocked for part in parts),
+        open_scores=frozenset().union(*(part.open_scores for part in parts)),
     )

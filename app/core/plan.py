@@ -312,6 +312,8 @@ class Plan:
     """What its conditions were compiled against: an explanation compiles their clauses one by one."""
     models: Mapping[str, ModelPlan] = field(default_factory=dict)
     """By the model's name; one that is not named has the defaults."""
+    open_scores: Mapping[str, tuple[Campaign, ...]] = field(default_factory=dict)
+    """Which campaigns conditions ask the open model about, by the name of the score (`app.core.scores`)."""
 
 
 class Scorer(Protocol):

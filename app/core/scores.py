@@ -2,9 +2,24 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from app.core.panes import NEVER_MS
 from app.core.profile import Profile
 from app.core.timers import LOOK
+
+OPEN: Final = "open()"
+"""The score of `app.core.open_scores` over all campaigns. No model has such a name: names are letters and digits."""
+
+
+def open_score(name: str) -> str:
+    """Under which name a row keeps the open score of a campaign or a category; of all when `name` is empty."""
+    return f"open({name})"
+
+
+def is_open_score(name: str) -> bool:
+    """Whether a score is one of the open model's."""
+    return name.startswith("open(")
 
 
 def score_of(profile: Profile, model: str) -> float | None:

@@ -8,7 +8,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from app.core import answers, arbiter, erasure, fold, identity, membership, merge, propensity, timers, triggers
+from app.core import (
+    answers,
+    arbiter,
+    erasure,
+    fold,
+    identity,
+    membership,
+    merge,
+    open_scores,
+    propensity,
+    timers,
+    triggers,
+)
 from app.core.batch import Batch
 from app.core.decide import FeaturesOf
 from app.core.panes import Panes
@@ -36,11 +48,13 @@ class Turn:
     def adopt(self, profile: Profile) -> None:
         """Bring a row that another policy version wrote to this one. A new or a merged row has nothing to bring."""
         if profile.events:
+            open_scores.adopt(self.batch, profile, self.scorer, self.features_of)
             membership.on_policy(self.batch, profile)
             triggers.arm_schedules(self.batch, profile)
 
     def backfill(self, profile: Profile, windows: Mapping[int, Panes], covers: frozenset[int]) -> None:
         """Bring a row that waits for no event to the policy in force. Nobody is notified for it."""
+        open_scores.adopt(self.batch, profile, self.scorer, self.features_of)
         membership.backfill(self.batch, profile, windows, covers)
         triggers.arm_schedules(self.batch, profile)
 
@@ -72,8 +86,8 @@ class Turn:
                 identity.fold_identify(profile, event, at_ms)
             else:
                 identity.fold_alias(profile, event)
-        if index.propensities and ops.own:
-            propensity.on_event(batch, profile, event, at_ms)
+        if index.looks and ops.own:
+            self._look(profile, event, at_ms)
         changes = None
         if profile.policy != index.policy_id:  # a new row
             profile.policy = index.policy_id
@@ -89,6 +103,14 @@ class Turn:
             arbiter.arbitrate(batch, profile, candidates, self.scorer, self.features_of)
         return in_time
 
+    def _look(self, profile: Profile, event: Event, at_ms: int) -> None:
+        """Note one of the user's own events for the models that look at users."""
+        batch = self.batch
+        if batch.index.propensities:
+            propensity.on_event(batch, profile, event, at_ms)
+        if batch.index.plan.open_scores:
+            open_scores.on_event(batch, profile, event, self.scorer, self.features_of)
+
     def clock(self, profile: Profile) -> None:
         """Run what is due in the row."""
         batch = self.batch
@@ -97,6 +119,10 @@ class Turn:
         for timer in timers.pop_due(profile, now_ms):
             if timer.kind == timers.HORIZON:
                 answers.horizon_passed(batch, profile, timer)
+                if batch.index.plan.open_scores:
+                    open_scores.ignored(batch, profile, self.scorer, self.features_of)
+            elif timer.kind == timers.LOOK and timer.ref == open_scores.LOOK_REF:
+                open_scores.on_timer(batch, profile, timer, self.scorer, self.features_of)
             elif timer.kind == timers.LOOK:
                 propensity.on_timer(batch, profile, timer)
             elif (candidate := triggers.on_timer(batch, profile, timer)) is not None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 from app.core.expression_context import ANY_EVENT, TRAITS_EVENT, Expression
 from app.core.plan import Campaign, EventPlan, Feature, Plan, Segment, event_id
+from app.core.scores import open_score
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +26,18 @@ class Compiled:
             for feature in expression.features:
                 by_text.setdefault(feature.text, feature)
         return tuple(by_text.values())
+
+    def open_scores(self) -> frozenset[str]:
+        """Campaigns and categories (empty: all) that the open model is asked about."""
+        nobody: frozenset[str] = frozenset()
+        return nobody.union(*(expression.open_scores for expression in (*self.conditions, *self.audiences)))
+
+    def campaigns_of(self, name: str) -> tuple[Campaign, ...]:
+        """The campaign of that name, or those of the category; all that are not transactional when it is empty."""
+        if not name:
+            return tuple(part for part in self.campaigns if not part.transactional) or self.campaigns
+        named = tuple(part for part in self.campaigns if part.name == name)
+        return named or tuple(part for part in self.campaigns if part.category == name)
 
     def event_names(self) -> frozenset[str]:
         """Every event that the policy mentions."""
@@ -68,6 +81,7 @@ def assemble(compiled: Compiled, plan: Plan) -> Plan:
         segment_by_id={segment.id: segment for segment in compiled.segments},
         campaign_by_id={campaign.id: campaign for campaign in compiled.campaigns},
         on_segment=on_segment,
+        open_scores={open_score(name): compiled.campaigns_of(name) for name in sorted(compiled.open_scores())},
     )
 
 

@@ -119,6 +119,9 @@ class Compiler:
             segments=self._expressions,
             segment_names=self._names,
             flags=policy.flags,
+            campaigns={model.name: model.category for _, model in self.shaped.campaigns}
+            | dict.fromkeys(self.shaped.broken_campaigns, "")
+            | {category: category for category in self.shaped.broken_categories},
             event_names=None if policy.events is None else STANDARD_EVENTS.union(policy.events),
         )
 

@@ -49,6 +49,7 @@ class Shaped:
     broken_segments: frozenset[str]
     broken_categories: frozenset[str]
     errors: list[PolicyError] = field(default_factory=list)
+    broken_campaigns: frozenset[str] = frozenset()
 
 
 def check_shape(document: Document) -> Shaped:
@@ -66,6 +67,7 @@ def check_shape(document: Document) -> Shaped:
         broken_segments=_texts(data.get("segments"), "name", sound),
         broken_categories=_texts(data.get("campaigns"), "category", {at for at, _ in campaigns}),
         errors=errors,
+        broken_campaigns=_texts(data.get("campaigns"), "name", {at for at, _ in campaigns}),
     )
 
 
