@@ -32,6 +32,7 @@ from app.policy_feed import PolicyFeed
 from app.policy_metrics import BackfillMetrics, PolicyMetrics
 from app.preflight import Preflight
 from app.settings import Settings
+from app.skew import BrokerClock, ClockWatch
 from app.stream.app import StreamApp
 from app.stream.backfill import Backfill
 from app.stream.engine import Engine
@@ -42,6 +43,7 @@ from app.tracing import load_tracing
 from app.vitals import worker_vitals
 from schemas.erasures import Subjects
 from schemas.topics import (
+    CLOCK,
     DEAD_LETTERS,
     DECISIONS,
     ERASURES,
@@ -116,6 +118,7 @@ class Worker:
             share=settings.backfill_share,
         )
         self.preflight = Preflight(settings, WORKER_TOPICS)
+        self.skew = ClockWatch(lambda: BrokerClock(settings.client_settings()), self.metrics.clock_skew.set)
         self.app.preflight = self._before_start
         desk = UserDesk(self.table, self.processor, open_features, self.clock.now_ms)
         self.health = HealthServer(
@@ -196,6 +199,8 @@ class Worker:
         await self.models.reader.start()
         self.backfill.start()
         self.watchdog.start()
+        if CLOCK in self.preflight.present:
+            self.skew.start()
         # What lives now lives for ever; a young generation of 700 objects would be collected at every few events.
         gc.collect()
         gc.freeze()
@@ -207,6 +212,7 @@ class Worker:
 
     async def _on_shutdown(self, _app: Any, **_kwargs: Any) -> None:
         self.watchdog.stop()
+        await self.skew.stop()
         await self.backfill.stop()
         await self.policies.stop()
         await self.models.reader.stop()

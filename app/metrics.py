@@ -87,6 +87,11 @@ class Metrics:
         )
         self.disk_free = Gauge("nudge_disk_free_bytes", "Free on the disk of the data directory.", registry=registry)
         self.disk_size = Gauge("nudge_disk_size_bytes", "Size of the disk of the data directory.", registry=registry)
+        self.clock_skew = Gauge(
+            "nudge_clock_skew_seconds",
+            "By how much this machine's clock is ahead of the broker's; NaN when the broker does not tell.",
+            registry=registry,
+        )
         self.ready = Gauge("nudge_ready", "1 when /readyz says so, else 0.", registry=registry)
         self.timer_entries = Gauge("nudge_timer_index_entries", "Entries of the timer index.", registry=registry)
         self.model_auc = Gauge("nudge_model_auc", "Progressive area under the ROC curve.", ["model"], registry=registry)

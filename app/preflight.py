@@ -27,6 +27,8 @@ class Preflight:
         self._settings = settings
         self._topics = tuple(topics)
         self.problem: str | None = "starting"
+        self.present: frozenset[str] = frozenset()
+        """The broker's topics, once all is well."""
 
     async def wait(self) -> None:
         """Return when everything is there."""
@@ -42,6 +44,7 @@ class Preflight:
         try:
             await asyncio.wait_for(admin.start(), 15)
             partitions = {topic["topic"]: len(topic["partitions"]) for topic in await admin.describe_topics()}
+            self.present = frozenset(partitions)
         except (KafkaError, OSError, TimeoutError) as exc:
             return f"no Kafka broker answers at {self._settings.broker} (NUDGE_BROKER): {type(exc).__name__}"
         finally:

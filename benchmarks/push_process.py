@@ -31,8 +31,16 @@ PARTITIONS = 4
 _TIMEOUT_S = 180.0
 
 
-async def measure(keys: Keys, url: str, decisions: int, concurrency: int) -> dict[str, Any]:
-    """Sends a second, p99 of an attempt (the bound of its bucket) and resident size."""
+async def measure(keys: Keys, url: str, decisions: int, concurrency: int, *, seconds: float = 0.0) -> dict[str, Any]:
+    """Sends a second, p99 of an attempt (the bound of its bucket) and resident size.
+
+    Parameters
+    ----------
+    decisions
+        What the topic is filled with before the sender starts.
+    seconds
+        Stop after so long, however many were sent; 0: when all were.
+    """
     async with broker_at("") as bootstrap:
         await create_topics(bootstrap, PARTITIONS, 1)
         await _fill(bootstrap, decisions)
@@ -56,8 +64,9 @@ async def measure(keys: Keys, url: str, decisions: int, concurrency: int) -> dic
             child = Child("sender", [sys.executable, "-m", "app.cli", "sender"], env=os.environ | settings)
             try:
                 with ProcessSampler(child.pid) as sampler:
-                    found = await _watch(child, port, decisions)
-                return found | {"rss_mb": sampler.rss_mb_max, "cpu_us_per_send": round(sampler.cpu_s / decisions * 1e6)}
+                    found = await _watch(child, port, decisions, seconds)
+                cpu_us = round(sampler.cpu_s / max(found["sent"], 1) * 1e6)
+                return found | {"rss_mb": sampler.rss_mb_max, "cpu_us_per_send": cpu_us}
             finally:
                 child.kill()
 
@@ -79,20 +88,20 @@ async def _fill(bootstrap: str, decisions: int) -> None:
         await producer.stop()
 
 
-async def _watch(child: Child, port: int, decisions: int) -> dict[str, Any]:
+async def _watch(child: Child, port: int, decisions: int, seconds: float) -> dict[str, Any]:
     began: tuple[float, float] | None = None
-    deadline = time.monotonic() + _TIMEOUT_S
+    deadline = time.monotonic() + _TIMEOUT_S + seconds
     while True:
         sent, p99_ms = await asyncio.to_thread(_look, port)
         now_s = time.monotonic()
         if sent and began is None:
             began = (now_s, sent)
-        if began is not None and sent >= decisions:
+        if began is not None and (sent >= decisions or 0 < seconds <= now_s - began[0]):
             rate = (sent - began[1]) / (now_s - began[0])
             return {"sends_per_second": round(rate, 1), "p99_ms": p99_ms, "sent": int(sent)}
         if child.returncode is not None or now_s > deadline:
             raise BenchmarkFailed(f"the sender has sent {sent:.0f} of {decisions}:\n{child.log_tail()}")
-        await asyncio.sleep(0.1)
+        await asyncio.sleep(1.0 if seconds else 0.1)
 
 
 def _look(port: int) -> tuple[float, float]:

@@ -2,7 +2,8 @@
 
 python -m benchmarks.sender --json
 python -m benchmarks.sender --whole --json                 # the process itself, between Kafka topics
-python -m benchmarks.sender --slow --minutes 10 --json     # every answer takes 5 s: does memory stay flat?
+python -m benchmarks.sender --slow --minutes 30 --json     # every answer takes 5 s: does memory stay flat?
+python -m benchmarks.sender --whole --slow --delay 0.2 --minutes 20 --json
 """
 
 from __future__ import annotations
@@ -57,15 +58,20 @@ class RssTrace:
         self._thread.join()
 
     def flatness(self) -> dict[str, Any]:
-        """Resident size (MB) after the first fifth and at the end, and the slope (MB a minute) between."""
-        steady = np.array(self.samples[len(self.samples) // 5 :])
-        slope = float(np.polyfit(steady[:, 0] / 60.0, steady[:, 1], 1)[0])
+        """Resident size (MB) after the first fifth and at the end, and slopes (MB a minute) to the end."""
+        steady = self.samples[len(self.samples) // 5 :]
         return {
-            "rss_mb_start": round(float(steady[:10, 1].mean()), 1),
-            "rss_mb_end": round(float(steady[-10:, 1].mean()), 1),
-            "rss_mb_per_minute": round(slope, 3),
+            "rss_mb_start": round(float(np.mean([rss for _, rss in steady[:10]])), 1),
+            "rss_mb_end": round(float(np.mean([rss for _, rss in steady[-10:]])), 1),
+            "rss_mb_per_minute": _slope(steady),
+            "rss_mb_per_minute_last_half": _slope(self.samples[len(self.samples) // 2 :]),
             "rss_mb_each_minute": [round(rss, 1) for at_s, rss in self.samples if at_s % 60.0 < _SAMPLE_S],
         }
+
+
+def _slope(samples: list[tuple[float, float]]) -> float:
+    seconds, rss_mb = np.array(samples).T
+    return round(float(np.polyfit(seconds / 60.0, rss_mb, 1)[0]), 3)
 
 
 def measure(keys: Keys, url: str, options: Any) -> Result:
@@ -86,16 +92,21 @@ def measure(keys: Keys, url: str, options: Any) -> Result:
 
 def run_whole(options: Any) -> dict[str, Any]:
     """The same of `nudge sender` as a process on an embedded broker."""
+    seconds = options.minutes * 60.0 if options.slow else 0.0
+    delay_s = options.delay if options.slow else 0.0
+    # A slow provider must not get to the end of the topic.
+    decisions = int(seconds * options.concurrency / delay_s) + 10_000 if delay_s else options.decisions
     with tempfile.TemporaryDirectory(prefix="nudge-bench-") as folder:
         keys = make_keys(Path(folder))
-        with push_fake.serving(keys) as url:
+        with push_fake.serving(keys, delay_s=delay_s) as url, RssTrace("sender") as trace:
             results = [
-                asyncio.run(push_process.measure(keys, url, options.decisions, options.concurrency))
-                for _ in range(options.repeat)
+                asyncio.run(push_process.measure(keys, url, decisions, options.concurrency, seconds=seconds))
+                for _ in range(1 if options.slow else options.repeat)
             ]
     results.sort(key=lambda result: float(result["sends_per_second"]))
     runs = [result["sends_per_second"] for result in results]
-    return results[len(results) // 2] | {"concurrency": options.concurrency, "runs": runs}
+    found = results[len(results) // 2] | {"concurrency": options.concurrency, "runs": runs}
+    return found | (trace.flatness() if options.slow else {})
 
 
 def run(options: Any) -> dict[str, Any]:

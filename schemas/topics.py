@@ -26,6 +26,8 @@ class Topic(msgspec.Struct, frozen=True, kw_only=True):
     cleanup: Literal["delete", "compact"]
     retention_ms: int
     purpose: str
+    stamped: bool = False
+    """Records carry the broker's time, not their producer's."""
 
     def config(self) -> dict[str, str]:
         """Kafka's topic configuration."""
@@ -33,7 +35,8 @@ class Topic(msgspec.Struct, frozen=True, kw_only=True):
             lag_ms = str(DAY_MS)  # an erased row's old value is gone after this and a cleaner's turn
             return {"cleanup.policy": "compact", "min.cleanable.dirty.ratio": "0.1", "max.compaction.lag.ms": lag_ms}
         # Kafka deletes whole segments: an open one would keep its oldest record for another `segment.ms`, a week.
-        return {"cleanup.policy": "delete", "retention.ms": str(self.retention_ms), "segment.ms": str(DAY_MS)}
+        kept = {"cleanup.policy": "delete", "retention.ms": str(self.retention_ms), "segment.ms": str(DAY_MS)}
+        return kept | ({"message.timestamp.type": "LogAppendTime"} if self.stamped else {})
 
 
 EVENTS: Final = "events"
@@ -46,6 +49,7 @@ DEAD_LETTERS: Final = "dead-letters"
 ERASURES: Final = "erasures"
 PROFILES_CHANGELOG: Final = "nudge-profiles-changelog"
 LEDGER_CHANGELOG: Final = "nudge-ledger-changelog"
+CLOCK: Final = "nudge-clock"
 
 TOPICS: Final[tuple[Topic, ...]] = (
     Topic(
@@ -137,6 +141,16 @@ TOPICS: Final[tuple[Topic, ...]] = (
         cleanup="compact",
         retention_ms=-1,
         purpose="the sender's ledger: which decision was sent",
+    ),
+    Topic(
+        name=CLOCK,
+        key="none",
+        value="empty",
+        partitions=1,
+        cleanup="delete",
+        retention_ms=2 * DAY_MS,
+        purpose="what each process asks the broker the time with: only the broker's timestamp counts",
+        stamped=True,
     ),
 )
 

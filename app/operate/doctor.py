@@ -1,4 +1,5 @@
-"""What is wrong with an installation, and how to mend it. Everything here reads; nothing is changed.
+"""What is wrong with an installation, and how to mend it. Nothing is changed; the broker is asked the time with empty
+records.
 
 A check is a function that gives findings; a check that raises is itself a finding, so that one broken thing does not
 hide the others.
@@ -32,10 +33,11 @@ from app.policy.errors import PolicyErrors
 from app.policy.load import load_policy
 from app.policy_topic import read_log
 from app.settings import DEV_SECRET, Settings
+from app.skew import SKEW_S_MAX, BrokerClock, Reading
 from app.stream.broadcast import read_to_end
 from app.topics import check_topics
 from schemas.models import BadSignature, ModelSnapshot, decode_snapshot
-from schemas.topics import BY_NAME, DAY_MS, EVENTS, MODELS, TOPICS
+from schemas.topics import BY_NAME, CLOCK, DAY_MS, EVENTS, MODELS, TOPICS
 
 Status = Literal["ok", "warn", "fail"]
 
@@ -47,6 +49,7 @@ DISK_BYTES_MIN: Final = 1 << 30
 DISK_SHARE_LOW: Final = 0.15
 FILES_MIN: Final = 4096
 SKEW_MS_MAX: Final = 5_000
+LOOKS: Final = 5
 MODEL_AGE_MS_MAX: Final = DAY_MS
 
 
@@ -302,15 +305,41 @@ async def _topic_configs(settings: Settings, names: Sequence[str]) -> dict[str, 
 
 
 async def check_clock(settings: Settings) -> Findings:
-    """The newest timestamps in `events` against this machine's clock.
-
-    Kafka does not tell its own time. Records carry their producer's, or the broker's where the topic says
-    ``LogAppendTime``; either way one from the future means that two clocks disagree.
-    """
+    """Compare this machine's clock with the broker's, and with the newest timestamps in `events`: their producers'."""
+    found = await _broker_clock(settings)
     newest_ms = await _newest_ms(settings)
     if newest_ms is None:
-        return [Finding("clock", "ok", "`events` is empty: no clock to compare with")]
-    return [judge_clock(newest_ms, time.time_ns() // 1_000_000)]
+        return [*found, Finding("clock", "ok", "`events` is empty: no producer's clock to compare with")]
+    return [*found, judge_clock(newest_ms, time.time_ns() // 1_000_000)]
+
+
+async def _broker_clock(settings: Settings) -> Findings:
+    config = await _topic_configs(settings, [CLOCK])
+    if CLOCK not in config:  # a topic that is missing is told by another check
+        return []
+    async with BrokerClock(settings.client_settings()) as clock:
+        return [judge_skew(await clock.best_of(LOOKS), stamps=settings.idempotent)]
+
+
+def judge_skew(found: Reading | None, *, stamps: bool) -> Finding:
+    """What a look at the broker's clock says.
+
+    Parameters
+    ----------
+    stamps
+        Whether this kind of broker can stamp records at all: Apache Kafka can, the embedded one cannot.
+    """
+    if found is None:
+        if not stamps:
+            return Finding("clock", "ok", "the embedded broker does not tell its time")
+        mend = f"kafka-configs --alter --topic {CLOCK} --add-config message.timestamp.type=LogAppendTime"
+        return Finding("clock", "warn", f"{CLOCK}: records are not stamped, so the broker's clock is unknown", mend)
+    where = "ahead of" if found.ahead_s > 0 else "behind"
+    says = f"this machine's clock is {abs(found.ahead_s):.3f} s {where} the broker's (± {found.error_s:.3f} s)"
+    if abs(found.ahead_s) - found.error_s > SKEW_S_MAX:
+        mend = "run NTP (chrony) here and on the brokers; see the runbook clock-skew"
+        return Finding("clock", "warn", says, mend)
+    return Finding("clock", "ok", says)
 
 
 def judge_clock(newest_ms: int, now_ms: int) -> Finding:

@@ -6,7 +6,7 @@ import asyncio
 import math
 import secrets
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 import structlog
@@ -21,9 +21,11 @@ from app.sender.courier import CourierSettings
 from app.sender.delivery import Deliverer, DeliverySettings
 from app.sender.providers.base import Provider
 from app.sender.suppressions import Suppressions
+from app.sender.sweeper import Sweeper
 from app.sender.throttle import ThrottleSettings
 from app.sender.wiring import build_providers
 from app.settings import Settings
+from app.skew import BrokerClock, ClockWatch
 from app.stream.app import StreamApp
 from app.stream.broadcast import BroadcastReader
 from app.stream.lease import SILENT_S_MAX
@@ -32,11 +34,13 @@ from app.stream.table import RowTable
 from app.tracing import load_tracing
 from schemas.erasures import Subjects
 from schemas.events import ERASE, Rejected, decode_event
-from schemas.topics import DEAD_LETTERS, DECISIONS, ERASURES, EVENTS, LEDGER_CHANGELOG
+from schemas.topics import CLOCK, DEAD_LETTERS, DECISIONS, ERASURES, EVENTS, LEDGER_CHANGELOG
 from tables.ledger import RETENTION_MS, sweep
 
 log = structlog.get_logger(__name__)
 
+BATCH_RECORDS_MAX: Final = 500
+"""Of one partition in one batch. A fetch is bounded in bytes, as they are sent, compressed: many thousands may fit."""
 _CONSENT_MARK: Final = b"Notifications "
 """In every consent event, and in few others: the rest of `events` is not decoded."""
 _ERASE_MARK: Final = b'"erase"'
@@ -125,6 +129,31 @@ class LedgerClient:
         self._stop()
 
 
+class LedgerPages:
+    """The ledger as the sweeper walks over it: nothing of it while partitions are changing hands."""
+
+    def __init__(self, app: StreamApp, table: RowTable) -> None:
+        self._app = app
+        self._table = table
+
+    def partitions(self) -> Sequence[int]:
+        """Those that are ours and restored now."""
+        settled = self._app.tables.recovery.completed.is_set() and self._app.batches.flow_active
+        return list(self._table.stores) if settled else []
+
+    def page(self, partition: int, after: bytes, limit: int) -> list[bytes]:
+        """Keys in order, of rows that have reached the store."""
+        return [key for key, _ in self._table.stores[partition].page(after, limit)]
+
+    def get_many(self, partition: int, keys: Sequence[bytes]) -> list[bytes | None]:
+        """The newest values."""
+        return self._table.get_many(partition, keys)
+
+    async def write(self, partition: int, rows: list[tuple[bytes, bytes | None]]) -> None:
+        """Returns when it is durable."""
+        await self._table.write(partition, rows)
+
+
 class SuppressionFeed:
     """Reads consent events of all partitions, so that an opt-out counts at the last moment before a send."""
 
@@ -187,7 +216,7 @@ class Sender:
             settings.sender_id,
             client_settings=settings.client_settings(),
             idempotent=settings.idempotent,
-            **faust_settings(settings, settings.sender_id),
+            **(faust_settings(settings, settings.sender_id) | {"broker_max_poll_records": BATCH_RECORDS_MAX}),
         )
         factory = StoreFactory(
             settings.data_dir / settings.sender_id / "rows",
@@ -218,6 +247,8 @@ class Sender:
         deliveries.attach(self.app, self.deliverer.deliver)
         self.preflight = Preflight(settings, (EVENTS, DECISIONS, DEAD_LETTERS, ERASURES, LEDGER_CHANGELOG))
         self.app.preflight = self._before_start
+        self.sweeper = Sweeper(LedgerPages(self.app, self.table), _wall_ms, self.app.fatal)
+        self.skew = ClockWatch(lambda: BrokerClock(settings.client_settings()), self.metrics.clock_skew.set)
         self.health = HealthServer(
             settings.http_host, settings.http_port, self.metrics.registry, self.problems, self._before_scrape
         )
@@ -241,9 +272,13 @@ class Sender:
         log.info("http", address=f"http://{self.settings.http_host}:{self.health.port}")
         await self.preflight.wait()
         await self.feed.reader.start()
+        self.sweeper.start()
+        if CLOCK in self.preflight.present:
+            self.skew.start()
 
     async def _on_shutdown(self, _app: Any, **_kwargs: Any) -> None:
-        await asyncio.gather(self.feed.reader.stop(), self.deliverer.close(), self.health.stop())
+        parts = (self.sweeper, self.skew, self.feed.reader, self.health)
+        await asyncio.gather(*(part.stop() for part in parts), self.deliverer.close())
 
     def _before_scrape(self) -> None:
         read_gauges(

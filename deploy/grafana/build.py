@@ -273,6 +273,12 @@ def _state() -> list[Panel]:
         ),
         graph("Still to restore", (f"nudge_restore_remaining_records{{{ME}}}", "{{table}} {{instance}}"), min=0),
         graph("Rebalances in 15 minutes", (f"increase(nudge_rebalances_total{{{ME}}}[15m])", "{{instance}}"), min=0),
+        graph(
+            "Clock, ahead of the broker's",
+            (f"nudge_clock_skew_seconds{{{ME}}}", "{{instance}}"),
+            unit="s",
+            text="Beyond a second either way event times, expiry and quiet hours are visibly off.",
+        ),
         graph("Entries of the timer index", (f"nudge_timer_index_entries{{{ME}}}", "{{instance}}"), min=0),
         graph(
             "Memory", (f'process_resident_memory_bytes{{{ME}, job=~"nudge-.*"}}', "{{instance}}"), unit="bytes", min=0

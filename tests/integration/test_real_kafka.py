@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 
 import msgspec
 import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 
+from app.skew import BrokerClock
 from app.topics import check_topics, create_topics
-from schemas.topics import TOPICS, Topic
+from schemas.topics import BY_NAME, CLOCK, EVENTS, TOPICS, Topic
 from tests.support.kafka import KafkaBroker, KafkaUnavailable
 
 pytestmark = pytest.mark.kafka
@@ -73,6 +75,25 @@ async def test_a_wrong_partition_count_and_a_wrong_cleanup_policy_are_found(kafk
     await create_topics(kafka, 2, topics=[msgspec.structs.replace(topic, cleanup="delete", retention_ms=60_000)])
     problems = [problem.problem for problem in await check_topics(kafka, 3, topics=[topic])]
     assert problems == ["2 partitions; expected 3", "cleanup.policy is delete; expected compact"]
+
+
+@pytest.mark.parametrize("ahead_s", [0.0, 7.0, -3_600.0])
+async def test_the_broker_tells_its_time(kafka, unique, ahead_s):
+    topic = msgspec.structs.replace(BY_NAME[CLOCK], name=unique + CLOCK)
+    await create_topics(kafka, 1, topics=[topic])
+    asked = BrokerClock({"bootstrap_servers": kafka}, topic=topic.name, wall_s=lambda: time.time() + ahead_s)
+    async with asked as clock:
+        found = await clock.best_of(3)
+    assert found is not None
+    assert abs(found.ahead_s - ahead_s) <= found.error_s + 0.01
+    assert found.error_s < 1.0
+
+
+async def test_a_topic_that_keeps_its_producers_time_tells_none(kafka, unique):
+    topic = msgspec.structs.replace(BY_NAME[EVENTS], name=unique + EVENTS)
+    await create_topics(kafka, 1, topics=[topic])
+    async with BrokerClock({"bootstrap_servers": kafka}, topic=topic.name) as clock:
+        assert await clock.ask() is None
 
 
 @pytest.mark.slow

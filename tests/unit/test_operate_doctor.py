@@ -16,6 +16,7 @@ from app.learning.learner import Learner
 from app.operate import doctor
 from app.operate.doctor import Finding
 from app.settings import Settings
+from app.skew import Reading
 from schemas.models import encode_snapshot
 from schemas.topics import DAY_MS, DEAD_LETTERS, PROFILES_CHANGELOG
 
@@ -81,6 +82,21 @@ def test_a_broken_policy_fails_with_its_place(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("ahead_ms", "expected"), [(-DAY_MS, "ok"), (4_000, "ok"), (6_000, "warn")])
 def test_a_record_from_the_future_means_that_clocks_disagree(ahead_ms: int, expected: str) -> None:
     assert doctor.judge_clock(NOW_MS + ahead_ms, NOW_MS).status == expected
+
+
+@pytest.mark.parametrize(
+    ("ahead_s", "error_s", "expected"), [(0.2, 0.1, "ok"), (-3.0, 0.1, "warn"), (3.0, 0.1, "warn"), (3.0, 2.5, "ok")]
+)
+def test_a_clock_that_is_surely_off_is_a_warning(ahead_s: float, error_s: float, expected: str) -> None:
+    found = doctor.judge_skew(Reading(ahead_s, error_s), stamps=True)
+    assert found.status == expected
+    assert ("ahead of" if ahead_s > 0 else "behind") in found.says
+
+
+def test_a_broker_that_does_not_stamp_is_a_warning_where_it_could() -> None:
+    assert doctor.judge_skew(None, stamps=False).status == "ok"
+    found = doctor.judge_skew(None, stamps=True)
+    assert (found.status, "LogAppendTime" in found.mend) == ("warn", True)
 
 
 @pytest.mark.parametrize(
