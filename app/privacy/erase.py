@@ -17,7 +17,7 @@ from schemas.erasures import PARTS, ErasureReceipt, Subjects, decode_receipt
 from schemas.events import USER_CHARS_MAX, encode_event
 from schemas.topics import BY_NAME, DAY_MS, ERASURES, EVENTS, TOPICS
 
-LOG_TOPICS: Final = tuple(topic.name for topic in TOPICS if topic.cleanup == "delete" and topic.key != "model")
+LOG_TOPICS: Final = tuple(one.name for one in TOPICS if one.cleanup == "delete" and one.key not in ("model", "none"))
 """Logs that name users. Kafka cannot delete single records of a log: they leave by retention."""
 
 
