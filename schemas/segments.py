@@ -8,9 +8,9 @@ import msgspec
 
 
 class MembershipChange(msgspec.Struct, rename="camel", omit_defaults=True, kw_only=True, frozen=True):
-    """`cause` is ``event``, ``clock``, or for a new policy version ``policy`` (the user's next event came first) or
-    ``backfill``, ``merge`` after two rows became one; `reason` names the clause or event that decided. `id` is
-    deterministic.
+    """`cause` is ``event``, ``clock``, for a new policy version ``policy`` (the user's next event came first) or
+    ``backfill``, ``merge`` after two rows became one, or ``percentile`` when a threshold followed other users; `reason`
+    names the clause or event that decided. `id` is deterministic.
     """
 
     id: str
@@ -18,7 +18,7 @@ class MembershipChange(msgspec.Struct, rename="camel", omit_defaults=True, kw_on
     segment: str
     change: Literal["enter", "leave"]
     at_ms: int
-    cause: Literal["event", "clock", "policy", "backfill", "merge"]
+    cause: Literal["event", "clock", "policy", "backfill", "merge", "percentile"]
     reason: str = ""
     policy_version: str = ""
 

@@ -8,6 +8,7 @@ from typing import Protocol
 from app.core.expression_context import ExpressionContext
 from app.core.expression_errors import ExpressionError
 from app.core.expression_ir import Scalar, Truth, Value
+from app.core.percentiles import Cut
 from app.core.plan import Feature, Where
 
 
@@ -38,6 +39,14 @@ class Call(Protocol):
 
     def open_score(self, name: str) -> str:
         """Note that the open model is asked about a campaign or a category (empty: all); returns the score's name."""
+        ...
+
+    def measured(self, at: int) -> tuple[Value, Truth | None, str]:
+        """The positional argument `at`, a number, the condition `among` if there is one, and both as text."""
+        ...
+
+    def threshold(self, cut: Cut, text: str) -> None:
+        """Note that the expression asks for a threshold of the number `measured` last."""
         ...
 
     def segment(self, name: str) -> Truth:

@@ -7,11 +7,13 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from app.core.expression_codegen import generate_where
+from app.core.expression_codegen import generate_where, load_functions, make_function
 from app.core.expression_context import ANY_EVENT, Expression
 from app.core.expression_errors import ExpressionError, nearest
-from app.core.expression_ir import Atom, Scalar, Truth, Value, quote
+from app.core.expression_ir import Atom, Scalar, Truth, Value, quote, truth_code
+from app.core.expression_percentiles import CUT_GLOBAL
 from app.core.ids import stable_id
+from app.core.percentiles import CountedValue, Cut, Measured
 from app.core.plan import Feature, Where
 from app.core.scores import open_score
 from schemas.events import NAME_CHARS_MAX
@@ -28,6 +30,7 @@ class ParsedCall:
         self._parser = parser
         self._node = node
         self._name = name
+        self._measured: tuple[CountedValue, frozenset[int]]
 
     def fail(self, message: str, at: int = -1) -> ExpressionError:
         """An error that stands at the argument `at`, or at the call."""
@@ -132,6 +135,40 @@ class ParsedCall:
             raise self.fail("the policy has no campaign that could be opened")
         self._parser.open_scores.add(name)
         return open_score(name)
+
+    def measured(self, at: int) -> tuple[Value, Truth | None, str]:
+        """The positional argument `at`, a number, the condition `among` if there is one, and both as text."""
+        parser, node = self._parser, self._node
+        outer = parser.features, parser.segments
+        parser.features, parser.segments = {}, {}
+        try:
+            value = parser.value(node.args[at])
+            if value.kind != "number" or value.literal is not None:
+                hint = "; number(x) reads a trait as one" if value.kind == "any" else ""
+                raise self.fail(f"{self._name}() needs a number that differs between users{hint}", at)
+            among = parser.condition(node.keywords[0].value) if node.keywords else None
+            self._measured = self._compiled(value, among)
+        finally:
+            parser.features = {**outer[0], **parser.features}
+            parser.segments = {**outer[1], **parser.segments}
+        text = ast.unparse(node.args[at])
+        return value, among, f"{text} among {ast.unparse(node.keywords[0].value)}" if node.keywords else text
+
+    def _compiled(self, value: Value, among: Truth | None) -> tuple[CountedValue, frozenset[int]]:
+        """The function that gives a user's number, None for those not among the counted, and what it reads."""
+        parser = self._parser
+        code = value.code if among is None else quote("V if A else None", V=value.code, A=truth_code(among))
+        calls = segment_globals(parser.segments) | parser.calls
+        functions = [make_function("number_of", "p now_ms user", [ast.Return(code)])]
+        reads = {feature.id for feature in parser.features.values()}
+        reads.update(feature.id for inner in parser.segments.values() for feature in inner.features)
+        return load_functions(functions, self._name, calls)["number_of"], frozenset(reads)
+
+    def threshold(self, cut: Cut, text: str) -> None:
+        """Note that the expression asks for a threshold of the number `measured` last."""
+        number_of, reads = self._measured
+        self._parser.measured.append(Measured(text, number_of, reads, (cut,)))
+        self._parser.calls[CUT_GLOBAL] = self.context.thresholds.get
 
     def segment(self, name: str) -> Truth:
         """Membership of another segment: its own functions are called, so truth and time of change agree with it."""

@@ -13,7 +13,7 @@ import ast
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-from app.core import expression_runtime, marks, rfm, scores
+from app.core import expression_runtime, marks, rfm, scores, sketch
 from app.core.expression_ir import Atom, Negated, Truth, is_clocked, quote, truth_code
 from app.core.ids import bucket
 from app.core.local_time import hour_of_week
@@ -48,6 +48,8 @@ _FUNCTIONS: Final[dict[str, Any]] = {
             "session_end_ms", "sessions", "sessions_step_ms",
         )
     },
+    "above": sketch.above,
+    "below": sketch.below,
     "hour_of_week": hour_of_week,
     "schedule_change": schedule_change,
     "score_of": scores.score_of,

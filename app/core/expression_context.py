@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from app.core.expression_ir import Condition, Scalar
+from app.core.percentiles import Measured, Thresholds
 from app.core.plan import Feature, RfmGrid
 from app.core.profile import Profile
 from app.core.rfm import Lifecycle
@@ -45,6 +46,13 @@ class Expression:
     condition: Condition | None = None
     open_scores: frozenset[str] = frozenset()
     """Campaigns or categories (empty: all) whose open probability it reads itself."""
+    measured: tuple[Measured, ...] = ()
+    """Numbers whose percentiles it asks for, with those of the segments it names."""
+
+    @property
+    def cuts(self) -> frozenset[int]:
+        """Ids of the thresholds that it asks for."""
+        return frozenset(cut.id for one in self.measured for cut in one.cuts)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +73,8 @@ class ExpressionContext:
         Feature flags, and the share of users who have each.
     campaigns
         Campaigns and the category of each, for `open_probability`.
+    thresholds
+        Those in force, which what was compiled asks for when it is evaluated.
     """
 
     default_timezone: str = "UTC"
@@ -76,3 +86,4 @@ class ExpressionContext:
     event_names: frozenset[str] | None = None
     flags: Mapping[str, float] = field(default_factory=dict)
     campaigns: Mapping[str, str] = field(default_factory=dict)
+    thresholds: Thresholds = field(default_factory=Thresholds)

@@ -21,8 +21,11 @@ from app.core.expression_context import ExpressionContext
 from app.core.expression_errors import ExpressionError
 from app.core.expression_ir import truth_code
 from app.core.expression_parser import Parser
+from app.core.expression_percentiles import OF_PERCENTILES
+from app.core.percentiles import Cut
 from app.core.plan import Segment
 from app.core.profile import Profile
+from app.core.sketch import middle_of
 
 TEXT_CHARS_MAX: Final = 200
 _AGE_UNITS: Final = ("d", "h", "m", "s")
@@ -153,6 +156,9 @@ class _Builder:
         elif isinstance(tree, ast.Call) and isinstance(tree.func, ast.Name):
             if tree.func.id == "did":
                 yield from self._values(_behind_did(tree))
+            elif tree.func.id in OF_PERCENTILES:
+                yield from self._values(tree.args[1])
+                yield self._threshold(self._parser.measured[-1].cuts[0])
             else:
                 for argument in tree.args:
                     yield from self._values(argument)
@@ -171,9 +177,17 @@ class _Builder:
             yield from self._values(tree.left)
             yield from self._values(tree.right)
 
+    def _threshold(self, cut: Cut) -> tuple[str, str, _Read]:
+        def read(_profile: Profile, _now_ms: int, _user: str) -> float | None:
+            bucket = self._context.thresholds.get(cut.id)
+            return None if bucket is None else middle_of(bucket)
+
+        return f"{cut.name} % {'above' if cut.top else 'below'}", "number", read
+
     def _function(self, code: ast.expr) -> _Read:
         function = make_function("read", "p now_ms user", [ast.Return(code)])
-        read: _Read = load_functions([function], "explanation", segment_globals(self._parser.segments))["read"]
+        calls = segment_globals(self._parser.segments) | self._parser.calls
+        read: _Read = load_functions([function], "explanation", calls)["read"]
         return read
 
 

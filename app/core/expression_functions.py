@@ -12,6 +12,7 @@ from app.core.expression_builder import Builder, Call
 from app.core.expression_compare import over_domain
 from app.core.expression_context import ANY_EVENT, TRAITS_EVENT
 from app.core.expression_ir import Atom, Scalar, Truth, Value, quote
+from app.core.expression_percentiles import OF_PERCENTILES
 from app.core.expression_windows import OF_EVENTS
 from app.core.ids import BUCKETS, stable_id
 from app.core.profile import HOURS_PER_WEEK
@@ -197,6 +198,7 @@ def _starts_with(call: Call) -> Truth:
 # Name to (fewest arguments, most arguments, whether where= is allowed, builder).
 OF_PROFILE: Final[dict[str, tuple[int, int, bool, Builder]]] = {
     **OF_EVENTS,
+    **OF_PERCENTILES,
     "tenure": (0, 0, False, _tenure),
     "trait": (1, 2, False, _trait),
     "hour": (0, 0, False, lambda call: _local(call, "hour")),

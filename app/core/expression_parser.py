@@ -18,7 +18,9 @@ from app.core.expression_context import ANY_EVENT, TRAITS_EVENT, Expression, Exp
 from app.core.expression_errors import ExpressionError, ExpressionErrors, Mismatch, nearest
 from app.core.expression_functions import OF_PROFILE, OF_PROPERTIES, OF_VALUES, property_value, trait_value
 from app.core.expression_ir import FALSE, TRUE, Atom, Combined, Negated, Scalar, Truth, Value, earliest, quote, read_by
+from app.core.expression_percentiles import KEYWORDS
 from app.core.expression_runtime import NUMBER_MAX
+from app.core.percentiles import Measured
 from app.core.plan import Feature
 
 CHARS_MAX: Final = 2_000
@@ -89,7 +91,8 @@ def _has_comment(line: str) -> bool:
 class Parser:
     """One expression being compiled; collects what it reads and every mistake it can find.
 
-    `features`, `events` and `segments` hold what the expression reads once `parse` has returned.
+    `features`, `events` and `segments` hold what the expression reads once `parse` has returned; `calls` are functions
+    besides those of the segments that its code needs.
     """
 
     def __init__(self, text: str, context: ExpressionContext) -> None:
@@ -98,6 +101,8 @@ class Parser:
         self.events: set[str] = set()
         self.segments: dict[str, Expression] = {}
         self.open_scores: set[str] = set()
+        self.measured: list[Measured] = []
+        self.calls: dict[str, object] = {}
         self.errors: list[ExpressionError] = []
         self.scope: Scope = "profile"
         self.tree, self.line = parse_tree(text)
@@ -290,10 +295,11 @@ class Parser:
         return builder(ParsedCall(self, node, name))
 
     def _check_keywords(self, node: ast.Call, name: str, has_where: bool) -> None:
+        known = KEYWORDS.get(name, "where") if has_where else ""
         for keyword in node.keywords:
-            if keyword.arg != "where" or not has_where:
-                allowed = "where= only" if has_where else "no named argument"
-                raise self.fail(keyword, f"{name}() takes {allowed}", "where" if has_where else "")
+            if keyword.arg != known or not known:
+                allowed = f"{known}= only" if known else "no named argument"
+                raise self.fail(keyword, f"{name}() takes {allowed}", known)
 
 
 def segments_named(tree: ast.expr) -> Iterable[str]:

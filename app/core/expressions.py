@@ -12,6 +12,7 @@ from app.core.expression_codegen import generate, generate_where
 from app.core.expression_context import ANY_EVENT, Expression, ExpressionContext
 from app.core.expression_ir import Condition, is_clocked
 from app.core.expression_parser import Parser, parse_tree, segments_named
+from app.core.percentiles import joined
 from app.core.plan import Feature, Where
 
 
@@ -32,12 +33,13 @@ def compile_expression(text: str, context: ExpressionContext | None = None, labe
     """
     parser = Parser(text, context or ExpressionContext())
     truth = parser.parse()
-    calls = segment_globals(parser.segments)
+    calls = segment_globals(parser.segments) | parser.calls
     evaluate, next_change = generate(truth, label, calls)
     features: dict[str, Feature] = {}
     for expression in parser.segments.values():
         features.update((feature.text, feature) for feature in expression.features)
     features.update(parser.features)
+    measured = [one for expression in parser.segments.values() for one in expression.measured]
     return Expression(
         text=text,
         evaluate=evaluate,
@@ -48,6 +50,7 @@ def compile_expression(text: str, context: ExpressionContext | None = None, labe
         clocked=is_clocked(truth),
         condition=Condition(truth, calls),
         open_scores=frozenset(parser.open_scores),
+        measured=joined([*measured, *parser.measured]),
     )
 
 

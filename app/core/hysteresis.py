@@ -10,6 +10,7 @@ row, so the answer covers both: early perhaps, never late.
 from __future__ import annotations
 
 from app.core.expression_context import Expression
+from app.core.percentiles import joined
 from app.core.plan import Feature
 from app.core.profile import Profile
 
@@ -48,4 +49,5 @@ def with_hysteresis(segment_id: int, when: Expression, until: Expression | None,
         events=frozenset().union(*(part.events for part in parts)),
         clocked=bool(stay_ms) or any(part.clocked for part in parts),
         open_scores=frozenset().union(*(part.open_scores for part in parts)),
+        measured=joined(one for part in parts for one in part.measured),
     )

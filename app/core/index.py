@@ -6,7 +6,7 @@ policy know it?" are answered here and not once an event.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Final, NamedTuple
 
 from app.core import weariness
@@ -183,6 +183,9 @@ class PlanIndex:
         self._open = frozenset(segment.id for segment in plan.segments if not settled_when_new(segment))
         self._judges_new: dict[tuple[int, ...], Judge] = {}
         self.segments = tuple(segment_op(segment) for segment in plan.segments)
+        self.measured_segments = tuple(op for op in self.segments if op.segment.cuts)
+        self.unready: frozenset[int] = frozenset(op.id for op in self.measured_segments)
+        """Segments that ask for a percentile whose threshold is not known: whoever is in stays, and nobody enters."""
         self.clock_segments = tuple(op for op in self.segments if op.next_change is not None)
         self.segment_id = {segment.name: segment.id for segment in plan.segments}
         self.segment_ids = frozenset(op.id for op in self.segments)
@@ -252,6 +255,13 @@ class PlanIndex:
         if asked is None or profile.policy == self.policy_id:
             return missing
         return sorted({*missing, *(self.feature_ids - asked)})
+
+    def serve(self, buckets: Mapping[int, int]) -> None:
+        """Go over to other thresholds, between batches."""
+        if self.plan.context is not None:
+            thresholds = self.plan.context.thresholds
+            thresholds.serve(buckets)
+            self.unready = frozenset(op.id for op in self.measured_segments if thresholds.unknown(op.segment.cuts))
 
     def entered(self, segment: Segment, change: str) -> tuple[Campaign, ...]:
         """The campaigns that start when a user makes this `change` ("enter" or "leave") to the segment."""

@@ -16,7 +16,7 @@ from app.core.profile import Output, Profile
 from schemas.segments import MembershipChange, encode_membership
 from schemas.topics import SEGMENTS
 
-Cause = Literal["event", "clock", "policy", "backfill", "merge"]
+Cause = Literal["event", "clock", "policy", "backfill", "merge", "percentile"]
 Change = Literal["enter", "leave"]
 Changes = list[tuple[Segment, Change]]
 
@@ -43,6 +43,8 @@ def on_event(batch: Batch, profile: Profile, judge: Judge, offset: int, reason: 
         profile.segments_due_ms = due_ms
     if moves is not None and (missing := profile.missing):
         moves = [move for move in moves if move[0].features.isdisjoint(missing)] or None
+    if moves is not None and (unready := batch.index.unready):
+        moves = [move for move in moves if move[0].id not in unready] or None
     if moves is None:
         return None
     return [_move(batch, profile, segment, inside, offset, "event", reason) for segment, inside in moves]
@@ -95,6 +97,16 @@ def backfill(batch: Batch, profile: Profile, windows: Mapping[int, Panes], cover
     _judge_anew(batch, profile, "backfill")
 
 
+def on_thresholds(batch: Batch, profile: Profile) -> None:
+    """Judge the segments that ask for percentiles by the thresholds in force. Nobody is notified for it: what changed
+    is others.
+    """
+    due_before_ms = profile.segments_due_ms
+    _evaluate_all(batch, profile, batch.index.measured_segments, batch.now_ms, "percentile")
+    if profile.segments_due_ms < due_before_ms:
+        batch.due.append((profile.segments_due_ms, batch.key))
+
+
 def merged(batch: Batch, profile: Profile) -> None:
     """All segments anew, after another row was merged into this one. Nobody is notified for it."""
     _judge_anew(batch, profile, "merge")
@@ -141,13 +153,14 @@ def _evaluate_all(
 ) -> Changes:
     now_ms, user = batch.now_ms, batch.user
     changes: Changes = []
-    missing = profile.missing
+    missing, unready = profile.missing, batch.index.unready
     for segment_id, evaluate, next_change, segment in segments:
         if missing and not segment.features.isdisjoint(missing):
             continue  # judged when the backfill has rebuilt what it reads
-        inside = evaluate(profile, now_ms, user)
-        if inside is not (segment_id in profile.segments):
-            changes.append(_move(batch, profile, segment, inside, origin, cause, cause))
+        if not (unready and segment_id in unready):
+            inside = evaluate(profile, now_ms, user)
+            if inside is not (segment_id in profile.segments):
+                changes.append(_move(batch, profile, segment, inside, origin, cause, cause))
         if next_change is not None:
             at_ms = max(next_change(profile, now_ms, user), now_ms + 1)
             profile.segments_due_ms = min(profile.segments_due_ms, at_ms)

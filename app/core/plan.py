@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from app.core.expression_ir import Condition
 from app.core.ids import stable_id
+from app.core.percentiles import Measured
 from app.core.profile import Profile
 
 if TYPE_CHECKING:
@@ -77,6 +78,8 @@ class Segment:
     the condition, if nothing else of it reads the clock. Of a compiled `condition` the core finds that out itself."""
     features: frozenset[int] = frozenset()
     """Ids of the windowed totals that it reads, with those of the segments it names."""
+    cuts: frozenset[int] = frozenset()
+    """Ids of the percentiles that it asks for, with those of the segments it names."""
     condition: Condition | None = None
     """What `evaluate` and `next_change` were compiled from, if they were: then an event's segments are judged in one
     function, which reads each total once."""
@@ -312,6 +315,8 @@ class Plan:
     """What its conditions were compiled against: an explanation compiles their clauses one by one."""
     models: Mapping[str, ModelPlan] = field(default_factory=dict)
     """By the model's name; one that is not named has the defaults."""
+    measured: tuple[Measured, ...] = ()
+    """Numbers whose percentiles conditions ask for."""
     open_scores: Mapping[str, tuple[Campaign, ...]] = field(default_factory=dict)
     """Which campaigns conditions ask the open model about, by the name of the score (`app.core.scores`)."""
 

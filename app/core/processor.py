@@ -7,7 +7,7 @@ rejected (dead-lettered).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Final
 
 from app.core import answers, devices, fold, identity, items
@@ -67,6 +67,8 @@ class Processor:
         """What has been learned about variants; may be set anew between batches."""
         self.items = NO_ITEMS
         """What everybody buys; may be set anew between batches."""
+        self.buckets: Mapping[int, int] = {}
+        """The thresholds of percentiles in force, by id; see `serve`."""
         self._features_of = features_of
         self._subjects = subjects
 
@@ -78,6 +80,24 @@ class Processor:
     def switch(self, index: PlanIndex) -> None:
         """Go over to another policy version, between batches. Rows follow at their next event, timer or sweep."""
         self._index = index
+        if self.buckets:
+            index.serve(self.buckets)
+
+    def serve(self, buckets: Mapping[int, int]) -> None:
+        """Go over to other thresholds of percentiles, between batches. Rows follow with events, and by `adjust`."""
+        self.buckets = buckets
+        self._index.serve(buckets)
+
+    def astray(self, profile: Profile, user: str, now_ms: int) -> bool:
+        """Whether a row is of the policy in force, and its segments are not what the thresholds in force say."""
+        index = self._index
+        if profile.erased_ms or profile.policy != index.policy_id:
+            return False
+        return any(
+            op.evaluate(profile, now_ms, user) is not (op.id in profile.segments)
+            for op in index.measured_segments
+            if op.id not in index.unready and op.segment.features.isdisjoint(profile.missing)
+        )
 
     @property
     def policy_id(self) -> int:
@@ -161,6 +181,14 @@ class Processor:
         """
         run = Run(self._turn(now_ms), rows, acked_offset, "", 0, None)
         run.sweep(keys, mark, windows)
+        return run.effects()
+
+    def adjust(
+        self, keys: Iterable[bytes], rows: dict[bytes, Profile], *, now_ms: int, mark: int, acked_offset: int
+    ) -> Effects:
+        """Have rows that wait for no event follow the thresholds of percentiles."""
+        run = Run(self._turn(now_ms), rows, acked_offset, "", 0, None)
+        run.thresholds(keys, mark)
         return run.effects()
 
     def _turn(self, now_ms: int) -> Turn:

@@ -8,6 +8,7 @@ from its earlier records of the same call.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from typing import Final
 
 from app.core import erasure, merge
@@ -292,19 +293,32 @@ class Run:
                 self._bring(key, profile, windows)
 
     def _bring(self, key: bytes, profile: Profile, windows: Windows) -> None:
+        self._apart(key, profile, "backfill", lambda: self.turn.backfill(profile, windows.of(key), windows.covers))
+
+    def thresholds(self, keys: Iterable[bytes], mark: int) -> None:
+        """Have rows follow the thresholds of percentiles; one that raises stays as it is."""
+        batch = self.batch
+        batch.mark, batch.source = mark, None
+        for key in keys:
+            profile = self.rows.get(key)
+            if profile is not None and not profile.erased_ms and profile.policy == batch.index.policy_id:
+                self._apart(key, profile, "percentiles", partial(self.turn.thresholds, profile))
+
+    def _apart(self, key: bytes, profile: Profile, what: str, change: Callable[[], None]) -> None:
+        """Change a row that no event and no timer is about."""
         batch = self.batch
         batch.key, batch.user = key, key.decode()
         snapshot = encode_profile(profile)
         batch.untouched = True
         try:
             self._trim(profile)
-            self.turn.backfill(profile, windows.of(key), windows.covers)
+            change()
         except Exception:
             batch.cut()
-            batch.count("backfill", "failed")
+            batch.count(what, "failed")
             self.rows[key] = decode_profile(snapshot)
         else:
-            batch.count("backfill", "evaluated")
+            batch.count(what, "evaluated")
             self.changed[key] = profile
 
     # -- the end

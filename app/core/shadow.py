@@ -116,6 +116,12 @@ class ShadowedProcessor:
         """As `Processor.sweep`: the shadow has no part in it."""
         return self._live.sweep(keys, rows, windows, now_ms=now_ms, mark=mark, acked_offset=acked_offset)
 
+    def adjust(
+        self, keys: Iterable[bytes], rows: dict[bytes, Profile], *, now_ms: int, mark: int, acked_offset: int
+    ) -> Effects:
+        """As `Processor.adjust`: the shadow has no part in it."""
+        return self._live.adjust(keys, rows, now_ms=now_ms, mark=mark, acked_offset=acked_offset)
+
     def _watches(self, key: bytes) -> bool:
         return bucket(key.decode(errors="replace"), _SALT) < self._limit
 
@@ -134,6 +140,8 @@ class ShadowedProcessor:
         """Let the shadow do the same, and add what it says. Whatever it does wrong must not touch the live rows."""
         self._shadow.scorer, self._shadow.choices = self._live.scorer, self._live.choices
         self._shadow.items = self._live.items
+        if self._shadow.buckets is not self._live.buckets:
+            self._shadow.serve(self._live.buckets)
         found = run()
         effects.due += found.due
         for output in found.outputs:

@@ -58,6 +58,10 @@ class Turn:
         membership.backfill(self.batch, profile, windows, covers)
         triggers.arm_schedules(self.batch, profile)
 
+    def thresholds(self, profile: Profile) -> None:
+        """Follow the thresholds of percentiles. Nobody is notified for it."""
+        membership.on_thresholds(self.batch, profile)
+
     def event(self, profile: Profile, event: Event, at_ms: int, offset: int) -> bool:
         """Apply an event. Returns False when it was too late to trigger anything (it counts all the same)."""
         batch = self.batch

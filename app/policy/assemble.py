@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from app.core.expression_context import ANY_EVENT, TRAITS_EVENT, Expression
+from app.core.percentiles import Measured, joined
 from app.core.plan import Campaign, EventPlan, Feature, Plan, Segment, event_id
 from app.core.scores import open_score
 
@@ -39,6 +40,10 @@ class Compiled:
         named = tuple(part for part in self.campaigns if part.name == name)
         return named or tuple(part for part in self.campaigns if part.category == name)
 
+    def measured(self) -> tuple[Measured, ...]:
+        """Every number whose percentiles are asked for, once, with all of its thresholds."""
+        return joined(one for expression in (*self.conditions, *self.audiences) for one in expression.measured)
+
     def event_names(self) -> frozenset[str]:
         """Every event that the policy mentions."""
         names: set[str] = set()
@@ -51,6 +56,8 @@ class Compiled:
     def collisions(self) -> Iterable[str]:
         """Names that fall on one 32-bit id: rare beyond hope, but it would mix two users' facts."""
         yield from _collisions("features", [(feature.id, feature.text) for feature in self.features()])
+        cuts = [(cut.id, f"{cut.name} of {one.text}") for one in self.measured() for cut in one.cuts]
+        yield from _collisions("percentiles", cuts)
         yield from _collisions("segments", [(segment.id, segment.name) for segment in self.segments])
         yield from _collisions("campaigns", [(campaign.id, campaign.name) for campaign in self.campaigns])
         yield from _collisions("categories", [(campaign.category_id, campaign.category) for campaign in self.campaigns])
@@ -81,6 +88,7 @@ def assemble(compiled: Compiled, plan: Plan) -> Plan:
         segment_by_id={segment.id: segment for segment in compiled.segments},
         campaign_by_id={campaign.id: campaign for campaign in compiled.campaigns},
         on_segment=on_segment,
+        measured=compiled.measured(),
         open_scores={open_score(name): compiled.campaigns_of(name) for name in sorted(compiled.open_scores())},
     )
 

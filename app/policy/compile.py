@@ -234,6 +234,7 @@ class Compiler:
             reads_clock=expression.clocked,
             condition=expression.condition,
             features=frozenset(feature.id for feature in expression.features),
+            cuts=expression.cuts,
             until=model.until or "",
             stay_ms=model.stay,
         )
