@@ -95,7 +95,11 @@ GAUGES: Final = {
     "examples": "model_examples",
     "challenger_gain": "model_challenger_gain",
 }
-COUNTERS: Final = ("promotions", "drift_detections", "drift_campaign_detections")
+DETECTORS: Final = {
+    "page_hinkley": "drift_detections",
+    "adwin": "drift_adwin_detections",
+    "campaign": "drift_campaign_detections",
+}
 
 
 class LearnerMetrics:
@@ -112,10 +116,9 @@ class LearnerMetrics:
         for name, attribute in GAUGES.items():
             if name in values:  # those still undefined (no example yet, or of one class only) are left out
                 getattr(metrics, attribute).labels(model).set(values[name])
-        rises = {name: self._rise(model, name, values) for name in COUNTERS}
-        metrics.model_promotions.labels(model).inc(rises["promotions"])
-        metrics.drift.labels(model, "page_hinkley").inc(rises["drift_detections"])
-        metrics.drift.labels(model, "campaign").inc(rises["drift_campaign_detections"])
+        metrics.model_promotions.labels(model).inc(self._rise(model, "promotions", values))
+        for detector, name in DETECTORS.items():
+            metrics.drift.labels(model, detector).inc(self._rise(model, name, values))
         for campaign, sums in learner.progressive.campaigns.items():
             found = sums.to_dict()
             metrics.campaign_log_loss.labels(model, campaign).set(found["log_loss"])

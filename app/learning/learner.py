@@ -17,7 +17,7 @@ from app.core.ids import message_hash
 from app.core.plan import ModelPlan
 from app.learning.book import KEPT_MAX, NOWHERE, kept_name
 from app.learning.contract import BadModel, Model
-from app.learning.drift import CampaignDrift, DriftState, LossDrift
+from app.learning.drift import AdaptiveWindow, AdwinState, CampaignDrift, DriftState, LossDrift
 from app.learning.duel import Duel
 from app.learning.kinds import new_model, read_model
 from app.learning.logistic import log_loss
@@ -60,6 +60,7 @@ class _State(msgspec.Struct, kw_only=True):
     campaign_drift: CampaignDrift = msgspec.field(default_factory=CampaignDrift)
     kept: list[Kept] = []
     calm_from: int = 0
+    adwin: AdwinState = msgspec.field(default_factory=AdwinState)
 
 
 class Learner:
@@ -99,6 +100,7 @@ class Learner:
         self.model: Model = new_model(kind)
         self.progressive = Progressive()
         self.drift = LossDrift()
+        self.adwin = AdaptiveWindow()
         self.duplicates = 0
         self.refused = 0
         self._recent: deque[int] = deque()
@@ -128,6 +130,8 @@ class Learner:
                 self._promote(self.challenger)
         if self.drift.update(loss):
             self._drifted("page_hinkley")
+        if self.adwin.update(loss):
+            self._drifted("adwin")
         if campaign and self.campaign_drift.update(campaign, loss):
             self._drifted("campaign")
         return True
@@ -196,6 +200,7 @@ class Learner:
         """The progressive metrics, and counts of drift alarms, duplicates and refused outcomes."""
         result = self.progressive.to_dict()
         result["drift_detections"] = float(self.drift.state.detections)
+        result["drift_adwin_detections"] = float(self.adwin.state.detections)
         result["drift_campaign_detections"] = float(self.campaign_drift.detections)
         result["promotions"] = float(self.promotions)
         if self.challenger is not None:
@@ -231,6 +236,7 @@ class Learner:
             campaign_drift=self.campaign_drift,
             kept=self._kept,
             calm_from=self._calm_from,
+            adwin=self.adwin.state,
         )
         return ModelSnapshot(
             model=self.name,
@@ -269,6 +275,7 @@ class Learner:
         learner.model = read_model(state.kind, state.model)
         learner.progressive = state.progressive
         learner.drift = LossDrift(state.drift)
+        learner.adwin = AdaptiveWindow(state.adwin)
         learner.challenger_kind = state.challenger_kind
         learner.challenger = read_model(state.challenger_kind, state.challenger) if state.challenger_kind else None
         learner.duel = state.duel
