@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from app.core import owed
 from app.core.features import open_features
 from app.core.processor import Processor
 from app.core.profile import Profile, decode_profile, encode_profile
@@ -35,7 +36,7 @@ def _settled(row: bytes) -> bytes:
     """The row before the first offset of any topic, with nothing to say."""
     profile = decode_profile(row)
     profile.offset = -1
-    profile.outbox = []
+    owed.settle(profile)
     return encode_profile(profile)
 
 

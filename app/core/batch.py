@@ -13,8 +13,10 @@ from app.core.choices import NOTHING_KNOWN, Choices
 from app.core.effects import Effects, Record
 from app.core.index import PlanIndex
 from app.core.item_table import NO_ITEMS, ItemTable
+from app.core.owed import OWED_MOVES_BYTES_MAX, Wording
 from app.core.plan import Scorer
 from app.core.profile import OutboxEntry, Output, Profile, due_ms
+from schemas.topics import SEGMENTS
 
 NO_SCORERS: Final[Mapping[str, Scorer]] = {}
 OWED_BYTES_MAX: Final = 256 * 1024
@@ -84,7 +86,7 @@ class Batch:
         self.tally.append(labels)
 
     def move(self, segment: str, change: int) -> None:
-        """Change a segment's size."""
+        """Change a segment's size, by 1 or -1."""
         if self.untouched:
             self._save()
         self.moves.append((segment, change))
@@ -114,6 +116,21 @@ class Batch:
             self.count("unowed_outputs")
         self.outputs.append(output)
 
+    def emit_move(self, profile: Profile, wording: Wording, origin: int) -> None:
+        """Owe a change of membership, as `emit` an output; `origin` makes its id."""
+        if self.untouched:
+            self._save()
+        now_ms, user = self.now_ms, self.user
+        trace = trace_of(self.source)
+        identity = wording.identity(user, origin)
+        owed = profile.owed + wording.pack(self.mark, now_ms, identity, trace)
+        if len(owed) <= OWED_MOVES_BYTES_MAX:
+            profile.owed = owed
+        else:
+            self.count("unowed_outputs")
+        headers = [("traceparent", trace)] if trace else []
+        self.outputs.append(Output(SEGMENTS, self.key, wording.value(identity, user, now_ms), headers))
+
     def _save(self) -> None:
         """Before the first thing that an event leaves: most events leave nothing and do not come here."""
         self._lengths = (len(self.outputs), len(self.tally), len(self.moves), len(self.latencies_ms))
@@ -138,6 +155,7 @@ class Batch:
         effects.counts.update(self.tally)
         for segment, change in self.moves:
             effects.members[segment] += change
+            effects.counts["segment_changes", "enter" if change > 0 else "leave"] += 1
 
 
 def trace_of(source: Record | None) -> bytes | None:

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from app.core import membership, timers
+from app.core import membership, owed, timers
 from app.core.batch import Batch
 from app.core.ids import stable_id
 from app.core.profile import EMITTED, Output, Profile, Timer, forget
@@ -76,7 +76,8 @@ def fold_erase(batch: Batch, profile: Profile, event: Event, offset: int, subjec
     # What was merged into this row is this user's, whoever claimed it; and its forwarding address names them.
     aliases = [alias for alias in profile.aliases if claimed or stable_id(alias) in profile.absorbed]
     membership.leave_all(batch, profile, offset, ERASED)
-    outputs = [entry for entry in profile.outbox if entry.mark == offset]
+    # In full: packed, they would be the mark's, and it does not know whose it is.
+    outputs = [entry for entry in owed.outputs(profile, batch.key) if entry.mark == offset]
     censored = sum(pending.answered != EMITTED for pending in profile.pending)
     forget(profile)
     profile.timers, profile.outbox = [], outputs
@@ -104,9 +105,9 @@ def fold_erase(batch: Batch, profile: Profile, event: Event, offset: int, subjec
 
 def tidy(batch: Batch, profile: Profile, key: bytes, acked_offset: int) -> None:
     """Drop what the mark `key` owed and has been acknowledged; look again while something is left."""
-    profile.outbox = [entry for entry in profile.outbox if entry.mark >= acked_offset]
+    owed.trim(profile, acked_offset)
     profile.timers = []
-    if profile.outbox:
+    if owed.is_owing(profile):
         tidy_later(batch, profile, key)
 
 
@@ -129,7 +130,7 @@ def _inventory(profile: Profile) -> dict[str, int]:
         "products": len(profile.browsing.viewed) + len(profile.browsing.bought) if profile.browsing else 0,
         "timers": len(profile.timers) if known else 0,
         "pending_labels": len(profile.pending),
-        "unsent_outputs": len(profile.outbox) if known else 0,
+        "unsent_outputs": len(owed.outputs(profile, b"")) if known else 0,
         "aliases": len(profile.aliases),
     }
     return {kind: number for kind, number in counts.items() if number}

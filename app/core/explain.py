@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import msgspec
 
-from app.core import timers
+from app.core import owed, timers
 from app.core.arbiter import score
 from app.core.batch import Batch
 from app.core.decide import FeaturesOf
@@ -152,12 +152,13 @@ def profile_summary(profile: Profile, plan: Plan) -> dict[str, Any]:
 
 
 def row_as_json(profile: Profile) -> dict[str, Any]:
-    """The row's fields by name. Of the devices, whose keys are push tokens, and of the outbox only the number."""
+    """The row's fields by name. Of the devices, whose keys are push tokens, and of what it owes only the number."""
     shown: dict[str, Any] = {
         name: msgspec.to_builtins(getattr(profile, name), str_keys=True) for name in profile.__struct_fields__
     }
     shown["devices"] = len(profile.devices)
-    shown["outbox"] = len(profile.outbox)
+    shown["outbox"] = len(owed.outputs(profile, b""))
+    del shown["owed"]
     return shown
 
 

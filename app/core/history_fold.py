@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from typing import Final
 
+from app.core import owed
 from app.core.effects import Record
 from app.core.history import Windows, windows_only
 from app.core.panes import Panes
@@ -59,7 +60,7 @@ class HistoryFold:
                 wanted, "", 0, self._rows, now_ms=now_ms, acked_offset=_ACKNOWLEDGED, reload=None
             )
             for row in effects.changed.values():
-                row.outbox = []
+                owed.settle(row)
 
     def read_to(self, next_offset: int) -> Windows:
         """The windows as they are when every record before `next_offset` has been folded."""

@@ -14,6 +14,7 @@ from app.core.earlier import NOTHING, Earlier
 from app.core.expression_judge import Judge, make_judge, settled_when_new
 from app.core.ids import stable_id
 from app.core.marks import MarkOp
+from app.core.owed import Cause, Wording
 from app.core.plan import Campaign, EventPlan, Feature, Plan, Segment, Where, event_id
 from app.core.profile import Profile
 from schemas.events import (
@@ -28,6 +29,7 @@ from schemas.events import (
 )
 
 NAMES_MAX: Final = 2048
+WORDINGS_MAX: Final = 8192
 WEEK_MS: Final = 7 * 86_400_000
 
 RECEIPTS: Final = frozenset({NOTIFICATION_SENT, NOTIFICATION_FAILED, DEVICE_TOKEN_REMOVED})
@@ -182,6 +184,7 @@ class PlanIndex:
         self.campaigns = {campaign.id: campaign for campaign in plan.campaigns}
         self._open = frozenset(segment.id for segment in plan.segments if not settled_when_new(segment))
         self._judges_new: dict[tuple[int, ...], Judge] = {}
+        self._wordings: dict[tuple[int, bool, str, str], Wording] = {}
         self.segments = tuple(segment_op(segment) for segment in plan.segments)
         self.measured_segments = tuple(op for op in self.segments if op.segment.cuts)
         self.unready: frozenset[int] = frozenset(op.id for op in self.measured_segments)
@@ -218,6 +221,16 @@ class PlanIndex:
         self.age_max_ms = plan.age_max_ms
         self.by_name: dict[str, EventOps] = {name: self._make(name) for name in plan.events}
         """What an event touches; `learn` knows the names that are missing."""
+
+    def wording(self, segment: Segment, inside: bool, cause: Cause, reason: str) -> Wording:
+        """How a change of membership is put, for everyone."""
+        key = (segment.id, inside, cause, reason)
+        wording = self._wordings.get(key)
+        if wording is None:
+            wording = Wording(segment.name, "enter" if inside else "leave", cause, reason, self.plan.version)
+            if len(self._wordings) < WORDINGS_MAX:  # reasons are event names: the producers' choice
+                self._wordings[key] = wording
+        return wording
 
     def learn(self, name: str) -> EventOps:
         """What an event touches whose name the policy does not mention."""

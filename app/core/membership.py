@@ -3,33 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Literal
 
-import xxhash
-
-from app.core.batch import Batch, trace_of
+from app.core.batch import Batch
 from app.core.expression_judge import Judge
 from app.core.index import SegmentOp
+from app.core.owed import Cause, Change
 from app.core.panes import NEVER_MS, Panes
 from app.core.plan import Segment
-from app.core.profile import Output, Profile
-from schemas.segments import MembershipChange, encode_membership
-from schemas.topics import SEGMENTS
+from app.core.profile import Profile
 
-Cause = Literal["event", "clock", "policy", "backfill", "merge", "percentile"]
-Change = Literal["enter", "leave"]
 Changes = list[tuple[Segment, Change]]
-
-
-def membership_id(user: str, segment: str, change: str, origin: int) -> str:
-    """The id of a membership change, the same however often it is computed: 128 bits, hexadecimal.
-
-    Parameters
-    ----------
-    origin
-        The source offset of the event that changed it, or the due time (ms).
-    """
-    return str(xxhash.xxh3_128_hexdigest(f"{user}\x1f{segment}\x1f{change}\x1f{origin}".encode()))
 
 
 def on_event(batch: Batch, profile: Profile, judge: Judge, offset: int, reason: str) -> Changes | None:
@@ -170,24 +153,11 @@ def _evaluate_all(
 def _move(
     batch: Batch, profile: Profile, segment: Segment, inside: bool, origin: int, cause: Cause, reason: str
 ) -> tuple[Segment, Change]:
-    change: Change = "enter" if inside else "leave"
     if inside:
         profile.segments[segment.id] = batch.now_ms
     else:
         del profile.segments[segment.id]
-    record = MembershipChange(
-        id=membership_id(batch.user, segment.name, change, origin),
-        user=batch.user,
-        segment=segment.name,
-        change=change,
-        at_ms=batch.now_ms,
-        cause=cause,
-        reason=reason,
-        policy_version=batch.index.plan.version,
-    )
-    trace = trace_of(batch.source)
-    headers = [("traceparent", trace)] if trace else []
-    batch.emit(profile, Output(SEGMENTS, batch.key, encode_membership(record), headers))
+    wording = batch.index.wording(segment, inside, cause, reason)
+    batch.emit_move(profile, wording, origin)
     batch.move(segment.name, 1 if inside else -1)
-    batch.count("segment_changes", change)
-    return segment, change
+    return segment, "enter" if inside else "leave"

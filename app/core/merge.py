@@ -56,15 +56,16 @@ def fold_merge(batch: Batch, profile: Profile, event: Event, offset: int, subjec
     membership.leave_all(batch, profile, offset, MERGE)
     if profile.events:
         batch.emit(profile, Output(EVENTS, into.encode(), _absorb(subjects, into, batch.user, profile)))
-    forget(profile, keep=("recent", "outbox"))
+    forget(profile, keep=("recent", "outbox", "owed"))
     profile.offset, profile.merged_into = offset, into
     batch.count("merges", "given")
 
 
 def _absorb(subjects: Subjects, into: str, alias: str, profile: Profile) -> bytes:
-    owed, profile.outbox, profile.segments = profile.outbox, [], {}
+    kept = profile.outbox, profile.owed
+    profile.outbox, profile.owed, profile.segments = [], b"", {}
     row = base64.b64encode(encode_profile(profile)).decode()
-    profile.outbox = owed
+    profile.outbox, profile.owed = kept
     return encode_event(subjects.absorb_request(into, alias, row))
 
 

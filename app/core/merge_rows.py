@@ -22,7 +22,9 @@ from app.core.profile import Profile
 
 _PENDING_MAX: Final = 64
 
-OF_THE_ROW: Final = frozenset({"offset", "outbox", "policy", "erased_ms", "merged_into", "absorbed", "segments"})
+OF_THE_ROW: Final = frozenset(
+    {"offset", "outbox", "owed", "policy", "erased_ms", "merged_into", "absorbed", "segments"}
+)
 """What has been done to a row, and not what is known of the user: the other row's are dropped."""
 
 

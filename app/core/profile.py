@@ -22,6 +22,8 @@ ROW_VERSION: Final = 2
 HOURS_PER_WEEK: Final = 168
 
 _HEAD = struct.Struct(">BBqB")
+_HEAD_IDS_MAX: Final = 255
+_HEADS: Final = tuple(struct.Struct(f">BBqB{count}I") for count in range(_HEAD_IDS_MAX + 1))
 _FLAG_OUTBOX: Final = 1
 
 
@@ -175,6 +177,8 @@ class Profile(msgspec.Struct, array_like=True, gc=False):
         Language tag of the newest context, as `app.core.locales` writes it; empty when it gave none.
     browsing
         See `app.core.items`; None unless the policy recommends products.
+    owed
+        Membership changes that this row owes to their topic, packed, see `app.core.owed`; the outbox has the rest.
     """
 
     offset: int = -1
@@ -225,9 +229,10 @@ class Profile(msgspec.Struct, array_like=True, gc=False):
     absorbed: list[int] = []
     locale: str = ""
     browsing: Browsing | None = None
+    owed: bytes = b""
 
 
-_encode_into = msgspec.msgpack.Encoder().encode
+_encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(Profile).decode
 
 
@@ -255,10 +260,11 @@ def due_ms(profile: Profile) -> int:
 def encode_profile(profile: Profile) -> bytes:
     """Header (version, flags, due time, segment ids) and body."""
     ids = profile.segments
-    head = _HEAD.pack(ROW_VERSION, _FLAG_OUTBOX if profile.outbox else 0, due_ms(profile), min(len(ids), 255))
-    if ids:
-        head += struct.pack(f">{min(len(ids), 255)}I", *list(ids)[:255])
-    return head + _encode_into(profile)
+    count = len(ids)
+    flags = _FLAG_OUTBOX if profile.owed or profile.outbox else 0
+    if count > _HEAD_IDS_MAX:
+        ids, count = dict.fromkeys(list(ids)[:_HEAD_IDS_MAX], 0), _HEAD_IDS_MAX
+    return _HEADS[count].pack(ROW_VERSION, flags, due_ms(profile), count, *ids) + _encode(profile)
 
 
 def decode_profile(raw: bytes) -> Profile:

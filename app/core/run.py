@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import Final
 
-from app.core import erasure, merge
+from app.core import erasure, merge, owed
 from app.core.batch import Batch
 from app.core.effects import Effects, Record
 from app.core.history import Windows
@@ -116,7 +116,7 @@ class Run:
         batch.mark, batch.key, batch.source = offset, key, record
         batch.user = event.user_id or event.anonymous_id or ""
         if key not in self.changed:
-            if self.snapshots is None and not profile.outbox:
+            if self.snapshots is None and not profile.owed and not profile.outbox:
                 self.changed[key] = profile  # as `_touch` would
             else:
                 self._touch(key, profile)
@@ -156,12 +156,7 @@ class Run:
         self.changed[key] = profile
         if profile.erased_ms:
             self.batch.moved.add(key)
-        if profile.outbox:
-            self._trim(profile)
-
-    def _trim(self, profile: Profile) -> None:
-        acked = self.acked_offset
-        profile.outbox = [entry for entry in profile.outbox if entry.mark >= acked]
+        owed.trim(profile, self.acked_offset)
 
     # -- dead letters
 
@@ -259,7 +254,7 @@ class Run:
         snapshot = encode_profile(profile)
         batch.untouched = True
         try:
-            self._trim(profile)
+            owed.trim(profile, self.acked_offset)
             if profile.policy != batch.index.policy_id:
                 self.turn.adopt(profile)
             self.turn.clock(profile)
@@ -311,7 +306,7 @@ class Run:
         snapshot = encode_profile(profile)
         batch.untouched = True
         try:
-            self._trim(profile)
+            owed.trim(profile, self.acked_offset)
             change()
         except Exception:
             batch.cut()

@@ -13,6 +13,7 @@ from typing import Final
 
 import msgspec
 
+from app.core import owed
 from app.core.decide import FeaturesOf
 from app.core.effects import Effects, Record
 from app.core.history import Windows
@@ -130,7 +131,7 @@ class ShadowedProcessor:
         row = self._rows.pop(key, None)
         if live is not None and not live.erased_ms and (row is None or row.offset != live.offset):
             row = decode_profile(encode_profile(live))
-            row.outbox = []
+            owed.settle(row)
         if live is not None and row is not None and row.offset == live.offset:
             self._rows[key] = row  # at the end: it was touched last
 
@@ -153,7 +154,7 @@ class ShadowedProcessor:
         for key in keys:
             live, row = rows.get(key), self._rows.get(key)
             if row is not None:
-                row.outbox = []
+                owed.settle(row)
             if live is None or live.erased_ms or live.offset < 0:
                 self._rows.pop(key, None)
         while len(self._rows) > self._rows_max:

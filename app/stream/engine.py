@@ -24,6 +24,7 @@ from typing import Any, Final
 import structlog
 from faust.types import TP
 
+from app.core import owed
 from app.core.effects import Effects
 from app.core.erasure import is_mark, mark_key
 from app.core.history import Windows
@@ -200,9 +201,9 @@ class Engine:
     async def _publish_owed(self, partition: int, keys: list[bytes], committed: int) -> None:
         outputs = [
             entry.output
-            for value in self.table.get_many(partition, keys)
+            for key, value in zip(keys, self.table.get_many(partition, keys), strict=True)
             if value is not None
-            for entry in decode_profile(value).outbox
+            for entry in owed.outputs(decode_profile(value), key)
             if entry.mark >= committed
         ]
         if outputs:

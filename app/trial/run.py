@@ -16,6 +16,7 @@ from typing import Final, NamedTuple
 
 import xxhash
 
+from app.core import owed
 from app.core.effects import Effects
 from app.core.features import open_features
 from app.core.plan import Plan, Scorer
@@ -139,7 +140,7 @@ class Trial:
         for due in effects.due:
             heapq.heappush(self._due, due)
         for row in effects.changed.values():
-            row.outbox = []
+            owed.settle(row)
         for labels, number in effects.counts.items():
             if labels[0] == "events":
                 self.fates[labels[1]] += number

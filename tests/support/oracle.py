@@ -18,7 +18,7 @@ from schemas.topics import DEAD_LETTERS, DECISIONS, PROFILES_CHANGELOG
 
 # Not part of the state that a replay must reproduce: what a row still owes, and scores of models of another moment.
 # Nor the offset: an event that was a duplicate is no reason to write a row.
-_VOLATILE = ("outbox", "pending", "timers", "segments_due_ms", "offset")
+_VOLATILE = ("outbox", "owed", "pending", "timers", "segments_due_ms", "offset")
 
 
 @dataclass

@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from app.core import owed
 from app.core.batch import OWED_BYTES_MAX
 from app.core.plan import Segment
 from app.core.processor import Processor, make_index
@@ -114,7 +115,7 @@ def test_a_timers_outputs_carry_the_partitions_next_offset() -> None:
     stream = Stream(make_plan([at_least(VIEWS, 1)], [VIEWS]))
     stream.send(track("Go", START), track("Go", START))
     stream.at(HOUR).fire(acked=2)
-    assert [entry.mark for entry in stream.row.outbox] == [2]
+    assert [entry.mark for entry in owed.outputs(stream.row, KEY)] == [2]
 
 
 def test_what_a_row_owes_is_bounded_and_everything_still_leaves() -> None:

@@ -1,0 +1,136 @@
+"""Membership changes as a row owes them: packed, not as the JSON that is published.
+
+They are the most frequent output by far: with twenty segments nearly every event has one. As outbox entries they were
+half of a row, decoded and encoded again with each of the user's events until they were acknowledged. Packed they are a
+third of that and one object, and the record is made of them again only when a restore finds them unacknowledged.
+
+An entry is its head (length of the rest, mark, time, id) and its rest, MessagePack: the words of a `Wording` and the
+trace context.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+from typing import Final, Literal
+
+import msgspec
+import xxhash
+
+from app.core.profile import OutboxEntry, Output, Profile
+from schemas.segments import MembershipChange, encode_membership
+from schemas.topics import SEGMENTS
+
+Cause = Literal["event", "clock", "policy", "backfill", "merge", "percentile"]
+Change = Literal["enter", "leave"]
+
+OWED_MOVES_BYTES_MAX: Final = 64 * 1024
+"""What a row may owe in membership changes, beside its outbox."""
+
+_HEAD: Final = struct.Struct(">Hqq16s")
+_to_json = msgspec.json.Encoder().encode
+_to_msgpack = msgspec.msgpack.Encoder().encode
+
+
+class _Rest(msgspec.Struct, array_like=True, frozen=True, gc=False):
+    segment: str
+    change: Change
+    cause: Cause
+    reason: str
+    version: str
+    trace: bytes | None = None
+
+
+_read_rest = msgspec.msgpack.Decoder(_Rest).decode
+
+
+class Wording:
+    """What many membership changes have in common, encoded once.
+
+    Parameters
+    ----------
+    reason
+        The clause or event that decided.
+    version
+        Of the policy.
+    """
+
+    __slots__ = ("_after", "_before", "_named", "_packed", "_words")
+
+    def __init__(self, segment: str, change: Change, cause: Cause, reason: str, version: str) -> None:
+        self._words = (segment, change, cause, reason, version)
+        self._packed = _to_msgpack(_Rest(*self._words))
+        self._named = f"\x1f{segment}\x1f{change}\x1f".encode()
+        like = MembershipChange(
+            id="", user="", segment=segment, change=change, at_ms=0, cause=cause, reason=reason, policy_version=version
+        )
+        # No name can look like the time: its quotation marks would be escaped.
+        before, after = encode_membership(like).removeprefix(b'{"id":"","user":""').split(b',"atMs":0,', 1)
+        self._before, self._after = before + b',"atMs":', b"," + after
+
+    def identity(self, user: str, origin: int) -> bytes:
+        """The change's id, 128 bits, the same however often it is computed.
+
+        Parameters
+        ----------
+        origin
+            The source offset of the event that changed it, or the due time (ms).
+        """
+        return xxhash.xxh3_128_digest(b"%b%b%d" % (user.encode(), self._named, origin))
+
+    def value(self, identity: bytes, user: str, at_ms: int) -> bytes:
+        """The record's JSON value: `encode_membership` of the change."""
+        return b'{"id":"%b","user":%b%b%d%b' % (
+            identity.hex().encode(),
+            _to_json(user),
+            self._before,
+            at_ms,
+            self._after,
+        )
+
+    def pack(self, mark: int, at_ms: int, identity: bytes, trace: bytes | None) -> bytes:
+        """The change as a row owes it."""
+        rest = self._packed if trace is None else _to_msgpack(_Rest(*self._words, trace))
+        return _HEAD.pack(len(rest), mark, at_ms, identity) + rest
+
+
+def trim(profile: Profile, acked_offset: int) -> None:
+    """Forget what has been acknowledged: everything with a mark below `acked_offset`, as marks never fall."""
+    if profile.outbox:
+        profile.outbox = [entry for entry in profile.outbox if entry.mark >= acked_offset]
+    owed = profile.owed
+    if owed:
+        at, end = 0, len(owed)
+        while at < end:
+            length, mark, _at_ms, _identity = _HEAD.unpack_from(owed, at)
+            if mark >= acked_offset:
+                break
+            at += _HEAD.size + length
+        profile.owed = owed[at:]
+
+
+def outputs(profile: Profile, key: bytes) -> list[OutboxEntry]:
+    """Everything that the row owes. `key` is the user whose membership changes they are."""
+    return [*profile.outbox, *_unpacked(profile.owed, key)]
+
+
+def is_owing(profile: Profile) -> bool:
+    """Whether the row owes anything."""
+    return bool(profile.outbox or profile.owed)
+
+
+def settle(profile: Profile) -> None:
+    """Forget everything that the row owes, where nothing is published or it has been."""
+    profile.outbox, profile.owed = [], b""
+
+
+def _unpacked(owed: bytes, key: bytes) -> Iterator[OutboxEntry]:
+    user = key.decode() if owed else ""
+    at = 0
+    while at < len(owed):
+        length, mark, at_ms, identity = _HEAD.unpack_from(owed, at)
+        at += _HEAD.size + length
+        rest = _read_rest(owed[at - length : at])
+        wording = Wording(rest.segment, rest.change, rest.cause, rest.reason, rest.version)
+        headers = [] if rest.trace is None else [("traceparent", rest.trace)]
+        yield OutboxEntry(mark, Output(SEGMENTS, key, wording.value(identity, user, at_ms), headers))
