@@ -22,6 +22,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
+from app.stream.fence import row_headers
 from app.topics import create_topics
 from benchmarks import rows
 from benchmarks.common import BenchmarkFailed, Result, machine, run_contender
@@ -41,7 +42,9 @@ async def run(options: Any) -> dict[str, Result]:
     async with broker_at(options.broker, kafka=options.kafka) as bootstrap:
         await create_topics(bootstrap, options.partitions)
         filled = rows.spread(sample, options.rows)
-        await preload(bootstrap, PROFILES_CHANGELOG, options.partitions, filled, timestamp_ms=now_ms)
+        await preload(
+            bootstrap, PROFILES_CHANGELOG, options.partitions, filled, timestamp_ms=now_ms, headers=row_headers(1)
+        )
         few = rows.spread(sample, options.faust_rows)
         await preload(bootstrap, FAUST_CHANGELOG, options.partitions, few, timestamp_ms=now_ms)
         source = Topic(

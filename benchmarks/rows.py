@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -41,5 +42,7 @@ def _settled(row: bytes) -> bytes:
 
 
 def spread(rows: list[bytes], number: int) -> Iterator[KeyValue]:
-    """Users 0 … `number` - 1, each with one of the rows."""
-    return ((user_key(user), rows[user % len(rows)]) for user in range(number))
+    """Users 0 … `number` - 1, each with one of the rows, in an order far from that of their keys, as events come."""
+    order = range(number)
+    stride = next(step for step in range(int(number * 0.618) | 1, 2 * number + 2, 2) if math.gcd(step, number) == 1)
+    return ((user_key(user), rows[user % len(rows)]) for user in (place * stride % number for place in order))

@@ -82,7 +82,7 @@ def measured(rows: Rows, directory: Path) -> dict[str, Any]:
     store = factory.open("profiles", 0)
     due: list[tuple[int, bytes]] = []
     began = time.perf_counter()
-    store.scan(lambda key, value: due.append((peek(value).due_ms, key)))
+    store.scan(lambda rows: due.extend((peek(value).due_ms, key) for key, value in rows))
     scan_s = time.perf_counter() - began
     keys = [key for key, _ in rows]
     rng = random.Random(2)

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import itertools
 import random
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from typing import Any, Final
 
 from aiokafka import AIOKafkaProducer
@@ -84,7 +84,13 @@ def _more(name: str, number: int, rng: random.Random) -> str:
 
 
 async def preload(
-    bootstrap: str, topic: str, partitions: int, records: Iterator[KeyValue], *, timestamp_ms: int
+    bootstrap: str,
+    topic: str,
+    partitions: int,
+    records: Iterator[KeyValue],
+    *,
+    timestamp_ms: int,
+    headers: Sequence[tuple[str, bytes]] = (),
 ) -> int:
     """Create `topic` and fill it, in large batches, each acknowledged; returns the number of records.
 
@@ -99,13 +105,18 @@ async def preload(
     producer = AIOKafkaProducer(bootstrap_servers=bootstrap, max_batch_size=BATCH_BYTES, acks="all")
     await producer.start()
     try:
-        return await _fill(producer, topic, list(range(partitions)), records, timestamp_ms)
+        return await _fill(producer, topic, list(range(partitions)), records, timestamp_ms, list(headers))
     finally:
         await producer.stop()
 
 
 async def _fill(
-    producer: AIOKafkaProducer, topic: str, partitions: list[int], records: Iterator[KeyValue], timestamp_ms: int
+    producer: AIOKafkaProducer,
+    topic: str,
+    partitions: list[int],
+    records: Iterator[KeyValue],
+    timestamp_ms: int,
+    headers: list[tuple[str, bytes]],
 ) -> int:
     choose = DefaultPartitioner()
     partition_of: dict[bytes, int] = {}
@@ -116,7 +127,7 @@ async def _fill(
         partition = partition_of.get(key)
         if partition is None:
             partition = partition_of[key] = choose(key, partitions, partitions)
-        appended = batches[partition].append(key=key, value=value, timestamp=timestamp_ms)
+        appended = batches[partition].append(key=key, value=value, timestamp=timestamp_ms, headers=headers)
         assert appended is not None, "a batch of small events outgrew its size"
         count += 1
         if batches[partition].record_count() == BATCH_RECORDS:

@@ -291,8 +291,22 @@ class RowHead(msgspec.Struct, frozen=True, gc=False):
 
 def peek(raw: bytes) -> RowHead:
     """Read a row's header without decoding the row. Raises `BadRow`."""
+    due, has_outbox, segments = read_head(raw)
+    return RowHead(due, bool(has_outbox), unpack_segments(segments))
+
+
+def read_head(raw: bytes) -> tuple[int, int, bytes]:
+    """What `peek` reads, for very many rows: due time, whether there is an outbox, packed segments. Raises `BadRow`."""
     try:
         _version, flags, due, count = _HEAD.unpack_from(raw)
-        return RowHead(due, bool(flags & _FLAG_OUTBOX), struct.unpack_from(f">{count}I", raw, _HEAD.size))
     except struct.error as exc:
         raise BadRow(f"not a profile row: {exc}") from exc
+    end = _HEAD.size + 4 * count
+    if len(raw) < end:
+        raise BadRow(f"not a profile row: it ends within its {count} segments")
+    return due, flags & _FLAG_OUTBOX, raw[_HEAD.size : end]
+
+
+def unpack_segments(packed: bytes) -> tuple[int, ...]:
+    """The segments of `read_head`."""
+    return struct.unpack(f">{len(packed) // 4}I", packed)

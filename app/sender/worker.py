@@ -109,9 +109,9 @@ class LedgerClient:
         """Start anew."""
         self._tombstones[partition] = []
 
-    def visit(self, partition: int, key: bytes, value: bytes) -> None:
-        """Note an entry that may be forgotten."""
-        self._tombstones[partition].extend(sweep([(key, value)], time.time_ns() // 1_000_000, RETENTION_MS))
+    def visit(self, partition: int, rows: Sequence[tuple[bytes, bytes]]) -> None:
+        """Note the entries that may be forgotten."""
+        self._tombstones[partition].extend(sweep(rows, time.time_ns() // 1_000_000, RETENTION_MS))
 
     def assigned(self, partitions: set[int]) -> None:
         """Send again."""

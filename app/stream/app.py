@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, NoReturn, Protocol
 
 import faust
@@ -43,8 +43,8 @@ class TableClient(SourceClient, Protocol):
     def begin_scan(self, partition: int) -> None:
         """All rows of the partition follow by `visit`; what was known of it is void."""
 
-    def visit(self, partition: int, key: bytes, value: bytes) -> None:
-        """One row."""
+    def visit(self, partition: int, rows: Sequence[tuple[bytes, bytes]]) -> None:
+        """Some of the rows."""
 
 
 class StreamApp(faust.App):

@@ -28,7 +28,8 @@ from app.core import owed
 from app.core.effects import Effects
 from app.core.erasure import is_mark, mark_key
 from app.core.history import Windows
-from app.core.profile import Output, Profile, decode_profile, encode_profile, peek
+from app.core.panes import NEVER_MS
+from app.core.profile import Output, Profile, decode_profile, encode_profile, read_head, unpack_segments
 from app.stream.app import StreamApp
 from app.stream.batch import RecordBatch
 from app.stream.contracts import BatchProcessor, Observer
@@ -165,16 +166,25 @@ class Engine:
         """Forget what was known of the partition."""
         self._partitions[partition] = _Partition(self._cache_rows)
 
-    def visit(self, partition: int, key: bytes, value: bytes) -> None:
-        """Index one restored row."""
+    def visit(self, partition: int, rows: Sequence[tuple[bytes, bytes]]) -> None:
+        """Index some restored rows."""
         state = self._partitions[partition]
-        head = peek(value)
-        state.timers.add(head.due_ms, key)
-        state.marks += is_mark(key)
-        for segment in head.segments:
-            state.members[segment] = state.members.get(segment, 0) + 1
-        if head.has_outbox:
-            state.owing.append(key)
+        add, due_end_ms = state.timers.add, NEVER_MS
+        sets: dict[bytes, int] = {}
+        for key, value in rows:
+            due_ms, has_outbox, segments = read_head(value)
+            if due_ms < due_end_ms:
+                add(due_ms, key)
+            if segments:
+                sets[segments] = sets.get(segments, 0) + 1
+            if has_outbox:
+                state.owing.append(key)
+            if is_mark(key):
+                state.marks += 1
+        members = state.members
+        for segments, number in sets.items():
+            for segment in unpack_segments(segments):
+                members[segment] = members.get(segment, 0) + number
 
     def assigned(self, partitions: set[int]) -> None:
         """Exactly these partitions are ours."""

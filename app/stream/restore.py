@@ -6,20 +6,26 @@ compaction or a transaction marker left without records cannot make the restore 
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 import structlog
-from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka import TopicPartition
 
 from app.stream.fence import Fence
+from app.stream.fetch import ChangelogConsumer
 from app.stream.store import PartitionStore, StoreDamaged
 
 log = structlog.get_logger(__name__)
 
 RESTORE_STALL_S: Final = 60.0
-_FETCH_BYTES = 4 << 20
+_FETCH_BYTES: Final = 2 << 20
+BULK_RECORDS: Final = 20_000
+"""An empty store that so many records follow is filled in bulk."""
+_YIELDS: Final = 4
+"""Turns of the event loop after which aiokafka has sent the next fetch: it is answered while we apply this one."""
 
 
 class RestoreStalled(RuntimeError):
@@ -34,7 +40,7 @@ async def restore_partitions(
     interrupted: Callable[[], bool] = lambda: False,
     on_remaining: Callable[[int], None] = lambda remaining: None,
     stall_s: float = RESTORE_STALL_S,
-    connect: Callable[..., Any] = AIOKafkaConsumer,
+    connect: Callable[..., Any] = ChangelogConsumer,
     fences: Mapping[int, Fence] | None = None,
 ) -> dict[int, int] | None:
     """Read `topic` into the stores, one for each partition, up to its end.
@@ -88,7 +94,7 @@ async def restore_partitions(
 
 
 async def _read_to_end(
-    consumer: AIOKafkaConsumer,
+    consumer: Any,
     partitions: dict[TopicPartition, PartitionStore],
     fences: Mapping[int, Fence],
     interrupted: Callable[[], bool],
@@ -118,12 +124,19 @@ async def _read_to_end(
         if interrupted():
             return None
         fetched = await consumer.getmany(*pending, timeout_ms=200)
+        for _ in range(_YIELDS):
+            await asyncio.sleep(0)
         for tp, records in fetched.items():
             store = partitions[tp]
             fence = fences[tp.partition]
+            if not store.counted or (
+                store.next_offset == 0 and consumer.highwater(tp) - records[0].offset > BULK_RECORDS
+            ):
+                store.begin_bulk()
             rows = fence.admit(records)
             store.restore(rows, next_offset=records[-1].offset + 1, epoch=fence.epoch)
             applied[tp.partition] += len(rows)
+            await asyncio.sleep(0)
         if fetched:
             progress_at = time.monotonic()
         elif time.monotonic() - progress_at > stall_s:

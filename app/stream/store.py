@@ -5,7 +5,8 @@ position are in the same batch) and reads the rest from the changelog.
 
 Integrity: the number of rows is kept in the store and compared with a full scan at open, which also reads every block
 and so meets every checksum. Doubt means wipe and rebuild. (A damaged MANIFEST opens silently empty; a damaged table
-file raises on read.)
+file raises on read.) Only while a store is filled from nothing the number is not kept: a read before every write would
+take as long as all the rest. The scan at its end finds it.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from rocksdict import (
     DBCompressionType,
     Options,
     Rdict,
+    ReadOptions,
     WriteBatch,
     WriteOptions,
 )
@@ -41,6 +43,13 @@ _META_BEFORE_EPOCHS = struct.Struct(">qq")
 STALE_S: Final = 7 * 86_400
 PERIODIC_COMPACTION_S: Final = 86_400
 """A file is rewritten at the latest when it is so old: what was deleted before then leaves the disk."""
+
+_COMPACTION_FILES: Final = 4
+_BULK_COMPACTION_FILES: Final = 16
+"""How many files of level 0 are merged at once: RocksDB's default, and while a store is filled from nothing."""
+_SCAN_ROWS: Final = 1_024
+_READAHEAD_BYTES: Final = 1 << 20
+_UNCOUNTED: Final = -1
 
 Rows = Iterable[tuple[bytes, bytes | None]]
 
@@ -63,10 +72,13 @@ class StoreOptions:
         Block cache, shared by all stores of the process (RocksDB's default is 2 GiB for each).
     memtable_bytes
         Write buffer of one store; at most two of them exist at a time.
+    bulk_memtable_bytes
+        The same while the store is filled from nothing: fewer files, so that less is compacted meanwhile.
     """
 
     cache_bytes: int = 32 << 20
     memtable_bytes: int = 8 << 20
+    bulk_memtable_bytes: int = 32 << 20
 
 
 class StoreFactory:
@@ -86,7 +98,7 @@ class StoreFactory:
         path = self.path(table, partition)
         path.mkdir(parents=True, exist_ok=True)
         try:
-            return PartitionStore(Rdict(str(path), self._rocksdb_options()), path)
+            return PartitionStore(Rdict(str(path), self._rocksdb_options()), path, self._options)
         except Exception as exc:  # rocksdict raises plain Exception
             raise StoreDamaged(f"{path}: {exc}", path) from exc
 
@@ -116,6 +128,7 @@ class StoreFactory:
         options.set_write_buffer_size(self._options.memtable_bytes)
         options.set_max_write_buffer_number(2)
         options.set_max_background_jobs(2)
+        options.set_level_zero_file_num_compaction_trigger(_COMPACTION_FILES)
         options.set_compression_type(DBCompressionType.lz4())
         options.set_keep_log_file_num(2)
         options.set_max_log_file_size(1 << 20)
@@ -128,6 +141,14 @@ class StoreFactory:
         return options
 
 
+def _once() -> ReadOptions:
+    """How to read what is not read again soon: ahead, and without driving anything out of the cache."""
+    options = ReadOptions()
+    options.fill_cache(False)
+    options.set_readahead_size(_READAHEAD_BYTES)
+    return options
+
+
 def _written_s(path: Path) -> float:
     """When anything in the directory was last written, seconds since 1970."""
     return max((file.stat().st_mtime for file in path.iterdir()), default=0.0)
@@ -136,8 +157,10 @@ def _written_s(path: Path) -> float:
 class PartitionStore:
     """Rows of one partition by key, and the changelog offset up to which they are complete."""
 
-    def __init__(self, db: Rdict, path: Path) -> None:
+    def __init__(self, db: Rdict, path: Path, options: StoreOptions | None = None) -> None:
         self._db = db
+        self._options = options or StoreOptions()
+        self._bulk = False
         self._db.set_options({"periodic_compaction_seconds": str(PERIODIC_COMPACTION_S)})  # no setter in Options
         self.path = path
         self._write_options = WriteOptions()
@@ -162,7 +185,8 @@ class PartitionStore:
         return self._epoch
 
     def __len__(self) -> int:
-        return self._count
+        """0 while it is not known: from `begin_bulk` to the next scan."""
+        return max(0, self._count)
 
     def disk_bytes(self) -> int:
         """Size of the table files; what is still in the write buffer is not in it."""
@@ -202,7 +226,7 @@ class PartitionStore:
                 batch.delete(key)
             else:
                 batch.put(key, value)
-        count = self._count + added
+        count = _UNCOUNTED if self._count == _UNCOUNTED else self._count + added
         epoch = self._epoch if epoch is None else epoch
         batch.put(_META_KEY, _META.pack(next_offset, count, epoch))
         try:
@@ -224,29 +248,66 @@ class PartitionStore:
             raise StoreDamaged(f"{self.path}: {exc}", self.path) from exc
         return found
 
-    def scan(self, visit: Callable[[bytes, bytes], None]) -> None:
-        """Call `visit(key, value)` for every row and check that all are there. Raises `StoreDamaged`."""
+    def scan(self, visit: Callable[[Sequence[tuple[bytes, bytes]]], None]) -> None:
+        """Call `visit` with all rows, some at a time, and check that all are there. Raises `StoreDamaged`.
+
+        A store that was filled in bulk has its count from here on.
+        """
         found = 0
         try:
-            for key, value in self._db.items():
-                if key == _META_KEY:
-                    continue
-                found += 1
-                visit(key, value)
+            rows = iter(self._db.items(read_opt=_once()))
+            while page := list(itertools.islice(rows, _SCAN_ROWS)):
+                if page[-1][0] >= _META_KEY:  # no row of ours has a key beyond it
+                    page = [row for row in page if row[0] != _META_KEY]
+                found += len(page)
+                visit(page)
         except Exception as exc:
             raise StoreDamaged(f"{self.path}: {exc}", self.path) from exc
-        if found != self._count:
+        if self._count == _UNCOUNTED:
+            self._count = found
+            self.write((), added=0, next_offset=self._next_offset)
+        elif found != self._count:
             raise StoreDamaged(f"{self.path}: {found} rows, but the store says {self._count}", self.path)
+
+    def begin_bulk(self) -> None:
+        """An empty store is about to be filled with very many records: `restore` does not look for what is there.
+
+        So nobody knows how many rows there are, until a scan has counted them. That holds beyond a kill, too: a store
+        that finds itself uncounted goes on where it stopped, and every checksum is met by the scan that counts.
+        """
+        assert self._count in (0, _UNCOUNTED), "only an empty store, or one that was being filled"
+        self._count = _UNCOUNTED
+        if not self._bulk:
+            self._bulk = True
+            self._set(self._options.bulk_memtable_bytes, _BULK_COMPACTION_FILES)
+
+    def end_bulk(self) -> None:
+        """Back to little memory; what was filled is merged in the background."""
+        if self._bulk:
+            self._bulk = False
+            self._set(self._options.memtable_bytes, _COMPACTION_FILES)
+            self._db.flush(False)
+
+    def _set(self, memtable_bytes: int, compaction_files: int) -> None:
+        self._db.set_options(
+            {"write_buffer_size": str(memtable_bytes), "level0_file_num_compaction_trigger": str(compaction_files)}
+        )
+
+    @property
+    def counted(self) -> bool:
+        """Whether it is known how many rows there are."""
+        return self._count != _UNCOUNTED
 
     def restore(
         self, records: Sequence[tuple[bytes, bytes | None]], *, next_offset: int, epoch: int | None = None
     ) -> None:
-        """Apply consecutive changelog records in bulk: the last value of a key counts."""
+        """Apply consecutive changelog records: the last value of a key counts."""
         newest = dict(records)
-        existing = self.get_many(list(newest))
-        added = sum(
-            (value is not None) - (old is not None) for value, old in zip(newest.values(), existing, strict=True)
-        )
+        added = 0
+        if self.counted:
+            existing = self.get_many(list(newest))
+            pairs = zip(newest.values(), existing, strict=True)
+            added = sum((value is not None) - (old is not None) for value, old in pairs)
         self.write(newest.items(), added=added, next_offset=next_offset, epoch=epoch)
 
     def flush(self) -> None:

@@ -10,13 +10,14 @@ import asyncio
 import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import faust
 import structlog
-from aiokafka import AIOKafkaConsumer
 
 from app.stream.fence import CLAIM_KEY, Fence, claim_headers, row_headers
+from app.stream.fetch import ChangelogConsumer
 from app.stream.producer import DurableProducer
 from app.stream.restore import restore_partitions
 from app.stream.store import PartitionStore, StoreDamaged, StoreFactory
@@ -64,7 +65,7 @@ class RowTable(faust.Table):
         )
         self.changelog = changelog
         self.factory = factory
-        self.connect: Callable[..., Any] = AIOKafkaConsumer
+        self.connect: Callable[..., Any] = ChangelogConsumer
         """Makes the consumer that a restore reads with."""
         self.stores: dict[int, PartitionStore] = {}
         self.owner = uuid.uuid4().bytes
@@ -185,7 +186,7 @@ class RowTable(faust.Table):
         *,
         interrupted: Callable[[], bool],
         on_remaining: Callable[[int], None],
-        visit: Callable[[int, bytes, bytes], None],
+        visit: Callable[[int, Sequence[tuple[bytes, bytes]]], None],
         begin_scan: Callable[[int], None],
     ) -> bool:
         """Own exactly `partitions`: close the others, open the new ones, and read each to its changelog's end.
@@ -195,7 +196,7 @@ class RowTable(faust.Table):
         claim is still on its way.
 
         A partition whose rows have changed, or that was just opened, is scanned: `begin_scan(partition)`, then
-        `visit(partition, key, value)` for each row.
+        `visit(partition, rows)` until it has seen all of them.
 
         Returns
         -------
@@ -233,9 +234,11 @@ class RowTable(faust.Table):
                 await self._repair(partitions)
                 for partition in sorted(self._unscanned):
                     begin_scan(partition)
-                    self.stores[partition].scan(lambda key, value, p=partition: visit(p, key, value))  # type: ignore[misc]
+                    self.stores[partition].scan(partial(visit, partition))
                     self._unscanned.discard(partition)
                     await asyncio.sleep(0)
+                for store in stores.values():
+                    store.end_bulk()
                 if stale := self.factory.drop_stale(self.name, partitions, time.time()):
                     log.info("stale_stores_removed", table=self.name, partitions=stale)
                 return True

@@ -233,7 +233,7 @@ async def make_rig(
     )
     table.stores[0] = table.factory.open("profiles", 0)
     rig.engine.begin_scan(0)
-    table.stores[0].scan(lambda key, value: rig.engine.visit(0, key, value))
+    table.stores[0].scan(lambda rows: rig.engine.visit(0, rows))
     rig.engine.assigned({0})
     await rig.engine.before_resume({0: committed})
     return rig

@@ -40,7 +40,7 @@ def erased(user: str = USER) -> tuple[str, str]:
 def stored(rig: Rig) -> dict[bytes, bytes]:
     """Everything in the store, which must agree with its own count."""
     found: dict[bytes, bytes] = {}
-    rig.table.stores[0].scan(found.__setitem__)
+    rig.table.stores[0].scan(found.update)
     return found
 
 

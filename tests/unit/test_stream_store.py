@@ -52,7 +52,7 @@ def test_a_scan_visits_every_row_and_not_the_metadata(factory: StoreFactory) -> 
     store = factory.open("t", 0)
     store.write([(b"%03d" % n, b"v") for n in range(500)], added=500, next_offset=500)
     seen: list[bytes] = []
-    store.scan(lambda key, _value: seen.append(key))
+    store.scan(lambda rows: seen.extend(key for key, _value in rows))
     assert seen == [b"%03d" % n for n in range(500)]
 
 
@@ -61,7 +61,7 @@ def test_a_scan_that_finds_fewer_rows_than_were_written_says_so(factory: StoreFa
     store.write([(b"a", b"1")], added=1, next_offset=1)
     store._db.delete(b"a")
     with pytest.raises(StoreDamaged, match="0 rows, but the store says 1"):
-        store.scan(lambda key, value: None)
+        store.scan(lambda rows: None)
 
 
 @pytest.mark.parametrize("victim", ["*.sst", "CURRENT", "MANIFEST-*"])
@@ -77,7 +77,7 @@ def test_a_damaged_file_is_noticed(factory: StoreFactory, victim: str) -> None:
     try:
         reopened = factory.open("t", 0)
         seen: list[bytes] = []
-        reopened.scan(lambda key, _value: seen.append(key))
+        reopened.scan(lambda rows: seen.extend(key for key, _value in rows))
         silently_complete = len(seen) == 5000 and reopened.next_offset == 5000
         # A damaged MANIFEST may open empty: then position and count are gone too, and the changelog is read anew.
         assert silently_complete or (len(seen), reopened.next_offset, len(reopened)) == (0, 0, 0)

@@ -53,7 +53,7 @@ class Scans:
             interrupted=lambda: False,
             on_remaining=lambda remaining: None,
             begin_scan=self.begun.append,
-            visit=lambda partition, key, value: self.rows.append((partition, key)),
+            visit=lambda partition, rows: self.rows.extend((partition, key) for key, _value in rows),
         )
 
 

@@ -1,0 +1,86 @@
+"""Records as aiokafka's C parser makes them, a fetch of a partition at a time.
+
+aiokafka turns each of them into a Python object of eleven fields, in a generator: as long as all the rest of a restore.
+Which batches count is decided as aiokafka does: aborted transactions and control batches do not, checksums are checked,
+and a batch whose last records were compacted away moves the position all the same. What compaction left out is a gap in
+the offsets.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.consumer.fetcher import READ_COMMITTED, FetchResult
+from aiokafka.errors import CorruptRecordException
+
+
+class ChangelogConsumer(AIOKafkaConsumer):
+    """`AIOKafkaConsumer` whose `getmany` returns records with `offset`, `key`, `value` and `headers`, and little more.
+
+    It takes no deserializers and no `max_records`.
+    """
+
+    async def getmany(self, *partitions: TopicPartition, timeout_ms: int = 0) -> dict[TopicPartition, list[Any]]:
+        """What was fetched of `partitions`; waits for it at most `timeout_ms`. Raises `CorruptRecordException`."""
+        found = self._take(partitions)
+        if not found:
+            arrival = self._fetcher._create_fetch_waiter()
+            await asyncio.wait([arrival], timeout=timeout_ms / 1000)
+            if not arrival.done():
+                arrival.cancel()
+                return {}
+            arrival.result()
+            found = self._take(partitions)
+        return found
+
+    def _take(self, partitions: tuple[TopicPartition, ...]) -> dict[TopicPartition, list[Any]]:
+        fetcher = self._fetcher
+        found: dict[TopicPartition, list[Any]] = {}
+        for tp in partitions:
+            held = fetcher._records.get(tp)
+            if held is None:
+                continue
+            del fetcher._records[tp]
+            fetcher._notify(fetcher._wait_consume_future)  # the next fetch can go
+            if not isinstance(held, FetchResult):
+                held.check_raise()
+            elif held.check_assignment(tp) and held.has_more():
+                records = unpack(held._partition_records)
+                held._update_position()
+                if records:
+                    found[tp] = records
+        return found
+
+
+def unpack(fetched: Any) -> list[Any]:
+    """All records of an aiokafka `PartitionRecords` that was not read from; leaves it at the next offset to fetch.
+
+    Raises
+    ------
+    CorruptRecordException
+        When a checksum is wrong; nothing is to be consumed then.
+    """
+    found: list[Any] = []
+    position = fetched.next_fetch_offset
+    batches = fetched._records
+    while batches.has_next():
+        batch = batches.next_batch()
+        if fetched._check_crcs and not batch.validate_crc():
+            raise CorruptRecordException(f"Invalid CRC - {fetched._tp}")
+        if fetched._isolation_level == READ_COMMITTED and batch.producer_id is not None:
+            fetched._consume_aborted_up_to(batch.base_offset)
+            if batch.is_control_batch and fetched._contains_abort_marker(batch):
+                fetched._aborted_producers.discard(batch.producer_id)
+            if batch.is_transactional and batch.producer_id in fetched._aborted_producers:
+                position = batch.next_offset
+                continue
+        if not batch.is_control_batch:
+            records = list(batch)
+            if records and records[0].offset < position:  # a fetch begins at the batch that has the offset
+                records = [record for record in records if record.offset >= position]
+            found += records
+        position = batch.next_offset
+    fetched.next_fetch_offset = position
+    return found
