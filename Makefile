@@ -6,6 +6,10 @@ SHELL = /bin/sh
 .PHONY: help docs venv demo test test-kafka simulation lint format types bench lock clean distclean
 
 ARGS ?=
+# Tests mostly wait, so they run in twice as many processes as there are cores; a few that ARGS names run in one.
+# JOBS=0: always one process (for -s, --pdb).
+JOBS ?= auto
+PARALLEL = -n $(JOBS) --dist load --maxschedchunk 1
 BIN = .venv/bin
 READY = .venv/.ready
 
@@ -16,10 +20,11 @@ demo: $(READY) ## replay real purchases through the whole engine, about a minute
 	@$(BIN)/nudge demo $(ARGS)
 
 test: $(READY) ## all tests that need no Apache Kafka (ARGS="-k panes …")
-	@$(BIN)/python -m pytest -m "not kafka" $(ARGS)
+	@$(BIN)/python -m pytest -m "not kafka" $(PARALLEL) $(ARGS)
 
 test-kafka: $(READY) ## the broker tests again, on Apache Kafka (needs Java 17+ and Maven)
-	@$(BIN)/python -m tests.support.kafka -- $(BIN)/python -m pytest -p tests.support.kafka_usage -m kafka $(ARGS)
+	@$(BIN)/python -m tests.support.kafka --brokers 3 -- \
+	  $(BIN)/python -m pytest -p tests.support.kafka_usage -m kafka $(PARALLEL) $(ARGS)
 
 simulation: $(READY) ## 1,000 seeds of the pipeline with every fault, no Kafka, about a minute (ARGS="--seed 87")
 	@$(BIN)/python -m tests.simulation $(ARGS)

@@ -13,7 +13,7 @@ from app.logs import configure_logs
 from app.settings import ConfigurationError, Settings, load_settings
 
 out = Console()
-err = Console(stderr=True)
+err = Console(stderr=True, soft_wrap=True)  # a path that is broken in two cannot be copied
 
 Broker = Annotated[str | None, typer.Option("--broker", help="Bootstrap servers (NUDGE_BROKER).")]
 

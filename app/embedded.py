@@ -7,7 +7,9 @@ tested on it, is in docs/embedded-broker.md. Production is Apache Kafka.
 from __future__ import annotations
 
 import asyncio
+import itertools
 import os
+import secrets
 import socket
 import struct
 import time
@@ -23,7 +25,9 @@ from app.children import Child
 HOST: Final = "127.0.0.1"
 _START_ATTEMPTS: Final = 3
 _POLL_S: Final = 0.02
+_PORTS: Final = range(12_000, 32_000)  # outgoing connections: from 32,768 on Linux, from 49,152 on macOS
 _METADATA_REQUEST: Final = struct.pack(">hhih5si", 3, 2, 1, 5, b"nudge", -1)  # Metadata v2, all topics
+_port_numbers: Final = itertools.count(secrets.randbelow(len(_PORTS)))
 
 
 class BrokerUnavailable(RuntimeError):
@@ -56,11 +60,11 @@ def broker_binary() -> str:
 
 
 def free_port() -> int:
-    """A loopback port that nobody listened on a moment ago."""
-    with socket.socket() as probe:
-        probe.bind((HOST, 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """A loopback port on which nobody listens, and which nobody else is likely to take before its new owner listens.
+
+    The system gives outgoing connections ports from a range above these, and each process begins at another place.
+    """
+    return next(port for number in _port_numbers if is_free(port := _PORTS[number % len(_PORTS)]))
 
 
 def is_free(port: int) -> bool:

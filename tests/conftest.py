@@ -1,6 +1,15 @@
-"""Fixtures for all tests."""
+"""Fixtures and hooks for all tests."""
 
 from tests.support.broker import broker, embedded, kafka, unique
+from tests.support.parallel import pytest_collection_modifyitems, pytest_xdist_auto_num_workers
 from tests.support.site import site
 
-__all__ = ["broker", "embedded", "kafka", "site", "unique"]
+__all__ = [
+    "broker",
+    "embedded",
+    "kafka",
+    "pytest_collection_modifyitems",
+    "pytest_xdist_auto_num_workers",
+    "site",
+    "unique",
+]

@@ -1,7 +1,7 @@
 """Fixtures: a broker for tests. Import them in a conftest.py: `from tests.support.broker import *`.
 
-`broker` is the embedded one, and also real Apache Kafka where NUDGE_TEST_KAFKA=host:port is set; `embedded` and
-`kafka` are one of them each. Topic names are the caller's to make unique: a real broker keeps what earlier runs left.
+`broker` is the embedded one, and also real Apache Kafka where NUDGE_TEST_KAFKA=host:port is set (several, with
+spaces between: one for each process of pytest-xdist); `embedded` and `kafka` are one of them each. Topic names are the caller's to make unique: a real broker keeps what earlier runs left.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from collections.abc import Iterator
 import pytest
 
 from app.embedded import BrokerUnavailable, EmbeddedBroker
+from tests.support.parallel import kafka_address
 
 __all__ = ["broker", "embedded", "kafka", "unique"]
 
@@ -42,7 +43,7 @@ def kafka() -> str:
     """Bootstrap address of real Apache Kafka."""
     if not KAFKA:
         pytest.skip("NUDGE_TEST_KAFKA=host:port is not set")
-    return KAFKA
+    return kafka_address(KAFKA)
 
 
 @pytest.fixture(params=["embedded", pytest.param("kafka", marks=pytest.mark.kafka)])

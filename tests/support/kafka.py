@@ -2,14 +2,15 @@
 
 The embedded broker differs from Kafka (docs/embedded-broker.md), so whatever is promised of Kafka is tested on Kafka:
 
-    python -m tests.support.kafka -- pytest -m kafka
+    python -m tests.support.kafka [--brokers N] -- pytest -m kafka
 
-starts a broker, runs the command with NUDGE_TEST_KAFKA set to its address and exits with the command's code. Kafka
-comes from its Maven artifacts, once, into the user's cache folder; `tests/support/kafka/pom.xml` names the version.
+starts a broker, or N that know nothing of each other, runs the command with NUDGE_TEST_KAFKA set to their addresses (with
+spaces between) and exits with the command's code. Kafka comes from its Maven artifacts, once, into the user's cache folder; `tests/support/kafka/pom.xml` names the version.
 """
 
 from __future__ import annotations
 
+import argparse
 import base64
 import contextlib
 import os
@@ -20,6 +21,7 @@ import sys
 import tempfile
 import time
 import uuid
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Final, Self
@@ -225,22 +227,31 @@ def _end(signum: int, _frame: FrameType | None) -> None:
 
 
 def main(arguments: list[str]) -> int:
-    """Run a command beside a broker; give its exit code. Without Java or Maven: skipped, but an error in CI."""
-    if arguments[:1] != ["--"] or len(arguments) < 2:
-        print("usage: python -m tests.support.kafka -- COMMAND [ARGUMENT ...]", file=sys.stderr)
-        return 2
+    """Run a command beside brokers; give its exit code. Without Java or Maven: skipped, but an error in CI."""
+    parser = argparse.ArgumentParser(prog="python -m tests.support.kafka", description=main.__doc__)
+    parser.add_argument("--brokers", type=int, default=1, metavar="N")
+    parser.add_argument("command", nargs="+", help="after --")
+    options = parser.parse_args(arguments)
     signal.signal(signal.SIGTERM, _end)
-    with contextlib.closing(KafkaBroker()) as broker:
+    with contextlib.ExitStack() as stack:
         started = time.monotonic()
         try:
-            broker.start()
+            addresses = " ".join(broker.bootstrap for broker in start_all(options.brokers, stack))
         except KafkaUnavailable as exc:
             in_ci = bool(os.environ.get("CI"))
             print(f"{'error' if in_ci else 'skipped'}: real Apache Kafka: {exc}", file=sys.stderr)
             return 1 if in_ci else 0
         took_s = time.monotonic() - started
-        print(f"Apache Kafka {kafka_version()} on {broker.bootstrap} after {took_s:.1f} s", file=sys.stderr, flush=True)
-        return _run(arguments[1:], os.environ | {ADDRESS_VARIABLE: broker.bootstrap})
+        print(f"Apache Kafka {kafka_version()} on {addresses} after {took_s:.1f} s", file=sys.stderr, flush=True)
+        return _run(options.command, os.environ | {ADDRESS_VARIABLE: addresses})
+
+
+def start_all(count: int, stack: contextlib.ExitStack) -> list[KafkaBroker]:
+    """Brokers that start at the same time; the stack ends them."""
+    kafka_jars()  # once, not by each of them
+    pool = stack.enter_context(ThreadPoolExecutor(count))  # stays: a child ends with the thread that started it
+    brokers = [stack.enter_context(contextlib.closing(KafkaBroker())) for _ in range(count)]
+    return list(pool.map(KafkaBroker.start, brokers))
 
 
 def _run(command: list[str], environment: dict[str, str]) -> int:

@@ -11,31 +11,36 @@ from __future__ import annotations
 import pytest
 
 FIXTURE = "kafka"
+_MARK = ("broker", "Apache Kafka")
 _used: set[str] = set()
 _ran: set[str] = set()
 
 
 def pytest_fixture_setup(fixturedef: pytest.FixtureDef[object], request: pytest.FixtureRequest) -> None:
-    """Remember who was given Kafka's address."""
+    """Remember who was given Kafka's address; the report carries it out of a process of pytest-xdist."""
     if fixturedef.argname == FIXTURE:
-        _used.add(request.node.nodeid)
+        request.node.user_properties.append(_MARK)
 
 
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:
     """Only a test whose body ran counts: a skip in the fixture is not a use."""
     if report.when == "call" and not report.skipped:
         _ran.add(report.nodeid)
+        if any(tuple(found) == _MARK for found in report.user_properties):
+            _used.add(report.nodeid)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Print both lists' sizes, and the tests that Kafka did not see."""
     others = sorted(_ran - _used)
-    terminalreporter.section(f"on Apache Kafka: {len(_ran & _used)} tests; on the embedded broker only: {len(others)}")
+    terminalreporter.section(f"on Apache Kafka: {len(_used)} tests; on the embedded broker only: {len(others)}")
     for name in others:
         terminalreporter.line(f"not on Apache Kafka: {name}")
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
-    """No use at all is a failure."""
-    if not session.config.option.collectonly and not _ran & _used and session.exitstatus == pytest.ExitCode.OK:
+    """No use at all is a failure; of one process among several it is not."""
+    if hasattr(session.config, "workerinput") or session.config.option.collectonly:
+        return
+    if not _used and session.exitstatus == pytest.ExitCode.OK:
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
