@@ -1,7 +1,8 @@
 """Fixtures: a broker for tests. Import them in a conftest.py: `from tests.support.broker import *`.
 
-`broker` is the embedded one, and also real Apache Kafka where NUDGE_TEST_KAFKA=host:port is set (several, with
-spaces between: one for each process of pytest-xdist); `embedded` and `kafka` are one of them each. Topic names are the caller's to make unique: a real broker keeps what earlier runs left.
+`broker` is the embedded one, and also real Apache Kafka where NUDGE_TEST_KAFKA=host:port is set; `embedded` and
+`kafka` are one of them each. Several addresses, with spaces between, are one for each process of pytest-xdist. Topic
+names are the caller's to make unique: a real broker keeps what earlier runs left.
 """
 
 from __future__ import annotations

@@ -4,8 +4,9 @@ The embedded broker differs from Kafka (docs/embedded-broker.md), so whatever is
 
     python -m tests.support.kafka [--brokers N] -- pytest -m kafka
 
-starts a broker, or N that know nothing of each other, runs the command with NUDGE_TEST_KAFKA set to their addresses (with
-spaces between) and exits with the command's code. Kafka comes from its Maven artifacts, once, into the user's cache folder; `tests/support/kafka/pom.xml` names the version.
+starts a broker, or N that know nothing of each other, runs the command with NUDGE_TEST_KAFKA set to their addresses
+(with spaces between) and exits with the command's code. Kafka comes from its Maven artifacts, once, into the user's
+cache folder; `tests/support/kafka/pom.xml` names the version.
 """
 
 from __future__ import annotations
