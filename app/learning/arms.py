@@ -9,18 +9,16 @@ stopped.
 
 from __future__ import annotations
 
-import struct
-from collections import deque
 from collections.abc import Mapping
 from typing import Final
 
 import msgspec
 
 from app.core.choices import DIMENSIONS, context_of
-from app.core.ids import message_hash
 from app.core.profile import HOURS_PER_WEEK
 from app.learning.contract import BadModel
 from app.learning.guard import must_stop
+from app.learning.recent import RecentIds
 from app.learning.served_choices import SUFFIX, VERSION, Served, full, times
 from app.learning.thompson import probabilities_of_best
 from schemas.models import ModelSnapshot
@@ -103,15 +101,14 @@ class ArmLearner:
         self._linear: dict[tuple[str, str], Arm] = {}
         self._served: dict[str, Served] = {}
         self._dirty: set[str] = set()
-        self._recent: deque[int] = deque(maxlen=RECENT_MAX)
-        self._known: set[int] = set()
+        self._recent = RecentIds(RECENT_MAX)
 
     def learn(self, outcome: Outcome) -> bool:
         """Count an outcome, or an opt-out that came after its outcome. False when it teaches nothing (again)."""
         late = outcome.label == LATE_OPT_OUT
         if not outcome.variant or not (late or outcome.label in (0, 1)):
             return False
-        if not self._remember(message_hash(f"{outcome.id}\x1flate" if late else outcome.id)):
+        if not self._recent.add(f"{outcome.id}\x1flate" if late else outcome.id):
             return False
         arm = self._arm(outcome.campaign, outcome.variant)
         self.outcomes += 1
@@ -141,15 +138,6 @@ class ArmLearner:
                 arm.linear = Linear.untaught()
                 self._linear[outcome.campaign, outcome.variant] = arm
             arm.linear.learn(context_of(outcome.features), outcome.label)
-
-    def _remember(self, key: int) -> bool:
-        if key in self._known:
-            return False
-        if len(self._recent) == RECENT_MAX:
-            self._known.discard(self._recent[0])
-        self._recent.append(key)
-        self._known.add(key)
-        return True
 
     def _arm(self, campaign: str, variant: str) -> Arm:
         arm = self.campaigns.get(campaign, {}).get(variant)
@@ -197,7 +185,7 @@ class ArmLearner:
             campaigns=self.campaigns,
             served=self._served,
             thompson=sorted(self._thompson),
-            recent=struct.pack(f">{len(self._recent)}q", *self._recent),
+            recent=self._recent.to_bytes(),
             hour_sends=self.hour_sends,
             hour_opens=self.hour_opens,
         )
@@ -216,9 +204,10 @@ class ArmLearner:
         """The learner that took this snapshot. Raises `BadModel`."""
         try:
             state = msgspec.json.decode(snapshot.state, type=ChoicesState)
-        except msgspec.MsgspecError as exc:
+            recent = RecentIds.from_bytes(state.recent, RECENT_MAX)
+        except (msgspec.MsgspecError, ValueError) as exc:
             raise BadModel(f"snapshot {snapshot.model!r}: {exc}") from exc
-        if state.version != VERSION or len(state.recent) % 8:
+        if state.version != VERSION:
             raise BadModel(f"snapshot {snapshot.model!r}: state {state.version}; this build reads {VERSION}")
         learner = cls(snapshot.model.removesuffix(SUFFIX))
         learner.outcomes = state.outcomes
@@ -233,8 +222,7 @@ class ArmLearner:
         }
         if len(state.hour_sends) == len(state.hour_opens) == HOURS_PER_WEEK:
             learner.hour_sends, learner.hour_opens = state.hour_sends, state.hour_opens
-        learner._recent.extend(struct.unpack(f">{len(state.recent) // 8}q", state.recent))
-        learner._known = set(learner._recent)
+        learner._recent = recent
         return learner
 
 

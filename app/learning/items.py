@@ -17,16 +17,14 @@ Linden, Smith, York, 2003: Amazon.com Recommendations: Item-to-Item Collaborativ
 
 from __future__ import annotations
 
-import struct
-from collections import deque
 from typing import Final
 
 import msgspec
 
-from app.core.ids import message_hash
 from app.core.items import BASKET_MAX, ID_CHARS_MAX, NAME_CHARS_MAX
 from app.core.values import NAME_CHARS_MAX as CATEGORY_CHARS_MAX
 from app.learning.contract import BadModel
+from app.learning.recent import RecentIds
 from app.learning.served_items import SUFFIX, USERS_MIN, ItemCount, ItemsState
 from schemas.models import ModelSnapshot
 from schemas.outcomes import Outcome
@@ -53,8 +51,7 @@ class ItemLearner:
         self.baskets = 0
         self.at_ms = 0
         self._items: dict[str, ItemCount] = {}
-        self._recent: deque[int] = deque(maxlen=RECENT_MAX)
-        self._known: set[int] = set()
+        self._recent = RecentIds(RECENT_MAX)
 
     def learn(self, outcome: Outcome) -> bool:
         """Count a basket. False when it was counted before, or has no product."""
@@ -63,7 +60,7 @@ class ItemLearner:
             product, category, name = (*entry, "", "", "")[:3]
             if 0 < len(product) <= ID_CHARS_MAX:
                 products[product] = (category[:CATEGORY_CHARS_MAX], name[:NAME_CHARS_MAX])
-        if not products or not self._remember(message_hash(outcome.id)):
+        if not products or not self._recent.add(outcome.id):
             return False
         self.baskets += 1
         self.at_ms = max(self.at_ms, outcome.decided_ms)
@@ -73,15 +70,6 @@ class ItemLearner:
             for other in products:
                 if other != count.id:
                     _add(count.near, other, NEAR_MAX)
-        return True
-
-    def _remember(self, key: int) -> bool:
-        if key in self._known:
-            return False
-        if len(self._recent) == RECENT_MAX:
-            self._known.discard(self._recent[0])
-        self._recent.append(key)
-        self._known.add(key)
         return True
 
     def _count(self, product: str, category: str, name: str, user: int) -> ItemCount:
@@ -123,7 +111,7 @@ class ItemLearner:
             baskets=self.baskets,
             at_ms=self.at_ms,
             items=ItemsState.packed(self._items.values()),
-            recent=struct.pack(f">{len(self._recent)}q", *self._recent),
+            recent=self._recent.to_bytes(),
         )
         return ModelSnapshot(
             model=self.name + SUFFIX,
@@ -139,13 +127,13 @@ class ItemLearner:
     def restore(cls, snapshot: ModelSnapshot) -> ItemLearner:
         """The learner that took this snapshot. Raises `BadModel`."""
         state = ItemsState.read(snapshot)
-        if len(state.recent) % 8:
-            raise BadModel(f"snapshot {snapshot.model!r}: {len(state.recent)} bytes of hashes")
         learner = cls(snapshot.model.removesuffix(SUFFIX))
         learner.baskets, learner.at_ms = state.baskets, state.at_ms
         learner._items = {count.id: count for count in state.unpacked()}
-        learner._recent.extend(struct.unpack(f">{len(state.recent) // 8}q", state.recent))
-        learner._known = set(learner._recent)
+        try:
+            learner._recent = RecentIds.from_bytes(state.recent, RECENT_MAX)
+        except ValueError as exc:
+            raise BadModel(f"snapshot {snapshot.model!r}: {exc}") from exc
         return learner
 
 
