@@ -17,7 +17,7 @@ from typing import Any, get_args
 
 from app.core.plan import AdaptiveCaps
 from benchmarks.common import machine
-from benchmarks.simulated import bandits, caps, hours, open_bandit, peeking
+from benchmarks.simulated import bandits, caps, hours, open_bandit, peeking, rewards
 from benchmarks.simulated.intervals import over_seeds
 
 RATES = {"open": (0.15, 0.03), "opt_out": (0.02, 0.005)}
@@ -61,6 +61,16 @@ def run_bandits(seeds: int, scale: float) -> tuple[dict[str, Any], dict[str, lis
     return figures, curves
 
 
+def run_rewards(seeds: int, scale: float) -> dict[str, Any]:
+    """Which wording each reward ends with, and what that earns."""
+    people = max(200, int(3000 * scale))
+    figures: dict[str, Any] = {"rewards_people": people}
+    for reward in rewards.REWARDS:
+        runs = [rewards.run(seed, reward, people) for seed in range(seeds)]
+        figures |= {f"rewards_{reward}_{name}": over_seeds([one[name] for one in runs]) for name in runs[0]}
+    return figures
+
+
 def run_hours(seeds: int, scale: float) -> dict[str, Any]:
     """Open rates and distances from the favourite hour."""
     runs = [hours.run(seed, users=max(20, int(80 * scale)), days=45) for seed in range(seeds)]
@@ -102,6 +112,7 @@ def main() -> None:
     figures, alarms = run_peeking(chosen.seeds, chosen.scale)
     learned, regrets = run_bandits(chosen.seeds, chosen.scale)
     figures |= learned
+    figures |= run_rewards(chosen.seeds, chosen.scale)
     figures |= run_hours(chosen.seeds, chosen.scale)
     figures |= run_caps(chosen.seeds, chosen.scale)
     logs = Path(chosen.data) / "obd" if chosen.data else None

@@ -87,7 +87,7 @@ _RULES: Final[dict[str, Schema]] = {
     },
     "Outcome": {
         "allOf": [
-            {"properties": {"label": {"enum": [0, 1]}}},
+            {"properties": {"label": {"enum": [-1, 0, 1]}}},
             {"properties": {"score": {"minimum": 0, "maximum": 1}}},
         ]
     },

@@ -15,10 +15,15 @@ class Outcome(msgspec.Struct, rename="camel", omit_defaults=True, kw_only=True, 
     """What was known at decision time (`features`, `score`) and what came of it (`label`).
 
     `label` is 1 when the notification was opened within the horizon, 0 when the horizon passed without an open, and
-    `LATE_OPT_OUT` in a record that is no example: it says that the user opted out after the example had gone out.
+    `LATE_OPT_OUT` in a record that is no example: it says that the user opted out, or clicked, after the example had
+    gone out.
     `score` is the probability that the serving model gave at decision time, so metrics on it are progressive.
-    `clicked` and `opted_out` are 1 when that happened before the example went out; `chooser` and `opt_out_limit` are
-    the campaign's; `hour` is the local hour of the week of the sending, 0 (Monday 00:00) to 167.
+    `clicked` and `opted_out` are 1 when that happened before the record went out; `chooser`, `opt_out_limit` and
+    `reward` (what its choice of variants learns from, empty for the open) are the campaign's; `hour` is the local hour
+    of the week of the sending, 0 (Monday 00:00) to 167.
+
+    A record with a `gain` is no example: it says what the decision brought, in [-`penalty`, 1], when the window of its
+    reward had passed.
 
     A record with `items` is no example either: it is a basket, products that were bought together, each as id, category
     and name; `features` then says in which hash bucket the user is.
@@ -42,6 +47,9 @@ class Outcome(msgspec.Struct, rename="camel", omit_defaults=True, kw_only=True, 
     opt_out_limit: float = 0.0
     hour: int = -1
     items: list[list[str]] = []
+    reward: str = ""
+    gain: float | None = None
+    penalty: float = 0.0
 
 
 _encoder = msgspec.json.Encoder()

@@ -20,7 +20,7 @@ from __future__ import annotations
 import math
 from typing import Final
 
-from app.core import identity, influence, local_time, logged, timers, weariness
+from app.core import identity, influence, local_time, logged, rewards, timers, weariness
 from app.core.batch import Batch
 from app.core.ids import stable_id
 from app.core.label_history import push_label
@@ -44,6 +44,8 @@ def _pending(profile: Profile, event: Event) -> Pending | None:
 
 def fold_sent(_batch: Batch, profile: Profile, event: Event, at_ms: int) -> None:
     """The sender's receipt: the label's horizon runs from here."""
+    if profile.rewards:
+        rewards.sent(profile, event.properties.get("decisionId"), at_ms)
     pending = _pending(profile, event)
     if pending is None:
         profile.sent += 1
@@ -54,6 +56,8 @@ def fold_sent(_batch: Batch, profile: Profile, event: Event, at_ms: int) -> None
 
 def fold_failed(batch: Batch, profile: Profile, event: Event, _at_ms: int) -> None:
     """Not delivered: there is nothing to learn. An open that came anyway stands."""
+    if profile.rewards:
+        rewards.failed(profile, event.properties.get("decisionId"))
     pending = _pending(profile, event)
     if pending is None or pending.answered:
         return
@@ -66,6 +70,8 @@ def fold_failed(batch: Batch, profile: Profile, event: Event, _at_ms: int) -> No
 
 def fold_opened(batch: Batch, profile: Profile, event: Event, at_ms: int) -> None:
     """An open counts once for a decision, and is an open even when its decision is no longer remembered."""
+    if profile.rewards:
+        rewards.answered(batch, profile, event.properties.get("decisionId"), "open", at_ms)
     pending = _pending(profile, event)
     if pending is not None:
         if pending.answered:
@@ -86,11 +92,14 @@ def fold_opened(batch: Batch, profile: Profile, event: Event, at_ms: int) -> Non
     profile.hours[hour] = profile.hours.get(hour, 0) + 1
 
 
-def fold_clicked(_batch: Batch, profile: Profile, event: Event, _at_ms: int) -> None:
+def fold_clicked(batch: Batch, profile: Profile, event: Event, at_ms: int) -> None:
     """Counted; the label is the open."""
     profile.clicked += 1
-    if (pending := _pending(profile, event)) is not None:
-        pending.clicked = 1
+    if profile.rewards:
+        rewards.answered(batch, profile, event.properties.get("decisionId"), "click", at_ms)
+    pending = _pending(profile, event)
+    if pending is not None and not pending.clicked:
+        pending.clicked = LATE if pending.answered == EMITTED else 1
 
 
 def fold_dismissed(batch: Batch, profile: Profile, _event: Event, at_ms: int) -> None:
@@ -115,6 +124,8 @@ def fold_opted_out(batch: Batch, profile: Profile, event: Event, at_ms: int) -> 
         blamed = earlier[-1] if earlier else None
     if blamed is not None and at_ms <= _horizon_end_ms(batch, blamed):
         blamed.opted_out = 1
+        if profile.rewards:
+            rewards.opted_out(profile, blamed.id)
 
 
 def remember(batch: Batch, profile: Profile, pending: Pending, campaign_id: int) -> None:
@@ -140,7 +151,7 @@ def horizon_passed(batch: Batch, profile: Profile, timer: Timer) -> None:
         profile.timers.append(timer)
         return
     if not pending.sent_ms or pending.answered == EMITTED:
-        if pending.answered == EMITTED and pending.opted_out:
+        if pending.answered == EMITTED and (pending.opted_out or pending.clicked == LATE):
             _emit_outcome(batch, profile, pending, LATE_OPT_OUT)
         _forget(batch, profile, pending.id)
         return
@@ -213,11 +224,12 @@ def _emit_outcome(batch: Batch, profile: Profile, pending: Pending, label: int, 
         matured_ms=batch.now_ms,
         variant=pending.variant,
         propensity=pending.propensity,
-        clicked=pending.clicked,
+        clicked=int(pending.clicked > 0),
         opted_out=pending.opted_out,
         chooser="" if campaign is None or campaign.choose == "fixed" else campaign.choose,
         weight=weight,
         opt_out_limit=0.0 if campaign is None else campaign.opt_out_limit,
         hour=_hour_of(batch, profile, pending),
+        reward="" if campaign is None or campaign.reward is None else campaign.reward.name,
     )
     batch.emit(profile, Output(OUTCOMES, model.encode(), encode_outcome(outcome)))

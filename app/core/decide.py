@@ -12,12 +12,12 @@ from typing import Any
 
 import msgspec
 
-from app.core import answers, choose, devices, guardrails, logged
+from app.core import answers, choose, devices, guardrails, logged, rewards
 from app.core.batch import Batch, trace_of
 from app.core.choose import Pick
-from app.core.ids import BUCKETS, bucket
+from app.core.ids import BUCKETS, bucket, stable_id
 from app.core.plan import Campaign, Plan, Scorer
-from app.core.profile import Output, Pending, Profile
+from app.core.profile import Output, Pending, PendingReward, Profile
 from app.core.recommend import as_context, recommend
 from app.core.triggers import Candidate
 from schemas.decisions import Content, Decision, decision_headers, decision_id, encode_decision
@@ -130,6 +130,19 @@ def send(batch: Batch, profile: Profile, bid: Bid, picked: Pick, model_version: 
         events=profile.events,
     )
     answers.remember(batch, profile, pending, campaign.id)
+    if campaign.reward is not None:
+        seen = rewards.context_only(bid.features) if campaign.choose == "contextual" else b""
+        waiting = PendingReward(
+            id=made.id,
+            campaign=campaign.id,
+            variant=variant.name,
+            decided_ms=batch.now_ms,
+            reward=stable_id(campaign.reward.name),
+            propensity=propensity,
+            features=seen,
+            events=profile.events,
+        )
+        rewards.remember(batch, profile, campaign, waiting)
 
 
 def suppress(batch: Batch, profile: Profile, candidate: Candidate, reason: str, bid: Bid | None = None) -> None:

@@ -36,6 +36,7 @@ _TIMERS: Final = {
     timers.DEFERRED: "quiet hours end",
     timers.SEND_TIME: "a good hour to send",
     timers.LOOK: "a look at how likely things are",
+    timers.REWARD: "reward window",
 }
 
 

@@ -9,14 +9,14 @@ from __future__ import annotations
 
 from typing import Final
 
-from app.core.profile import Pending, Profile
+from app.core.profile import Pending, PendingReward, Profile
 
 BURST_EVENTS_MAX: Final = 600
 EVENTS_A_SECOND_MAX: Final = 1.0
 """A user who, since the decision, did more than the burst and this many events a second is no person."""
 
 
-def is_quarantined(profile: Profile, pending: Pending, now_ms: int) -> bool:
+def is_quarantined(profile: Profile, pending: Pending | PendingReward, now_ms: int) -> bool:
     """Whether this decision's example must not be learned from.
 
     Parameters

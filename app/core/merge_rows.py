@@ -171,6 +171,8 @@ def _waiting(row: Profile, other: Profile) -> None:
     """Labels that have not matured, and timers: of two that wait for the same, the row's own."""
     known = {pending.id for pending in row.pending}
     row.pending = [*row.pending, *(pending for pending in other.pending if pending.id not in known)][-_PENDING_MAX:]
+    choices = {waiting.id for waiting in row.rewards}
+    row.rewards = [*row.rewards, *(waiting for waiting in other.rewards if waiting.id not in choices)][-_PENDING_MAX:]
     for timer in other.timers:
         if timers.find(row, timer.kind, timer.ref, timer.key) is None:
             timers.put(row, timer)

@@ -163,6 +163,28 @@ class Recommend:
 
 
 @dataclass(frozen=True, slots=True)
+class Reward:
+    """What a learned choice of variants is to bring about within `window_ms` of the sending.
+
+    A conversion is the event `event`; its worth is its property `value` (a path) over `value_max`, at most 1, or 1
+    without one. An opt-out takes `opt_out_penalty` away, in the same unit.
+    """
+
+    kind: Literal["open", "click", "conversion"]
+    window_ms: int
+    event: str = ""
+    value: str = ""
+    value_max: float = 1.0
+    opt_out_penalty: float = 0.0
+
+    @property
+    def name(self) -> str:
+        """Another one when anything of it changes: what was learned from other rewards then counts no more."""
+        parts = (self.window_ms, self.event, self.value, self.value_max, self.opt_out_penalty)
+        return f"{self.kind}:{stable_id(repr(parts)):08x}"
+
+
+@dataclass(frozen=True, slots=True)
 class Campaign:
     """Something that may be worth saying. `audience(profile, now_ms, user)` restricts who may hear it."""
 
@@ -195,6 +217,8 @@ class Campaign:
     """The tolerated rate of opt-outs: a variant that surely exceeds it is stopped. 0 is none."""
     recommend: Recommend | None = None
     """Which products the template is given as `items`."""
+    reward: Reward | None = None
+    """What `choose` learns from; None is the open, learned when its example is."""
 
     def __post_init__(self) -> None:
         _default_id(self, "id", self.name)

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Final
 
-from app.core import answers, devices, fold, identity, items
+from app.core import answers, devices, fold, identity, items, rewards
 from app.core.batch import Batch
 from app.core.choices import NOTHING_KNOWN
 from app.core.decide import FeaturesOf
@@ -42,7 +42,7 @@ HANDLERS: Final[dict[str, Callable[[Batch, Profile, Event, int], None]]] = {
 
 def make_index(plan: Plan, earlier: Earlier = NOTHING) -> PlanIndex:
     """The plan as a processor needs it. Takes a tenth of a second for 200 segments, so a worker has a thread do it."""
-    return PlanIndex(plan, items.handlers(plan, HANDLERS), earlier)
+    return PlanIndex(plan, rewards.handlers(plan, items.handlers(plan, HANDLERS)), earlier)
 
 
 class Processor:

@@ -74,7 +74,8 @@ class Pending(msgspec.Struct, array_like=True, gc=False):
     """A decision to send whose label has not matured.
 
     `sent_ms` is 0 until the sender's receipt arrives; `answered` is 0, or once it was opened `IN_TIME` or `LATE`, or
-    `EMITTED` when its example has gone out. `clicked` and `opted_out` are 1 when that followed within the horizon.
+    `EMITTED` when its example has gone out. `clicked` and `opted_out` are 1 when that followed within the horizon; a
+    click after the example had gone out is 2.
     `features` are packed, see `app.core.logged`; empty once their example has gone out.
     `events` is how many events the row had then, -1 when that is not known.
     """
@@ -92,6 +93,26 @@ class Pending(msgspec.Struct, array_like=True, gc=False):
     clicked: int = 0
     opted_out: int = 0
     events: int = -1
+
+
+class PendingReward(msgspec.Struct, array_like=True, gc=False):
+    """A learned choice whose reward has not matured, see `app.core.rewards`.
+
+    `campaign` and `reward` are stable ids (of the reward: what was asked for at the decision); `gain` is what the user
+    did so far, in [0, 1]; `features` are packed. The rest is as of `Pending`.
+    """
+
+    id: str
+    campaign: int
+    variant: str
+    decided_ms: int
+    reward: int
+    propensity: float
+    features: bytes = b""
+    events: int = -1
+    sent_ms: int = 0
+    gain: float = 0.0
+    opted_out: int = 0
 
 
 class SendMemory(msgspec.Struct, array_like=True, frozen=True, gc=False):
@@ -179,6 +200,8 @@ class Profile(msgspec.Struct, array_like=True, gc=False):
         See `app.core.items`; None unless the policy recommends products.
     owed
         Membership changes that this row owes to their topic, packed, see `app.core.owed`; the outbox has the rest.
+    rewards
+        Learned choices whose reward has not matured; only of campaigns that learn from more than the open.
     """
 
     offset: int = -1
@@ -230,6 +253,7 @@ class Profile(msgspec.Struct, array_like=True, gc=False):
     locale: str = ""
     browsing: Browsing | None = None
     owed: bytes = b""
+    rewards: list[PendingReward] = []
 
 
 _encode = msgspec.msgpack.Encoder().encode

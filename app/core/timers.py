@@ -31,7 +31,19 @@ SCHEDULE: Final = 6
 LOOK: Final = 8
 """The next look at the user for a propensity model (`ref`)."""
 
-LIMITS: Final = {ABSENCE: 32, DORMANCY: 32, HORIZON: 32, DEFERRED: 16, SEND_TIME: 16, SCHEDULE: 32, LOOK: 16}
+REWARD: Final = 9
+"""The end of a reward's window (`app.core.rewards`); `key` is the decision id."""
+
+LIMITS: Final = {
+    ABSENCE: 32,
+    DORMANCY: 32,
+    HORIZON: 32,
+    DEFERRED: 16,
+    SEND_TIME: 16,
+    SCHEDULE: 32,
+    LOOK: 16,
+    REWARD: 32,
+}
 
 
 def find(profile: Profile, kind: int, ref: int, key: str) -> Timer | None:

@@ -18,6 +18,7 @@ from app.core import (
     merge,
     open_scores,
     propensity,
+    rewards,
     timers,
     triggers,
 )
@@ -129,6 +130,8 @@ class Turn:
                 open_scores.on_timer(batch, profile, timer, self.scorer, self.features_of)
             elif timer.kind == timers.LOOK:
                 propensity.on_timer(batch, profile, timer)
+            elif timer.kind == timers.REWARD:
+                rewards.matured(batch, profile, timer)
             elif (candidate := triggers.on_timer(batch, profile, timer)) is not None:
                 candidates.append(candidate)
         if (due_ms := profile.segments_due_ms) <= now_ms:

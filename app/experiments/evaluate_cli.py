@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 def evaluate(
     policy: Annotated[Path, typer.Option(help="The policy to evaluate.", exists=True, dir_okay=False)],
     campaign: Annotated[str, typer.Option(help="Only this campaign.")] = "",
-    reward: Annotated[str, typer.Option(help="open, click or opt_out.")] = "open",
+    reward: Annotated[str, typer.Option(help="open, click, opt_out, or gain: the campaign's own reward.")] = "open",
     weight_max: Annotated[float, typer.Option(help="Cut weights there.", min=1.0)] = 100.0,
     alpha: Annotated[float, typer.Option(help="1 - coverage of the intervals.")] = 0.05,
     dump: Dump = None,

@@ -15,7 +15,8 @@ from app.experiments.off_policy import Array, Evaluation, Log, evaluate
 from app.experiments.sources import Recorded
 from schemas.outcomes import LATE_OPT_OUT, Outcome, decode_outcome
 
-REWARDS = ("open", "click", "opt_out")
+REWARDS = ("open", "click", "opt_out", "gain")
+"""`gain` is what the campaign's own choice learns from, where the policy says `reward`."""
 
 
 class CampaignEvaluation(msgspec.Struct):
@@ -27,9 +28,9 @@ class CampaignEvaluation(msgspec.Struct):
 
 
 def read_outcomes(records: Iterable[Recorded], model: str) -> tuple[dict[str, Outcome], int]:
-    """A model's outcomes by decision id, opt-outs that came later joined to them, and how many were unreadable."""
+    """A model's outcomes by decision id, what came later joined to them, and how many were unreadable."""
     found: dict[str, Outcome] = {}
-    late: set[str] = set()
+    later: list[Outcome] = []
     unreadable = 0
     for record in records:
         try:
@@ -40,18 +41,28 @@ def read_outcomes(records: Iterable[Recorded], model: str) -> tuple[dict[str, Ou
         if outcome.model != model:
             continue
         if outcome.label == LATE_OPT_OUT:
-            late.add(outcome.id)
+            later.append(outcome)
         elif outcome.variant:
             found[outcome.id] = outcome
-    for decision_id in late & found.keys():
-        found[decision_id] = msgspec.structs.replace(found[decision_id], opted_out=1)
+    for more in later:
+        if more.id in found:
+            found[more.id] = _joined(found[more.id], more)
     return found, unreadable
 
 
+def _joined(outcome: Outcome, more: Outcome) -> Outcome:
+    if more.gain is not None:
+        return msgspec.structs.replace(outcome, gain=more.gain, penalty=more.penalty)
+    opted_out, clicked = max(outcome.opted_out, more.opted_out), max(outcome.clicked, more.clicked)
+    return msgspec.structs.replace(outcome, opted_out=opted_out, clicked=clicked)
+
+
 def reward_of(outcome: Outcome, reward: str) -> float:
-    """1 when it happened, else 0; `reward` is one of `REWARDS`."""
+    """1 when it happened, else 0, or the gain; `reward` is one of `REWARDS`."""
     if reward == "open":
         return float(outcome.label)
+    if reward == "gain":
+        return outcome.gain or 0.0
     return float(outcome.clicked if reward == "click" else outcome.opted_out)
 
 
@@ -73,6 +84,8 @@ def evaluate_campaign(
     if conditional:
         why = f"who may get {', '.join(conditional)} cannot be known from logs: simulate the policy instead"
         return CampaignEvaluation(name, None, [why])
+    if reward == "gain" and not (outcomes := [outcome for outcome in outcomes if outcome.gain is not None]):
+        return CampaignEvaluation(name, None, ["no gain was logged: the campaign's reward is the open"])
     variants = sorted({outcome.variant for outcome in outcomes} | {variant.name for variant in campaign.variants})
     log = Log(
         arms=np.array([variants.index(outcome.variant) for outcome in outcomes], dtype=np.int64),

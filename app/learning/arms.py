@@ -20,7 +20,7 @@ from app.learning.contract import BadModel
 from app.learning.guard import must_stop
 from app.learning.recent import RecentIds
 from app.learning.served_choices import SUFFIX, VERSION, Served, full, times
-from app.learning.thompson import probabilities_of_best
+from app.learning.thompson import probabilities_of_best, pseudo_counts
 from schemas.models import ModelSnapshot
 from schemas.outcomes import LATE_OPT_OUT, Outcome
 
@@ -58,7 +58,11 @@ class Linear(msgspec.Struct):
 
 
 class Arm(msgspec.Struct):
-    """One variant. `stopped` stays until its limit is changed; `touched` is when it last learned, in outcomes."""
+    """One variant. `stopped` stays until its limit is changed; `touched` is when it last learned, in outcomes.
+
+    `rewards`, `gain` and `squares` are the number, sum and sum of squares of the rewards of the kind `reward`, with its
+    `penalty`; empty where the open is the reward. `linear` learned from that kind, too.
+    """
 
     sends: int = 0
     opens: int = 0
@@ -67,6 +71,11 @@ class Arm(msgspec.Struct):
     stopped: bool = False
     touched: int = 0
     linear: Linear | None = None
+    reward: str = ""
+    rewards: int = 0
+    gain: float = 0.0
+    squares: float = 0.0
+    penalty: float = 0.0
 
 
 class ChoicesState(msgspec.Struct, kw_only=True):
@@ -80,6 +89,7 @@ class ChoicesState(msgspec.Struct, kw_only=True):
     recent: bytes = b""
     hour_sends: list[int] = []
     hour_opens: list[int] = []
+    rewards: dict[str, str] = {}
 
 
 class ArmLearner:
@@ -98,16 +108,20 @@ class ArmLearner:
         self.hour_sends = [0] * HOURS_PER_WEEK
         self.hour_opens = [0] * HOURS_PER_WEEK
         self._thompson: set[str] = set()
+        self._rewards: dict[str, str] = {}
+        """What each campaign's choice learns from, where it is not the open."""
         self._linear: dict[tuple[str, str], Arm] = {}
         self._served: dict[str, Served] = {}
         self._dirty: set[str] = set()
         self._recent = RecentIds(RECENT_MAX)
 
     def learn(self, outcome: Outcome) -> bool:
-        """Count an outcome, or an opt-out that came after its outcome. False when it teaches nothing (again)."""
+        """Count an outcome, what came after it, or its reward. False when it teaches nothing (again)."""
         late = outcome.label == LATE_OPT_OUT
         if not outcome.variant or not (late or outcome.label in (0, 1)):
             return False
+        if outcome.gain is not None:
+            return self._learn_reward(outcome, outcome.gain)
         if not self._recent.add(f"{outcome.id}\x1flate" if late else outcome.id):
             return False
         arm = self._arm(outcome.campaign, outcome.variant)
@@ -120,15 +134,48 @@ class ArmLearner:
             if 0 <= outcome.hour < HOURS_PER_WEEK:
                 self.hour_sends[outcome.hour] += 1
                 self.hour_opens[outcome.hour] += outcome.label
-            self._learn_choice(outcome, arm)
+            self._learn_choice(outcome, arm, None if outcome.reward else outcome.label)
         if arm.limit != outcome.opt_out_limit:
             arm.limit, arm.stopped = outcome.opt_out_limit, False
         arm.stopped = arm.stopped or must_stop(arm.sends, arm.opt_outs, arm.limit)
         self._dirty.add(outcome.campaign)
         return True
 
-    def _learn_choice(self, outcome: Outcome, arm: Arm) -> None:
-        """What only one way to choose asks for: it costs time or room, so no other campaign pays for it."""
+    def _learn_reward(self, outcome: Outcome, gain: float) -> bool:
+        """Count what a decision brought, unless the campaign asks for something else by now."""
+        if not -outcome.penalty <= gain <= 1.0 or not self._recent.add(f"{outcome.id}\x1freward"):
+            return False
+        arm = self._arm(outcome.campaign, outcome.variant)
+        self.outcomes += 1
+        arm.touched = self.outcomes
+        self._learn_choice(outcome, arm, gain)
+        arm.rewards += 1
+        arm.gain += gain
+        arm.squares += gain * gain
+        arm.penalty = outcome.penalty
+        self._dirty.add(outcome.campaign)
+        return True
+
+    def _asks_for(self, campaign: str, reward: str, arm: Arm) -> None:
+        """Note what the campaign's choice learns from; what the arm knows of another reward is forgotten."""
+        if reward:
+            self._rewards[campaign] = reward
+        else:
+            self._rewards.pop(campaign, None)
+        if arm.reward != reward:
+            arm.reward, arm.rewards, arm.gain, arm.squares = reward, 0, 0.0, 0.0
+            if arm.linear is not None:
+                arm.linear = Linear.untaught()
+
+    def _learn_choice(self, outcome: Outcome, arm: Arm, reward: float | None) -> None:
+        """What only one way to choose asks for: it costs time or room, so no other campaign pays for it.
+
+        Parameters
+        ----------
+        reward
+            What the decision brought; None when that is not known yet.
+        """
+        self._asks_for(outcome.campaign, outcome.reward, arm)
         if outcome.chooser == "thompson":
             self._thompson.add(outcome.campaign)
         elif outcome.chooser == "contextual":
@@ -137,7 +184,8 @@ class ArmLearner:
                     self._linear.pop(min(self._linear, key=lambda key: (self._linear[key].touched, key))).linear = None
                 arm.linear = Linear.untaught()
                 self._linear[outcome.campaign, outcome.variant] = arm
-            arm.linear.learn(context_of(outcome.features), outcome.label)
+            if reward is not None:
+                arm.linear.learn(context_of(outcome.features), reward)
 
     def _arm(self, campaign: str, variant: str) -> Arm:
         arm = self.campaigns.get(campaign, {}).get(variant)
@@ -162,6 +210,7 @@ class ArmLearner:
         self._served.pop(campaign, None)
         self._dirty.discard(campaign)
         self._thompson.discard(campaign)
+        self._rewards.pop(campaign, None)
 
     def stopped(self) -> dict[str, list[str]]:
         """By campaign, the variants that the guard has stopped."""
@@ -174,7 +223,8 @@ class ArmLearner:
             arms = self.campaigns[name]
             running = {variant: arm for variant, arm in arms.items() if not arm.stopped}
             stopped = sorted(variant for variant, arm in arms.items() if arm.stopped)
-            self._served[name] = Served(_best(running) if name in self._thompson else {}, stopped)
+            best = _best(running, self._rewards.get(name, "")) if name in self._thompson else {}
+            self._served[name] = Served(best, stopped)
         self._dirty.clear()
 
     def snapshot(self, next_offset: int, now_ms: int, partition: int) -> ModelSnapshot:
@@ -188,6 +238,7 @@ class ArmLearner:
             recent=self._recent.to_bytes(),
             hour_sends=self.hour_sends,
             hour_opens=self.hour_opens,
+            rewards=self._rewards,
         )
         return ModelSnapshot(
             model=self.name + SUFFIX,
@@ -214,6 +265,7 @@ class ArmLearner:
         learner.campaigns = state.campaigns
         learner._served = state.served
         learner._thompson = set(state.thompson)
+        learner._rewards = state.rewards
         learner._linear = {
             (name, variant): arm
             for name, arms in state.campaigns.items()
@@ -226,7 +278,15 @@ class ArmLearner:
         return learner
 
 
-def _best(arms: Mapping[str, Arm]) -> dict[str, float]:
+def _best(arms: Mapping[str, Arm], reward: str) -> dict[str, float]:
     names = sorted(arms)
-    shares = probabilities_of_best([(arms[name].opens, arms[name].sends - arms[name].opens) for name in names])
+    shares = probabilities_of_best([_counts(arms[name], reward) for name in names])
     return dict(zip(names, shares, strict=True))
+
+
+def _counts(arm: Arm, reward: str) -> tuple[float, float]:
+    if not reward:
+        return arm.opens, arm.sends - arm.opens
+    if arm.reward != reward:
+        return pseudo_counts(0, 0.0, 0.0, 0.0)
+    return pseudo_counts(arm.rewards, arm.gain, arm.squares, arm.penalty)

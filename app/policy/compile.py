@@ -25,6 +25,7 @@ from app.core.plan import (
     Plan,
     QuietHours,
     Recommend,
+    Reward,
     RfmGrid,
     Segment,
     SendTime,
@@ -37,12 +38,21 @@ from app.core.render import FieldError, MessageTemplate
 from app.core.rfm import Cuts, Lifecycle
 from app.policy.assemble import Compiled, assemble
 from app.policy.errors import Path, PolicyErrors
-from app.policy.model import CampaignModel, RecommendModel, SegmentModel, TemplateModel, TriggerModel, WordingModel
+from app.policy.model import (
+    CampaignModel,
+    RecommendModel,
+    RewardModel,
+    SegmentModel,
+    TemplateModel,
+    TriggerModel,
+    WordingModel,
+)
 from app.policy.shape import Shaped
 from app.policy.source import Document
 from schemas import events
 
 Made = TypeVar("Made")
+CONVERSION_WINDOW_MS: Final = 3 * 86_400_000
 
 STANDARD_EVENTS: Final = frozenset(
     {
@@ -287,8 +297,26 @@ class Compiler:
             opt_out_limit=model.opt_out_limit,
             send_time=None if timing is None else SendTime(timing.within, timing.explore),
             recommend=_recommend(model.recommend),
+            reward=self._reward((*path, "reward"), model.reward),
         )
         return campaign, conditions if audience is None else [audience, *conditions]
+
+    def _reward(self, path: Path, model: RewardModel) -> Reward | None:
+        """None for the open as its example learns it: the default waits for nothing else."""
+        if model.kind == "open" and model.within is None and not model.opt_out_penalty:
+            return None
+        horizon_ms = self.policy.defaults.label_horizon
+        if model.kind != "conversion":
+            return Reward(model.kind, model.within or horizon_ms, opt_out_penalty=model.opt_out_penalty)
+        self._check_event((*path, "event"), model.event)
+        return Reward(
+            "conversion",
+            model.within or CONVERSION_WINDOW_MS,
+            event=model.event,
+            value=model.value or "",
+            value_max=model.value_max or 1.0,
+            opt_out_penalty=model.opt_out_penalty,
+        )
 
     def _trigger(self, path: Path, model: TriggerModel) -> Trigger:
         where = self._where((*path, "where"), model.where)

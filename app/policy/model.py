@@ -306,6 +306,35 @@ class NoveltyModel(_Model):
     half_life: Annotated[DurationMs, Field(ge=60_000)]
 
 
+RewardKind = Literal["open", "click", "conversion"]
+
+
+class RewardModel(_Model):
+    """What a learned choice of variants is to bring about; a word alone is its `kind`."""
+
+    kind: RewardKind
+    within: Annotated[DurationMs, Field(ge=60_000, le=30 * 86_400_000)] | None = None
+    event: EventName = "Order Completed"
+    value: Text | None = None
+    value_max: Annotated[float, Field(gt=0, le=1e9, allow_inf_nan=False)] | None = None
+    opt_out_penalty: Annotated[float, Field(ge=0, le=1000, allow_inf_nan=False)] = 0.0
+
+    @model_validator(mode="after")
+    def _whole(self) -> Self:
+        if self.kind != "conversion" and self.model_fields_set & {"event", "value", "value_max"}:
+            raise _wrong(f"event, value and value_max belong to kind: conversion, not to {self.kind}")
+        if (self.value is None) != (self.value_max is None):
+            raise _wrong("value and value_max go together: what is above value_max counts as it")
+        return self
+
+
+def _reward(value: Any) -> Any:
+    return {"kind": value} if isinstance(value, str) else value
+
+
+_REWARD_SCHEMA = {"anyOf": [{"enum": ["open", "click", "conversion"]}, RewardModel.model_json_schema()]}
+
+
 class SendTimeModel(_Model):
     """How long to wait for a good hour, and the share of decisions that take any hour of it."""
 
@@ -346,6 +375,7 @@ class CampaignModel(_Model):
     choose: Literal["fixed", "thompson", "contextual"] = "fixed"
     explore: Share = 0.05
     novelty: NoveltyModel | None = None
+    reward: Annotated[RewardModel, BeforeValidator(_reward), WithJsonSchema(_REWARD_SCHEMA)] = RewardModel(kind="open")
     holdout: Share = 0.0
     opt_out_limit: Share = 0.0
     send_time: SendTimeModel | None = None
@@ -359,6 +389,8 @@ class CampaignModel(_Model):
             raise _wrong("without a share of exploration nothing more is learned: explore must be above 0")
         if self.novelty is not None and self.choose == "fixed":
             raise _wrong("novelty needs choose: thompson or contextual; a fixed variant is always the same")
+        if self.choose == "fixed" and "reward" in self.model_fields_set:
+            raise _wrong("reward needs choose: thompson or contextual; a fixed choice learns nothing")
         if self.transactional and self.send_time is not None:
             raise _wrong("a transactional message does not wait for a good hour")
         if self.transactional and self.holdout:

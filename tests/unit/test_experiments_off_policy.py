@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 
 from app.cli import app
 from app.core.choices import NOTHING_KNOWN, CampaignChoices, Choices
-from app.experiments.logged import evaluate_campaign, read_outcomes
+from app.experiments.logged import evaluate_campaign, read_outcomes, reward_of
 from app.experiments.off_policy import Array, Log, effective_size, evaluate, weights_of
 from app.experiments.sources import Recorded
 from app.policy.load import load_policy_text
@@ -183,6 +183,20 @@ def test_outcomes_of_other_models_are_left_out_and_late_opt_outs_joined() -> Non
     found, unreadable = read_outcomes([*records, Recorded(OUTCOMES, "open", b"{", 0)], "open")
     assert [(key, outcome.opted_out) for key, outcome in found.items()] == [("o0", 1)]
     assert unreadable == 1
+
+
+def test_late_clicks_and_gains_are_joined() -> None:
+    (one,) = outcomes(1)
+    clicked = msgspec.structs.replace(one, label=LATE_OPT_OUT, clicked=1)
+    gain = msgspec.structs.replace(one, label=LATE_OPT_OUT, gain=-2.0, penalty=2.0)
+    records = [Recorded(OUTCOMES, "open", encode_outcome(each), 0) for each in (one, clicked, gain)]
+    found, _ = read_outcomes(records, "open")
+    assert [(each.clicked, each.opted_out, each.gain) for each in found.values()] == [(1, 0, -2.0)]
+    assert [reward_of(found["o0"], name) for name in ("click", "opt_out", "gain")] == [1.0, 0.0, -2.0]
+
+
+def test_gains_are_evaluated_where_there_are_some() -> None:
+    assert judged(reward="gain").evaluation is None
 
 
 def test_the_command_prints_every_estimate(tmp_path: Path) -> None:

@@ -13,9 +13,9 @@ from app.core.choices import CONTEXT, DIMENSIONS, context_of
 from app.learning.arms import ARMS_MAX, LINEAR_MAX, VARIANTS_MAX, ArmLearner
 from app.learning.contract import BadModel
 from app.learning.served_choices import SUFFIX, Served, read_choices
-from app.learning.thompson import probabilities_of_best
+from app.learning.thompson import probabilities_of_best, pseudo_counts
 from schemas.models import ModelSnapshot, encode_snapshot
-from schemas.outcomes import LATE_OPT_OUT, Outcome
+from schemas.outcomes import LATE_OPT_OUT, NO_EXAMPLE, Outcome
 
 
 def outcome(n: int, label: int, variant: str = "a", campaign: str = "hello", **fields: Any) -> Outcome:
@@ -166,3 +166,83 @@ def test_a_context_of_another_size_is_refused() -> None:
     with pytest.raises(BadModel, match="another size"):
         read_choices(msgspec.structs.replace(snapshot(ArmLearner("open")), state=state))
     assert DIMENSIONS > 1
+
+
+def rewarded(n: int, gain: float, variant: str = "a", **fields: Any) -> Outcome:
+    return outcome(n, NO_EXAMPLE, variant, gain=gain, **({"reward": "click:1", "chooser": "thompson"} | fields))
+
+
+def taught(rates: dict[str, tuple[float, float]], **fields: Any) -> ArmLearner:
+    """Each variant's opens and clicks by their rates, 400 sends each."""
+    learner = ArmLearner("open")
+    for at, (variant, (opens, clicks)) in enumerate(rates.items()):
+        for n in range(at * 1000, at * 1000 + 400):
+            label = int(n % 1000 < 400 * opens)
+            learner.learn(outcome(n, label, variant, reward="click:1", chooser="thompson", **fields))
+            learner.learn(rewarded(n, float(n % 1000 < 400 * clicks), variant, **fields))
+    return learner
+
+
+def test_a_choice_that_learns_from_clicks_prefers_another_variant_than_one_that_learns_from_opens() -> None:
+    rates = {"bait": (0.5, 0.05), "plain": (0.2, 0.15)}
+    learner = taught(rates)
+    arm = learner.campaigns["hello"]["bait"]
+    assert (arm.sends, arm.opens, arm.rewards, arm.gain) == (400, 200, 400, 20.0)
+    assert read_choices(snapshot(learner)).campaigns["hello"].best["plain"] > 0.99
+    for n in range(5000, 5002):  # the policy goes back to opens, all of which were counted
+        learner.learn(outcome(n, 0, "bait" if n % 2 else "plain", chooser="thompson"))
+    assert read_choices(snapshot(learner)).campaigns["hello"].best["bait"] > 0.99
+
+
+def test_a_reward_counts_once_however_often_it_comes() -> None:
+    learner = ArmLearner("open")
+    assert learner.learn(rewarded(1, 1.0))
+    assert not learner.learn(rewarded(1, 1.0))
+    assert learner.learn(outcome(1, 1, reward="click:1")), "its example is another record"
+    assert not learner.learn(rewarded(2, 1.5))
+    assert not learner.learn(rewarded(2, -0.5, penalty=0.4))
+    again = ArmLearner.restore(snapshot(learner))
+    assert not again.learn(rewarded(1, 1.0))
+    assert again.campaigns["hello"]["a"].rewards == 1
+    assert msgspec.json.encode(snapshot(again)) == msgspec.json.encode(snapshot(learner))
+
+
+def test_what_was_learned_from_another_reward_is_forgotten() -> None:
+    learner = ArmLearner("open")
+    x = {"hour_sin": 1.0}
+    for n in range(50):
+        learner.learn(rewarded(n, 1.0, chooser="contextual", features=x))
+    assert read_choices(snapshot(learner)).campaigns["hello"].linear["a"].mean(context_of(x)) > 0.9
+    learner.learn(rewarded(99, 0.0, chooser="contextual", features=x, reward="conversion:2"))
+    assert read_choices(snapshot(learner)).campaigns["hello"].linear["a"].mean(context_of(x)) == 0.0
+    assert learner.campaigns["hello"]["a"].rewards == 1
+
+
+def test_a_contextual_choice_learns_from_the_reward_and_not_from_the_open() -> None:
+    learner = ArmLearner("open")
+    for n in range(50):
+        learner.learn(outcome(n, 1, chooser="contextual", reward="click:1"))
+        learner.learn(rewarded(n, 0.0, chooser="contextual"))
+    arm = read_choices(snapshot(learner)).campaigns["hello"].linear["a"]
+    assert arm.mean(context_of({})) == 0.0
+    assert learner.campaigns["hello"]["a"].opens == 50
+
+
+def test_a_penalty_costs_a_variant_that_drives_people_away_its_place() -> None:
+    learner = ArmLearner("open")
+    rng = random.Random(5)
+    for n in range(3000):
+        variant, rate, leave = (("loud", 0.12, 0.02), ("calm", 0.08, 0.0))[n % 2]
+        gain = float(rng.random() < rate) - 5.0 * (rng.random() < leave)
+        learner.learn(rewarded(n, gain, variant, penalty=5.0))
+    assert read_choices(snapshot(learner)).campaigns["hello"].best["calm"] > 0.9
+
+
+def test_pseudo_counts_have_the_mean_and_the_spread_of_what_was_observed() -> None:
+    assert pseudo_counts(50, 12.0, 12.0, 0.0) == pytest.approx((12.0, 38.0))
+    a, b = (number + 1 for number in pseudo_counts(2000, 100.0, 10.0, 0.0))
+    assert a / (a + b) == pytest.approx(0.05, abs=0.001)
+    spread = (10.0 / 2000 - 0.05**2) / 2000
+    assert a * b / ((a + b) ** 2 * (a + b + 1)) == pytest.approx(spread, rel=0.25)
+    a, b = (number + 1 for number in pseudo_counts(0, 0.0, 0.0, 4.0))
+    assert a / (a + b) == pytest.approx(0.9), "half way between nothing and the most, on a scale from -4 to 1"

@@ -7,7 +7,7 @@ from textwrap import dedent
 
 import pytest
 
-from app.core.plan import AdaptiveCaps, Novelty, Plan, SendTime, event_id
+from app.core.plan import AdaptiveCaps, Novelty, Plan, Reward, SendTime, event_id
 from app.core.profile import Profile
 from app.policy.errors import PolicyErrors
 from app.policy.load import load_policy, load_policy_text
@@ -286,6 +286,39 @@ def test_a_choice_needs_variants() -> None:
     text = CHOOSING[: CHOOSING.index("    variants:")] + "    template: {title: a, body: b}\n"
     (line,) = lines_of("version: '1'\nname: test\n" + text)
     assert "needs at least two variants" in line
+
+
+def test_a_reward_reaches_the_plan() -> None:
+    def reward_of(text: str) -> Reward | None:
+        return (
+            plan_of("defaults: {label_horizon: 6h}\n" + CHOOSING.replace("experiment: tone", text)).campaigns[0].reward
+        )
+
+    assert reward_of("reward: open") is None
+    assert reward_of("reward: click") == Reward("click", DAY // 4)
+    assert reward_of("reward: {kind: open, opt_out_penalty: 3}") == Reward("open", DAY // 4, opt_out_penalty=3.0)
+    assert reward_of("reward: conversion") == Reward("conversion", 3 * DAY, event="Order Completed")
+    worth = "reward: {kind: conversion, event: Lesson Done, within: 7d, value: total, value_max: 50}"
+    assert reward_of(worth) == Reward("conversion", 7 * DAY, event="Lesson Done", value="total", value_max=50.0)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("reward: open_rate", "must be 'open', 'click' or 'conversion'"),
+        ("reward: {kind: click, event: Order Completed}", "belong to kind: conversion, not to click"),
+        ("reward: {kind: conversion, value: total}", "value and value_max go together"),
+        ("reward: {kind: click, within: 40d}", "2592000000"),
+        ("reward: {kind: click, opt_out_penalty: -1}", "greater than or equal to 0"),
+        ("choose: fixed\n    reward: click", "reward needs choose"),
+    ],
+)
+def test_a_reward_that_cannot_work_is_refused(text: str, message: str) -> None:
+    source = CHOOSING.replace("experiment: tone", text)
+    if text.startswith("choose"):
+        source = "\n".join(line for line in source.splitlines() if "thompson" not in line and "novelty" not in line)
+    (line,) = lines_of("version: '1'\nname: test\n" + source + "\n")
+    assert message in line
 
 
 def test_caps_that_adapt_and_hours_that_are_waited_for_reach_the_plan() -> None:
