@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from benchmarks.simulated import bandits, caps, hours, peeking
+from benchmarks.simulated import bandits, caps, hours, peeking, rewards
 from benchmarks.simulated.intervals import over_seeds
 
 
@@ -12,6 +12,12 @@ def test_choices_that_know_the_context_lose_less_than_those_that_do_not() -> Non
     lost = {choose: bandits.regret(1, choose, 1500) for choose in ("fixed", "contextual")}  # type: ignore[arg-type]
     assert lost["contextual"][-1] < 0.5 * lost["fixed"][-1]
     assert all(later >= earlier for earlier, later in zip(lost["fixed"], lost["fixed"][1:], strict=False))
+
+
+def test_another_reward_chooses_another_wording() -> None:
+    found = {reward: rewards.run(1, reward, 1500) for reward in ("open", "click_less_opt_outs")}
+    assert found["open"]["share_bait"] > 0.8
+    assert found["click_less_opt_outs"]["share_calm"] > 0.8
 
 
 def test_the_hour_is_nearer_to_the_favourite_one() -> None:
