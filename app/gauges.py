@@ -33,6 +33,7 @@ def read_gauges(
     stores = list(table.stores.values())
     metrics.state_rows.labels(table.name).set(sum(len(store) for store in stores))
     metrics.state_bytes.labels(table.name).set(sum(store.disk_bytes() for store in stores))
+    metrics.state_memory.labels(table.name).set(sum(store.memory_bytes() for store in stores))
     usage = shutil.disk_usage(directory)
     metrics.disk_free.set(usage.free)
     metrics.disk_size.set(usage.total)

@@ -85,6 +85,12 @@ class Metrics:
         self.state_bytes = Gauge(
             "nudge_state_bytes", "Bytes on disk of the rows in this worker's partitions.", ["table"], registry=registry
         )
+        self.state_memory = Gauge(
+            "nudge_state_memory_bytes",
+            "RocksDB's write buffers and open files of this worker's partitions, in memory; without the block cache.",
+            ["table"],
+            registry=registry,
+        )
         self.disk_free = Gauge("nudge_disk_free_bytes", "Free on the disk of the data directory.", registry=registry)
         self.disk_size = Gauge("nudge_disk_size_bytes", "Size of the disk of the data directory.", registry=registry)
         self.clock_skew = Gauge(

@@ -192,6 +192,11 @@ class PartitionStore:
         """Size of the table files; what is still in the write buffer is not in it."""
         return int(self._db.property_int_value("rocksdb.total-sst-files-size") or 0)
 
+    def memory_bytes(self) -> int:
+        """Memory of write buffers and open table files; the block cache, which all stores share, is not in it."""
+        parts = ("rocksdb.cur-size-all-mem-tables", "rocksdb.estimate-table-readers-mem")
+        return sum(int(self._db.property_int_value(part) or 0) for part in parts)
+
     def get_many(self, keys: Sequence[bytes]) -> list[bytes | None]:
         """Values in the order of `keys`, None where there is no row. Raises `StoreDamaged`."""
         try:

@@ -281,7 +281,11 @@ def _state() -> list[Panel]:
         ),
         graph("Entries of the timer index", (f"nudge_timer_index_entries{{{ME}}}", "{{instance}}"), min=0),
         graph(
-            "Memory", (f'process_resident_memory_bytes{{{ME}, job=~"nudge-.*"}}', "{{instance}}"), unit="bytes", min=0
+            "Memory",
+            (f'process_resident_memory_bytes{{{ME}, job=~"nudge-.*"}}', "{{instance}}"),
+            (f"nudge_state_memory_bytes{{{ME}}}", "{{instance}}: RocksDB, {{table}}"),
+            unit="bytes",
+            min=0,
         ),
         graph(
             "Processor",

@@ -33,11 +33,14 @@ def chromium() -> str | None:
 
 
 class Page:
-    """One tab. Commands are answered in the order in which they are given."""
+    """One tab, or a service worker. Commands are answered in the order in which they are given."""
 
-    def __init__(self, socket: aiohttp.ClientWebSocketResponse) -> None:
+    def __init__(self, socket: aiohttp.ClientWebSocketResponse, session: aiohttp.ClientSession, address: str) -> None:
         self._socket = socket
+        self._session = session
+        self._address = address
         self._number = 0
+        self._events: list[dict[str, Any]] = []
         self.console: list[str] = []
         """Errors and warnings that the page or the browser wrote: violations of the security policy among them."""
 
@@ -55,10 +58,25 @@ class Page:
 
     def _note(self, message: dict[str, Any]) -> None:
         parameters = message.get("params", {})
+        self._events.append(message)
         if message.get("method") == "Log.entryAdded" and parameters["entry"]["level"] in ("error", "warning"):
             self.console.append(parameters["entry"]["text"])
         if message.get("method") == "Runtime.exceptionThrown":
             self.console.append(str(parameters["exceptionDetails"]))
+
+    def noted(self, method: str) -> list[dict[str, Any]]:
+        """What the browser has told of an event, while commands were awaited."""
+        return [message["params"] for message in self._events if message.get("method") == method]
+
+    @asynccontextmanager
+    async def worker(self, url: str) -> AsyncIterator[Page]:
+        """The service worker whose script is at `url`, as soon as it runs."""
+        deadline = asyncio.get_running_loop().time() + WAIT_S
+        while not (found := [t for t in await _targets(self._session, self._address) if t["url"] == url]):
+            assert asyncio.get_running_loop().time() < deadline, f"no service worker from {url}"
+            await asyncio.sleep(0.05)
+        async with self._session.ws_connect(found[0]["webSocketDebuggerUrl"], max_msg_size=0) as socket:
+            yield Page(socket, self._session, self._address)
 
     async def open(self, url: str) -> None:
         """Go to an address."""
@@ -107,10 +125,10 @@ async def browser() -> AsyncIterator[Page]:
     try:
         port = await _port(home)
         async with aiohttp.ClientSession() as session:
-            async with session.get(f"http://127.0.0.1:{port}/json/list") as response:
-                pages = [found for found in await response.json() if found["type"] == "page"]
+            address = f"http://127.0.0.1:{port}"
+            pages = [found for found in await _targets(session, address) if found["type"] == "page"]
             async with session.ws_connect(pages[0]["webSocketDebuggerUrl"], max_msg_size=0) as socket:
-                yield Page(socket)
+                yield Page(socket, session, address)
     finally:
         with contextlib.suppress(ProcessLookupError):
             process.terminate()
@@ -119,6 +137,13 @@ async def browser() -> AsyncIterator[Page]:
         except TimeoutError:
             process.kill()
         shutil.rmtree(home, ignore_errors=True)
+
+
+async def _targets(session: aiohttp.ClientSession, address: str) -> list[dict[str, Any]]:
+    """What can be driven: pages, service workers."""
+    async with session.get(f"{address}/json/list") as response:
+        found: list[dict[str, Any]] = await response.json()
+        return found
 
 
 async def _port(home: Path) -> str:
