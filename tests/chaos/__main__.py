@@ -28,7 +28,9 @@ NAMES = (
     "rolling",
     "scale",
     "recovery",
+    "slow_provider",
 )
+BAD = ("sent_twice", "sent_expired", "too_slow", "replayed", "rows_not_byte_equal")
 _PARTITIONS = {"scale": 6}
 
 
@@ -75,7 +77,10 @@ def main() -> None:
         print(json.dumps(figures))
     raise SystemExit(
         not figures["fired"]
-        or any(figures.get(name, 0) for name in (*WRONG, "sent_twice", "too_slow", "replayed", "rows_not_byte_equal"))
+        or any(
+            figures.get(name, 0)
+            for name in (*WRONG, "sent_twice", "too_slow", "replayed", "rows_not_byte_equal", "sent_expired")
+        )
     )
 
 

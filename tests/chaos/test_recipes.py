@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.chaos import bad_input, disk_full, points, suspend
+from tests.chaos import bad_input, disk_full, points, slow_provider, suspend
 from tests.chaos.harness import ECHO, WRONG, put
 from tests.chaos.victim import VARIABLE
 from tests.support.crowd import crowd
@@ -38,6 +38,14 @@ async def test_a_suspended_worker_and_a_suspended_sender_do_no_harm_when_they_wa
     figures = await suspend.run(site, seed=7, times=1.5)
     nothing_wrong(figures)
     assert figures["sent_twice"] == 0
+
+
+async def test_decisions_do_not_wait_for_a_slow_provider_and_nothing_expired_is_sent(site: Site) -> None:
+    figures = await slow_provider.run(site, seed=2, phase_s=5.0, phases=("slow",))
+    print(figures)
+    assert figures["fired"]
+    assert (figures["decisions_missing"], figures["sent_expired"]) == (0, 0)
+    assert figures["slow: p99_ms"] < 1_000  # a shared machine: `python -m tests.chaos slow_provider` compares
 
 
 async def test_a_worker_whose_event_loop_is_blocked_ends_itself_and_says_why(site: Site) -> None:
