@@ -93,6 +93,7 @@ async def run(
                 expected = await _offer(site, phase, phase_s, rate, seed * 10 + turn)
                 figures |= await _latency(reader, phase, expected)
                 figures |= {f"{phase}: sender_rss_mb": [rss_mb, _rss_mb(sender)]}
+            await _some_expire(site, sender)
             service.phase = "well"
             found = await _told(site, sender)
             reading.cancel()
@@ -161,6 +162,14 @@ async def _latency(reader: Reader, phase: str, expected: int) -> dict[str, Any]:
     quantiles = {f"{phase}: {name}": quantile(took_ms, share) for name, share in (("p50_ms", 0.5), ("p99_ms", 0.99))}
     rounded = {name: round(value or 0.0, 1) for name, value in quantiles.items()}
     return rounded | {f"{phase}: decisions": len(took_ms), f"{phase}: missing": expected - len(took_ms)}
+
+
+async def _some_expire(site: Site, sender: Child) -> None:
+    async def expired() -> bool:
+        return await asyncio.to_thread(site.metric, sender, "nudge_sends_total", provider="none", outcome="expired") > 0
+
+    with contextlib.suppress(AssertionError):  # then the fault did not fire, and is reported so
+        await eventually(expired, "what waited too long expires", 3 * EXPIRES_S)
 
 
 async def _told(site: Site, sender: Child) -> Counter[str]:
