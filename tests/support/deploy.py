@@ -31,9 +31,21 @@ _WORDS: Final = frozenset({
 # fmt: on
 
 
+class _Strict(yaml.SafeLoader):
+    """Refuses a key that stands twice, as Docker Compose and Kubernetes do; YAML's own loader lets the last one win."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        keys = [key.value for key, _ in node.value if key.tag != "tag:yaml.org,2002:merge"]
+        twice = {key for key in keys if keys.count(key) > 1}
+        if twice:
+            raise yaml.constructor.ConstructorError(None, None, f"key stands twice: {twice}", node.start_mark)
+        return super().construct_mapping(node, deep)
+
+
 def documents(path: Path) -> list[Any]:
     """The YAML documents of a file."""
-    return [document for document in yaml.safe_load_all(path.read_text()) if document is not None]
+    text = path.read_text()
+    return [document for document in yaml.load_all(text, _Strict) if document is not None]  # noqa: S506 - safe
 
 
 def exposed() -> set[str]:

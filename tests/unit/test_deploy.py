@@ -171,6 +171,18 @@ def test_the_kustomization_holds_every_file_that_needs_no_operator() -> None:
 # -- compose
 
 
+def test_a_key_that_stands_twice_would_be_found(tmp_path: Path) -> None:
+    broken = tmp_path / "broken.yaml"
+    broken.write_text("services:\n  kafka: {image: a, image: b}\n")
+    with pytest.raises(yaml.YAMLError, match="twice"):
+        documents(broken)
+
+
+def test_no_key_stands_twice_in_any_yaml_file() -> None:
+    for path in [*DEPLOY.rglob("*.y*ml"), ROOT / "compose.yaml", *(ROOT / "policies").glob("*.yaml")]:
+        assert documents(path), path
+
+
 def test_compose_runs_commands_with_settings_that_exist() -> None:
     ours = {name: service for name, service in COMPOSE["services"].items() if service["image"] == "nudge"}
     assert {"topics", "worker-1", "worker-2", "sender", "console"} <= set(ours)
@@ -218,7 +230,7 @@ def test_prometheus_scrapes_processes_that_compose_runs() -> None:
 def test_both_compose_files_run_the_kafka_of_the_tests() -> None:
     pom = (ROOT / "tests" / "support" / "kafka" / "pom.xml").read_text()
     versions = re.findall(r"<kafka\.version>(\S+)</kafka\.version>", pom)
-    other = yaml.safe_load((ROOT / "compose.yaml").read_text())
+    (other,) = documents(ROOT / "compose.yaml")
     for services in (COMPOSE["services"], other["services"]):
         assert services["kafka"]["image"].removeprefix("apache/kafka:") in versions
 
