@@ -27,6 +27,7 @@ from app.health import HealthServer
 from app.learning.serving import prior_scorer
 from app.metrics import Metrics, WorkerObserver
 from app.model_feed import LearnerMetrics, ModelFeed
+from app.percentile_feed import PercentileReader
 from app.policy.load import load_policy
 from app.policy_feed import PolicyFeed
 from app.policy_metrics import BackfillMetrics, PolicyMetrics
@@ -35,6 +36,7 @@ from app.settings import Settings
 from app.skew import BrokerClock, ClockWatch
 from app.stream.app import StreamApp
 from app.stream.backfill import Backfill
+from app.stream.census import Census
 from app.stream.engine import Engine
 from app.stream.lease import SILENT_S_MAX
 from app.stream.store import StoreFactory, StoreOptions
@@ -115,6 +117,17 @@ class Worker:
             self._history,
             BackfillMetrics(self.metrics, self.processor, self.clock.now_ms),
             self.clock.at_ms,
+            share=settings.backfill_share,
+        )
+        self.percentiles = PercentileReader(self.processor, settings, self.metrics)
+        self.census = Census(
+            self.engine,
+            self.processor,
+            self.percentiles,
+            lambda: not self.backfill.remaining(),
+            self.clock.now_ms,
+            partitions=settings.partitions,
+            interval_s=settings.percentiles_interval_s,
             share=settings.backfill_share,
         )
         self.preflight = Preflight(settings, WORKER_TOPICS)
@@ -198,6 +211,7 @@ class Worker:
         await self.policies.start()
         await self.models.reader.start()
         self.backfill.start()
+        self.census.start()
         self.watchdog.start()
         if CLOCK in self.preflight.present:
             self.skew.start()
@@ -213,6 +227,8 @@ class Worker:
     async def _on_shutdown(self, _app: Any, **_kwargs: Any) -> None:
         self.watchdog.stop()
         await self.skew.stop()
+        await self.census.stop()
+        await self.percentiles.stop()
         await self.backfill.stop()
         await self.policies.stop()
         await self.models.reader.stop()

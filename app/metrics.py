@@ -40,6 +40,18 @@ class Metrics:
         self.segment_members = Gauge(
             "nudge_segment_members", "Users in a segment, of this worker's partitions.", ["segment"], registry=registry
         )
+        self.percentile_threshold = Gauge(
+            "nudge_percentile_threshold", "Where a percentile of the policy begins.", ["percentile"], registry=registry
+        )
+        self.percentile_share = Gauge(
+            "nudge_percentile_share",
+            "Share of the users beyond a percentile's threshold when it was set.",
+            ["percentile"],
+            registry=registry,
+        )
+        self.percentile_rows = Counter(
+            "nudge_percentile_rows", "Rows that followed a threshold.", ["outcome"], registry=registry
+        )
         self.outcomes = Counter("nudge_outcomes", "Matured training examples.", ["label"], registry=registry)
         self.propensity_examples = Counter(
             "nudge_propensity_examples", "Matured examples of propensity models.", ["model", "label"], registry=registry
@@ -254,6 +266,7 @@ class WorkerObserver:
             "unowed_outputs": metrics.outputs_unowed,
             "ignored_values": metrics.values_ignored,
             "backfill": metrics.backfill_rows,
+            "percentiles": metrics.percentile_rows,
             "shadow_decisions": metrics.shadow_decisions,
         }
         # Prometheus sees an increase only of a series that was there before: the first failure would raise no alert.

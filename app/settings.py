@@ -45,6 +45,9 @@ class Settings(BaseSettings):
     backfill_share: float = Field(
         0.2, gt=0, le=1, description="of a worker's time, at most, for bringing rows to a new policy version"
     )
+    percentiles_interval_s: float = Field(
+        300.0, gt=0, description="how often the users are counted for top() and bottom(), where a policy has them"
+    )
     clock: str = Field("system", description="system, or scaled:EVENT_MS:WALL_MS:RATE for a replay")
     http_host: str = Field("127.0.0.1", description="address of /metrics, /livez and /readyz")
     http_port: int = Field(6066, ge=0, le=65535, description="port of the same; 0 takes a free one")

@@ -28,9 +28,10 @@ from schemas.erasures import ErasureReceipt
 from schemas.events import NAME_CHARS_MAX, REASONS, USER_CHARS_MAX, Event
 from schemas.models import ModelSnapshot
 from schemas.outcomes import Outcome
+from schemas.percentiles import Percentiles
 from schemas.policies import PolicyVersion
 from schemas.segments import MembershipChange
-from schemas.topics import DECISIONS, ERASURES, EVENTS, MODELS, OUTCOMES, POLICY, SEGMENTS
+from schemas.topics import DECISIONS, ERASURES, EVENTS, MODELS, OUTCOMES, PERCENTILES, POLICY, SEGMENTS
 
 Schema = dict[str, Any]
 
@@ -42,6 +43,7 @@ MESSAGES: Final[dict[str, type[msgspec.Struct]]] = {
     MODELS: ModelSnapshot,
     POLICY: PolicyVersion,
     ERASURES: ErasureReceipt,
+    PERCENTILES: Percentiles,
 }
 """The struct of each topic whose values are JSON."""
 

@@ -50,6 +50,7 @@ ERASURES: Final = "erasures"
 PROFILES_CHANGELOG: Final = "nudge-profiles-changelog"
 LEDGER_CHANGELOG: Final = "nudge-ledger-changelog"
 CLOCK: Final = "nudge-clock"
+PERCENTILES: Final = "percentiles"
 
 TOPICS: Final[tuple[Topic, ...]] = (
     Topic(
@@ -141,6 +142,15 @@ TOPICS: Final[tuple[Topic, ...]] = (
         cleanup="compact",
         retention_ms=-1,
         purpose="the sender's ledger: which decision was sent",
+    ),
+    Topic(
+        name=PERCENTILES,
+        key="number / partition, or number / cuts",
+        value="Percentiles (JSON)",
+        partitions=1,
+        cleanup="compact",
+        retention_ms=-1,
+        purpose="how numbers are distributed over the users, and the thresholds that follow, read by every worker",
     ),
     Topic(
         name=CLOCK,

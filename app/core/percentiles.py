@@ -11,14 +11,14 @@ would move some users in and some out.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Container, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
 from app.core.ids import stable_id
 from app.core.profile import Profile
 from app.core.sketch import Sketch, middle_of
-from schemas.percentiles import Percentiles, Threshold
+from schemas.percentiles import Percentiles, Threshold, percentiles_key
 
 TOLERANCE: Final = 0.1
 """How far, relative to the share asked for, the share beyond a threshold may drift before the threshold is moved."""
@@ -129,18 +129,39 @@ def _threshold(cut: Cut, sketch: Sketch, serving: Threshold | None) -> Threshold
 
 
 class Board:
-    """What the topic has said: each partition's users by number, and the thresholds in force."""
+    """What the topic has said: each partition's users by number, and the thresholds in force.
+
+    `moves` is how often thresholds have changed since it was read from its beginning.
+    """
 
     def __init__(self) -> None:
         self._sketches: dict[str, dict[int, Percentiles]] = {}
         self._cuts: dict[str, Percentiles] = {}
+        self._keys: dict[bytes, Percentiles] = {}
+        self.moves = 0
 
-    def take(self, record: Percentiles) -> None:
-        """One record, oldest first."""
+    def take(self, key: bytes, record: Percentiles | None) -> bool:
+        """One record, oldest first, or None where one was deleted; whether thresholds have changed."""
+        if record is None:
+            old = self._keys.pop(key, None)
+            if old is not None and old.partition >= 0:
+                self._sketches[old.number].pop(old.partition, None)
+            return old is not None and old.partition < 0 and self._move(old.number, None)
+        if key != percentiles_key(record):
+            return False
+        self._keys[key] = record
         if record.partition < 0:
-            self._cuts[record.number] = record
+            return self._move(record.number, record)
+        self._sketches.setdefault(record.number, {})[record.partition] = record
+        return False
+
+    def _move(self, number: str, record: Percentiles | None) -> bool:
+        self.moves += 1
+        if record is None:
+            self._cuts.pop(number, None)
         else:
-            self._sketches.setdefault(record.number, {})[record.partition] = record
+            self._cuts[number] = record
+        return True
 
     def buckets(self) -> dict[int, int]:
         """Every threshold by its id, as conditions ask for them."""
@@ -149,6 +170,15 @@ class Board:
     def thresholds(self) -> Mapping[str, Percentiles]:
         """The newest thresholds, by number."""
         return self._cuts
+
+    def lacks(self, measured: Measured) -> bool:
+        """Whether one of its thresholds is not there."""
+        there = self._cuts.get(measured.text)
+        return there is None or not {cut.name for cut in measured.cuts} <= {cut.name for cut in there.cuts}
+
+    def older_than(self, at_ms: int, wanted: Container[str]) -> list[bytes]:
+        """Keys of records from before `at_ms`, but for the numbers that are still wanted."""
+        return [key for key, record in self._keys.items() if record.at_ms < at_ms and record.number not in wanted]
 
     def due(self, measured: Measured, partitions: int, now_ms: int) -> Percentiles | None:
         """The record of new thresholds, once every partition has been counted and they must change."""

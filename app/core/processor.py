@@ -19,6 +19,7 @@ from app.core.effects import Effects, Record
 from app.core.history import Windows
 from app.core.index import PlanIndex
 from app.core.item_table import NO_ITEMS
+from app.core.percentiles import Measured
 from app.core.plan import Plan, Scorer
 from app.core.profile import Profile
 from app.core.run import Reload, Run
@@ -87,6 +88,11 @@ class Processor:
         """Go over to other thresholds of percentiles, between batches. Rows follow with events, and by `adjust`."""
         self.buckets = buckets
         self._index.serve(buckets)
+
+    @property
+    def measured(self) -> tuple[Measured, ...]:
+        """The numbers whose percentiles the policy in force asks for."""
+        return self._index.plan.measured
 
     def astray(self, profile: Profile, user: str, now_ms: int) -> bool:
         """Whether a row is of the policy in force, and its segments are not what the thresholds in force say."""

@@ -207,6 +207,7 @@ class _Demo:
             "NUDGE_POLICY": str(policy),
             "NUDGE_LOG_LEVEL": "warning",
             "NUDGE_SNAPSHOT_INTERVAL_S": str(SNAPSHOT_INTERVAL_S),
+            "NUDGE_PERCENTILES_INTERVAL_S": "2",
             "NUDGE_ADMIN_TOKEN": secrets.token_hex(16),  # of this demo alone: the console may ask the workers
         }
         fleet = Fleet(env, self._directory)

@@ -40,6 +40,12 @@ class BatchProcessor(Protocol):
         """Bring rows that wait for no event to the policy in force."""
         ...
 
+    def adjust(
+        self, keys: Iterable[bytes], rows: dict[bytes, Profile], *, now_ms: int, mark: int, acked_offset: int
+    ) -> Effects:
+        """Have rows that wait for no event follow the percentiles."""
+        ...
+
     def fire(
         self, keys: Iterable[bytes], rows: dict[bytes, Profile], *, now_ms: int, mark: int, acked_offset: int
     ) -> Effects:

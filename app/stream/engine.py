@@ -351,6 +351,13 @@ class Engine:
             partition, state, keys, lambda k, rows, **at: self.processor.sweep(k, rows, windows, now_ms=now_ms, **at)
         )
 
+    async def adjust(self, partition: int, keys: list[bytes]) -> Effects | None:
+        """Have rows that wait for no event follow the percentiles; None when the partition is being given up."""
+        state = self._partitions.get(partition)
+        if state is None:
+            return None
+        return await self._turn(partition, state, keys, partial(self.processor.adjust, now_ms=self._clock_ms()))
+
     def timer_entries(self) -> int:
         """Entries of the timer index, over all partitions."""
         return sum(len(state.timers) for state in self._partitions.values())

@@ -16,7 +16,7 @@ from app.core.sketch import BUCKET_MAX, Sketch, above, bucket_of, middle_of
 from app.policy.errors import PolicyErrors
 from app.policy.load import load_policy_text
 from schemas.events import ORDER_COMPLETED
-from schemas.percentiles import Percentiles, Threshold, decode_percentiles, encode_percentiles
+from schemas.percentiles import Percentiles, Threshold, decode_percentiles, encode_percentiles, percentiles_key
 from tests.support.plans import DAY, HOUR
 from tests.support.streams import START, Stream, track
 
@@ -45,6 +45,10 @@ def order(user: str, revenue: float, at_ms: int = START) -> dict[str, object]:
     return track(ORDER_COMPLETED, at_ms, user, revenue=revenue)
 
 
+def take(board: Board, record: Percentiles) -> None:
+    board.take(percentiles_key(record), record)
+
+
 def count(stream: Stream, board: Board) -> dict[int, int]:
     """Count every user as one partition's worker does, and give the thresholds that follow."""
     for measured in stream.processor.plan.measured:
@@ -53,10 +57,10 @@ def count(stream: Stream, board: Board) -> dict[int, int]:
             number = measured.value(row, stream.now_ms, key.decode())
             if number is not None:
                 sketch.put(number)
-        board.take(counted(measured, sketch, 0, stream.now_ms))
+        take(board, counted(measured, sketch, 0, stream.now_ms))
         record = board.due(measured, 1, stream.now_ms)
         if record is not None:
-            board.take(record)
+            take(board, record)
     return board.buckets()
 
 
@@ -160,9 +164,9 @@ def test_thresholds_wait_until_every_partition_has_been_counted() -> None:
     (measured,) = plan().measured
     board = Board()
     half = Sketch((at, 1) for at in range(50))
-    board.take(counted(measured, half, 0, START))
+    take(board, counted(measured, half, 0, START))
     assert board.due(measured, 2, START) is None
-    board.take(counted(measured, half, 1, START))
+    take(board, counted(measured, half, 1, START))
     record = board.due(measured, 2, START)
     assert record is not None
     assert record.users == 100
@@ -178,7 +182,7 @@ def test_two_who_read_the_same_records_serve_the_same_thresholds() -> None:
     boards = [Board(), Board()]
     for board, order_of in zip(boards, ([*records, cuts], [*records[::-1], cuts]), strict=True):
         for record in order_of:
-            board.take(record)
+            take(board, record)
     assert boards[0].buckets() == boards[1].buckets() == {measured.cuts[0].id: 105}
 
 

@@ -28,6 +28,7 @@ from schemas.events import (
 )
 from schemas.models import BadSignature, ModelSnapshot, decode_snapshot, encode_snapshot
 from schemas.outcomes import Outcome, decode_outcome, encode_outcome
+from schemas.percentiles import decode_percentiles, encode_percentiles
 from schemas.policies import decode_policy_version, encode_policy_version
 from schemas.segments import MembershipChange, decode_membership, encode_membership
 
@@ -49,6 +50,7 @@ ROUND_TRIPS: dict[str, Callable[[bytes, bytes], bytes]] = {
     topics.MODELS: lambda raw, _key: encode_snapshot(decode_snapshot(raw, SECRET), SECRET),
     topics.POLICY: lambda raw, _key: encode_policy_version(decode_policy_version(raw, SECRET), SECRET),
     topics.DEAD_LETTERS: lambda raw, _key: raw,
+    topics.PERCENTILES: lambda raw, _key: encode_percentiles(decode_percentiles(raw)),
     topics.ERASURES: lambda raw, _key: encode_receipt(decode_receipt(raw)),
 }
 
