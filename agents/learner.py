@@ -15,11 +15,13 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 import msgspec
 import structlog
 
-from app.core.plan import ModelPlan
+from app.core.plan import ModelPlan, PersonaPlan
 from app.learning.book import Pin, pin_record
 from app.learning.contract import BadModel
 from app.learning.served_choices import SUFFIX
 from app.learning.served_items import SUFFIX as ITEMS_SUFFIX
+from app.learning.served_personas import SUFFIX as PERSONAS_SUFFIX
+from app.learning.served_personas import is_personas
 from app.stream.app import StreamApp
 from app.stream.batch import RecordBatch
 from app.stream.broadcast import read_to_end
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
     from app.learning.arms import ArmLearner
     from app.learning.items import ItemLearner
     from app.learning.learner import Learner
+    from app.learning.personas import PersonaLearner
 
 log = structlog.get_logger(__name__)
 
@@ -69,6 +72,13 @@ def _items_type() -> type[ItemLearner]:
     return ItemLearner
 
 
+def _personas_type() -> type[PersonaLearner]:
+    """As `_learner_type`: only policies with personas need it."""
+    from app.learning.personas import PersonaLearner  # noqa: PLC0415
+
+    return PersonaLearner
+
+
 class _Partition:
     """The models of one outcomes partition and the batches that wait for their snapshot."""
 
@@ -79,11 +89,14 @@ class _Partition:
         """What is known about variants, by the model's name; its snapshots stand beside the model's."""
         self.items: dict[str, ItemLearner] = {}
         """What is bought, likewise."""
+        self.personas: dict[str, PersonaLearner] = {}
+        """What users are like, likewise."""
         self.learned_to: dict[str, int] = {}
         self.waiting: list[RecordBatch] = []
         self.dirty: set[str] = set()
         self.dirty_arms: set[str] = set()
         self.dirty_items: set[str] = set()
+        self.dirty_personas: set[str] = set()
 
 
 class LearnerService:
@@ -93,6 +106,8 @@ class LearnerService:
     ----------
     plan_of, pin_of
         What the policy in force says of a model, and the version that it is pinned to, as this worker knows it.
+    personas_of
+        What it says of personas.
     """
 
     def __init__(
@@ -105,7 +120,9 @@ class LearnerService:
         interval_s: float,
         plan_of: Callable[[str], ModelPlan] = lambda _model: ModelPlan(),
         pin_of: Callable[[str], tuple[int, Pin] | None] = lambda _model: None,
+        personas_of: Callable[[], PersonaPlan | None] = lambda: None,
     ) -> None:
+        self._personas_of = personas_of
         self._plan_of = plan_of
         self._pin_of = pin_of
         self._app = app
@@ -151,6 +168,8 @@ class LearnerService:
                 state.arms[snapshot.model.removesuffix(SUFFIX)] = _arms_type().restore(snapshot)
             elif snapshot.model.endswith(ITEMS_SUFFIX):
                 state.items[snapshot.model.removesuffix(ITEMS_SUFFIX)] = _items_type().restore(snapshot)
+            elif is_personas(snapshot.model):
+                state.personas[snapshot.model.removesuffix(PERSONAS_SUFFIX)] = _personas_type().restore(snapshot)
             else:
                 state.learners[snapshot.model] = _learner_type().restore(snapshot)
         except BadModel as exc:
@@ -190,6 +209,9 @@ class LearnerService:
             return
         if outcome.items:
             self._learn_basket(state, outcome, record.offset)
+            return
+        if outcome.persona >= 0:
+            self._learn_vector(state, outcome, record.offset)
             return
         self._learn_choice(state, outcome, record.offset)
         if outcome.label == LATE_OPT_OUT or record.offset < state.learned_to.get(outcome.model, -1):
@@ -231,6 +253,19 @@ class LearnerService:
             state.items[name] = _items_type()(name)
         if state.items[name].learn(outcome):
             state.dirty_items.add(name)
+
+    def _learn_vector(self, state: _Partition, outcome: Outcome, offset: int) -> None:
+        name = outcome.model
+        if offset < state.learned_to.get(name + PERSONAS_SUFFIX, -1):
+            return
+        if name not in state.personas:
+            if len(state.personas) >= MODELS_MAX:
+                return
+            state.personas[name] = _personas_type()(name)
+        if (plan := self._personas_of()) is not None:
+            state.personas[name].configure(plan)
+        if state.personas[name].learn(outcome):
+            state.dirty_personas.add(name)
 
     async def publish(self) -> None:
         """Publish a snapshot of each model that learned, then complete the batches they contain."""
@@ -282,6 +317,20 @@ class LearnerService:
         items, state.dirty_items = state.dirty_items, set()
         learned = [state.arms[name] for name in sorted(arms)] + [state.items[name] for name in sorted(items)]
         for learner in learned:
+            snapshot = learner.snapshot(state.next_offset, self._clock_ms(), partition)
+            await self._send(snapshot)
+            state.learned_to[snapshot.model] = snapshot.next_offset
+        await self._publish_personas(state, partition)
+
+    async def _publish_personas(self, state: _Partition, partition: int) -> None:
+        """As `_publish_choices`; while no version is pinned, others than before are kept to go back to."""
+        dirty, state.dirty_personas = state.dirty_personas, set()
+        for name in sorted(dirty):
+            learner = state.personas[name]
+            kept = learner.keep(self._clock_ms()) if self._pin_of(name + PERSONAS_SUFFIX) is None else None
+            if kept is not None:
+                await self._send(kept)
+                log.info("personas_changed", model=name, version=kept.version, personas=len(learner.served.personas))
             snapshot = learner.snapshot(state.next_offset, self._clock_ms(), partition)
             await self._send(snapshot)
             state.learned_to[snapshot.model] = snapshot.next_offset

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
-from app import cli_policy
+from app import cli_personas, cli_policy
 from app.cli_common import Broker, err, fail, kafka_call, out, read_settings
 from app.cli_models import models_app
 from app.cli_schemas import schemas_app
@@ -44,6 +44,7 @@ app.command(epilog="Example: nudge doctor --json")(doctor)
 app.add_typer(dead_letters_app, name="dead-letters")
 app.add_typer(experiments_app, name="experiments")
 app.add_typer(segments_app, name="segments")
+cli_personas.register(segments_app)
 app.add_typer(models_app, name="models")
 app.command(epilog="Example: nudge evaluate --policy policies/shop-b.yaml --reward open")(evaluate)
 app.command(epilog="Example: NUDGE_WORKER_URLS=http://127.0.0.1:6066 nudge console --port 6080")(console)

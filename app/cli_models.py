@@ -28,7 +28,7 @@ FIGURES = ("recent_log_loss", "recent_auc", "recent_calibration_ratio")
 def models_list(as_json: Json = False, broker: Broker = None) -> None:
     """Show every model: its newest version, those kept to go back to, and which one is served."""
     settings = read_settings(broker=broker)
-    rows = rows_of(_read(settings))
+    rows = rows_of(read_book(settings))
     if as_json:
         typer.echo(json.dumps(rows))
         return
@@ -50,7 +50,7 @@ def models_rollback(
 ) -> None:
     """Have all workers serve a kept version, until `nudge models release`. The learner goes on learning."""
     settings = read_settings(broker=broker)
-    book = _read(settings)
+    book = read_book(settings)
     versions = [kept.version for kept in book.kept(model)]
     if not versions:
         raise fail(f"model {model!r} has no kept version", 1)
@@ -65,7 +65,7 @@ def models_rollback(
 def models_release(model: Model = "open", broker: Broker = None) -> None:
     """Serve the newest version again."""
     settings = read_settings(broker=broker)
-    if _read(settings).pin(model) is None:
+    if read_book(settings).pin(model) is None:
         raise fail(f"model {model!r} is not pinned: its newest version is served", 1)
     _pin(settings, model, 0, "")
     out.print(f"{model} is served at its newest version", highlight=False)
@@ -95,7 +95,8 @@ def rows_of(book: ModelBook) -> list[dict[str, Any]]:
     return rows
 
 
-def _read(settings: Settings) -> ModelBook:
+def read_book(settings: Settings) -> ModelBook:
+    """The topic as it stands. Ends the command when its snapshots are not signed with our secret."""
     from app.learning.book import ModelBook  # noqa: PLC0415
 
     book = ModelBook(settings.secret_bytes())

@@ -104,6 +104,7 @@ class Worker:
             interval_s=settings.snapshot_interval_s,
             plan_of=lambda model: self.plan.models.get(model, ModelPlan()),
             pin_of=self.models.pin,
+            personas_of=lambda: self.plan.personas,
         )
         self.app.watch(OUTCOMES, self.learner)
         tracing = load_tracing("nudge-worker")

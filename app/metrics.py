@@ -187,6 +187,21 @@ class Metrics:
         self.variants_stopped = Gauge(
             "nudge_variants_stopped", "Variants that too many opt-outs have stopped.", registry=registry
         )
+        self.persona_share = Gauge(
+            "nudge_persona_share",
+            "Share of the active users in a persona, by its number; see `nudge segments personas`.",
+            ["persona"],
+            registry=registry,
+        )
+        self.persona_silhouette = Gauge(
+            "nudge_persona_silhouette", "How well personas are told apart, -1 to 1.", registry=registry
+        )
+        self.persona_changes = Counter(
+            "nudge_persona_changes",
+            "Users who got a persona: their first, or another than before.",
+            ["change"],
+            registry=registry,
+        )
         self.snapshots_rejected = Counter(
             "nudge_model_snapshots_rejected", "Snapshots with a wrong signature or content.", registry=registry
         )
@@ -259,6 +274,7 @@ class WorkerObserver:
             "decisions": metrics.decisions,
             "outcomes": metrics.outcomes,
             "propensity_outcomes": metrics.propensity_examples,
+            "persona_changes": metrics.persona_changes,
             "segment_changes": metrics.membership_changes,
             "merges": metrics.merges,
             "timers": metrics.timers,

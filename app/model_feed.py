@@ -14,6 +14,7 @@ from app.learning.contract import BadModel
 from app.learning.served_choices import SUFFIX, read_choices
 from app.learning.served_items import SUFFIX as ITEMS_SUFFIX
 from app.learning.served_items import read_items
+from app.learning.served_personas import personas_name, read_personas
 from app.learning.serving import read_scorer
 from app.metrics import Metrics
 from app.settings import Settings
@@ -38,7 +39,8 @@ class ModelFeed:
         self.reader = BroadcastReader(settings.client_settings(), MODELS, self.apply)
 
     def _wanted(self, model: str) -> bool:
-        return model == self._processor.plan.model or model in self._processor.index.propensities
+        plan = self._processor.plan
+        return model in (plan.model, personas_name(plan.model)) or model in self._processor.index.propensities
 
     def pin(self, model: str) -> tuple[int, Pin] | None:
         """The version that the model is pinned to, if it is."""
@@ -58,11 +60,26 @@ class ModelFeed:
             elif snapshot.model == model + ITEMS_SUFFIX:
                 self._processor.items = read_items(snapshot)
                 self._metrics.model_version.labels(snapshot.model).set(snapshot.version)
+            elif snapshot.model.startswith(personas_name(model)):
+                self._serve_personas(personas_name(model))
             elif self._wanted(served := snapshot.model.partition(".")[0]):
                 self._serve(served)
         except (BadSignature, BadModel, msgspec.MsgspecError) as exc:
             self._metrics.snapshots_rejected.inc()
             log.error("snapshot_rejected", error=str(exc))
+
+    def _serve_personas(self, name: str) -> None:
+        snapshot = self._book.served(name)
+        if snapshot is None or snapshot is self._serving.get(name):
+            return
+        self._processor.personas = table = read_personas(snapshot)
+        self._serving[name] = snapshot
+        self._show(name, snapshot)
+        self._metrics.persona_silhouette.set(snapshot.metrics.get("silhouette", 0.0))
+        self._metrics.persona_share.clear()
+        for persona in table.personas:
+            share = snapshot.metrics.get(f"share_p{persona.id}", 0.0)
+            self._metrics.persona_share.labels(f"p{persona.id}").set(share)
 
     def _serve(self, model: str) -> None:
         snapshot = self._book.served(model)
@@ -74,6 +91,9 @@ class ModelFeed:
         else:
             self._processor.scorers[model] = scorer
         self._serving[model] = snapshot
+        self._show(model, snapshot)
+
+    def _show(self, model: str, snapshot: ModelSnapshot) -> None:
         pinned = self._book.pin(model)
         self._metrics.model_version.labels(model).set(snapshot.version)
         self._metrics.model_pinned.labels(model).set(pinned[0] if pinned else 0)

@@ -27,6 +27,9 @@ class Outcome(msgspec.Struct, rename="camel", omit_defaults=True, kw_only=True, 
 
     A record with `items` is no example either: it is a basket, products that were bought together, each as id, category
     and name; `features` then says in which hash bucket the user is.
+
+    Nor is one whose `persona` is not -1: `features` is the vector of a user at a look (`app.core.persona_vector`), and
+    `persona` the number of the persona that the worker found nearest, 0 when there were none yet.
     """
 
     id: str
@@ -50,6 +53,7 @@ class Outcome(msgspec.Struct, rename="camel", omit_defaults=True, kw_only=True, 
     reward: str = ""
     gain: float | None = None
     penalty: float = 0.0
+    persona: int = -1
 
 
 _encoder = msgspec.json.Encoder()

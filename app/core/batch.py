@@ -14,6 +14,7 @@ from app.core.effects import Effects, Record
 from app.core.index import PlanIndex
 from app.core.item_table import NO_ITEMS, ItemTable
 from app.core.owed import OWED_MOVES_BYTES_MAX, Wording
+from app.core.persona_table import NO_PERSONAS, PersonaTable
 from app.core.plan import Scorer
 from app.core.profile import OutboxEntry, Output, Profile, due_ms
 from schemas.topics import SEGMENTS
@@ -45,6 +46,7 @@ class Batch:
         "now_ms",
         "outputs",
         "partition",
+        "personas",
         "scorers",
         "source",
         "tally",
@@ -59,12 +61,14 @@ class Batch:
         choices: Choices = NOTHING_KNOWN,
         scorers: Mapping[str, Scorer] = NO_SCORERS,
         items: ItemTable = NO_ITEMS,
+        personas: PersonaTable = NO_PERSONAS,
     ) -> None:
         self.index = index
         self.now_ms = now_ms
         self.choices = choices
         self.scorers = scorers
         self.items = items
+        self.personas = personas
         self.mark = -1
         self.partition = 0
         self.key = b""

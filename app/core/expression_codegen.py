@@ -52,6 +52,7 @@ _FUNCTIONS: Final[dict[str, Any]] = {
     "below": sketch.below,
     "hour_of_week": hour_of_week,
     "schedule_change": schedule_change,
+    "persona_of": scores.persona_of,
     "score_of": scores.score_of,
     "score_step": scores.score_step,
     **{

@@ -75,6 +75,8 @@ class ExpressionContext:
         Campaigns and the category of each, for `open_probability`.
     thresholds
         Those in force, which what was compiled asks for when it is evaluated.
+    personas
+        Whether the policy asks for personas.
     """
 
     default_timezone: str = "UTC"
@@ -87,3 +89,4 @@ class ExpressionContext:
     flags: Mapping[str, float] = field(default_factory=dict)
     campaigns: Mapping[str, str] = field(default_factory=dict)
     thresholds: Thresholds = field(default_factory=Thresholds)
+    personas: bool = False

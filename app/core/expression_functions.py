@@ -19,6 +19,7 @@ from app.core.profile import HOURS_PER_WEEK
 from app.core.rfm import SCORES, STAGES, days_to_ms
 from app.core.schedule import WEEKDAYS, waits
 from app.core.scores import OPEN
+from app.core.timers import PERSONAS
 from schemas import events as names
 
 # A failure takes a send back, and an open stands for the receipt that has not come yet.
@@ -157,6 +158,15 @@ def _open_probability(call: Call) -> Value:
     )
 
 
+def _persona(call: Call) -> Value:
+    if not call.context.personas:
+        raise call.fail("persona() needs the policy to have `personas`")
+    call.reads(ANY_EVENT)
+    return Value(
+        kind="text", code=quote("persona_of(p)"), nullable=True, step=quote("score_step(p, REF)", REF=PERSONAS)
+    )
+
+
 def _in_segment(call: Call) -> Truth:
     return call.segment(call.text(0, "a segment's name"))
 
@@ -223,6 +233,7 @@ OF_PROFILE: Final[dict[str, tuple[int, int, bool, Builder]]] = {
     "purchase_propensity": (0, 0, False, _propensity("purchase")),
     "churn_risk": (0, 0, False, _propensity("churn")),
     "open_probability": (0, 1, False, _open_probability),
+    "persona": (0, 0, False, _persona),
     "in_segment": (1, 1, False, _in_segment),
     "random_bucket": (1, 1, False, _random_bucket),
     "flag": (1, 1, False, _flag),

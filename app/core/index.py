@@ -172,7 +172,7 @@ class PlanIndex:
         self.earlier = earlier
         self.policy_id = stable_id(plan.version)
         self.propensities = {name: model for name, model in plan.models.items() if model.horizon_ms}
-        self.looks = bool(self.propensities or plan.open_scores)
+        self.looks = bool(self.propensities or plan.open_scores or plan.personas is not None)
         self.propensity_by_id = {stable_id(name): (name, model) for name, model in self.propensities.items()}
         self._handlers = handlers
         self._every_dormancy = tuple(

@@ -297,6 +297,15 @@ class ModelPlan:
 
 
 @dataclass(frozen=True, slots=True)
+class PersonaPlan:
+    """How many personas there may be, how small one, and names in place of learned ones (by ``p`` and number)."""
+
+    count_max: int = 8
+    share_min: float = 0.03
+    names: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
 class Plan:
     """A compiled policy version."""
 
@@ -343,6 +352,8 @@ class Plan:
     """Numbers whose percentiles conditions ask for."""
     open_scores: Mapping[str, tuple[Campaign, ...]] = field(default_factory=dict)
     """Which campaigns conditions ask the open model about, by the name of the score (`app.core.scores`)."""
+    personas: PersonaPlan | None = None
+    """Whether, and how, users are told apart by what they are like."""
 
 
 class Scorer(Protocol):

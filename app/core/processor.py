@@ -20,6 +20,7 @@ from app.core.history import Windows
 from app.core.index import PlanIndex
 from app.core.item_table import NO_ITEMS
 from app.core.percentiles import Measured
+from app.core.persona_table import NO_PERSONAS
 from app.core.plan import Plan, Scorer
 from app.core.profile import Profile
 from app.core.run import Reload, Run
@@ -70,6 +71,8 @@ class Processor:
         """What everybody buys; may be set anew between batches."""
         self.buckets: Mapping[int, int] = {}
         """The thresholds of percentiles in force, by id; see `serve`."""
+        self.personas = NO_PERSONAS
+        """What users are like; may be set anew between batches."""
         self._features_of = features_of
         self._subjects = subjects
 
@@ -199,7 +202,7 @@ class Processor:
 
     def _turn(self, now_ms: int) -> Turn:
         return Turn(
-            Batch(self._index, now_ms, self.choices, self.scorers, self.items),
+            Batch(self._index, now_ms, self.choices, self.scorers, self.items, self.personas),
             self.scorer,
             self._features_of,
             self._subjects,

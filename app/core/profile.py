@@ -135,11 +135,16 @@ class Watch(msgspec.Struct, array_like=True, gc=False):
 
 
 class Propensity(msgspec.Struct, array_like=True, gc=False):
-    """What propensity models need of a user; only in rows of a policy that has such models. By the model's name."""
+    """What propensity models and personas need of a user; only in rows of a policy that has any.
+
+    Watches and scores are by the model's name. `persona` is the number of the user's persona, 0 for none yet.
+    """
 
     activity: Activity
     watches: dict[str, Watch] = {}
     scores: dict[str, float] = {}
+    persona: int = 0
+    persona_name: str = ""
 
 
 class Profile(msgspec.Struct, array_like=True, gc=False):

@@ -1,4 +1,4 @@
-"""What a row says of a user's propensities: the newest score of each model, and when it will be looked at again."""
+"""What a row says of a user's propensities and persona, and when it will be looked at again."""
 
 from __future__ import annotations
 
@@ -25,6 +25,11 @@ def is_open_score(name: str) -> bool:
 def score_of(profile: Profile, model: str) -> float | None:
     """The newest score of a user, such as `purchase` or `churn`; None when the user was not looked at yet."""
     return profile.propensity.scores.get(model) if profile.propensity is not None else None
+
+
+def persona_of(profile: Profile) -> str | None:
+    """The name of the user's persona; None when the user was not looked at yet, or there are none."""
+    return (profile.propensity.persona_name or None) if profile.propensity is not None else None
 
 
 def score_step(profile: Profile, ref: int) -> int:

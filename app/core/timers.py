@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from app.core.ids import stable_id
 from app.core.profile import Profile, Timer
 
 ABSENCE: Final = 1
@@ -29,7 +30,9 @@ SCHEDULE: Final = 6
 """The next time of a `schedule` campaign (`ref`); `key` is the zone and `origin` the schedule for which it was set."""
 
 LOOK: Final = 8
-"""The next look at the user for a propensity model (`ref`)."""
+"""The next look at the user for a propensity model (`ref`), or for their persona (`PERSONAS`)."""
+PERSONAS: Final = stable_id("$personas")
+"""No model's name begins with a dollar."""
 
 REWARD: Final = 9
 """The end of a reward's window (`app.core.rewards`); `key` is the decision id."""

@@ -17,6 +17,7 @@ from app.core import (
     membership,
     merge,
     open_scores,
+    personas,
     propensity,
     rewards,
     timers,
@@ -111,8 +112,10 @@ class Turn:
     def _look(self, profile: Profile, event: Event, at_ms: int) -> None:
         """Note one of the user's own events for the models that look at users."""
         batch = self.batch
-        if batch.index.propensities:
+        if batch.index.propensities or batch.index.plan.personas is not None:
             propensity.on_event(batch, profile, event, at_ms)
+        if batch.index.plan.personas is not None:
+            personas.on_event(batch, profile)
         if batch.index.plan.open_scores:
             open_scores.on_event(batch, profile, event, self.scorer, self.features_of)
 
@@ -129,7 +132,8 @@ class Turn:
             elif timer.kind == timers.LOOK and timer.ref == open_scores.LOOK_REF:
                 open_scores.on_timer(batch, profile, timer, self.scorer, self.features_of)
             elif timer.kind == timers.LOOK:
-                propensity.on_timer(batch, profile, timer)
+                look = personas.on_timer if timer.ref == timers.PERSONAS else propensity.on_timer
+                look(batch, profile, timer)
             elif timer.kind == timers.REWARD:
                 rewards.matured(batch, profile, timer)
             elif (candidate := triggers.on_timer(batch, profile, timer)) is not None:

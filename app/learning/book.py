@@ -12,6 +12,7 @@ from typing import Final
 
 import msgspec
 
+from app.learning.served_personas import is_personas
 from schemas.models import ModelSnapshot, decode_snapshot
 
 KEPT_MAX: Final = 8
@@ -78,8 +79,8 @@ class ModelBook:
         return snapshot
 
     def models(self) -> list[str]:
-        """Names of the models that have a snapshot; not of what stands beside them."""
-        return sorted(name for name in self._newest if "." not in name)
+        """Names of the models that have a snapshot, and of personas; not of what stands beside them."""
+        return sorted(name for name in self._newest if "." not in name or is_personas(name))
 
     def newest(self, model: str) -> ModelSnapshot | None:
         """The learner's newest snapshot."""

@@ -22,6 +22,7 @@ from app.core.plan import (
     Cap,
     ModelPlan,
     Novelty,
+    PersonaPlan,
     Plan,
     QuietHours,
     Recommend,
@@ -132,6 +133,7 @@ class Compiler:
             campaigns={model.name: model.category for _, model in self.shaped.campaigns}
             | dict.fromkeys(self.shaped.broken_campaigns, "")
             | {category: category for category in self.shaped.broken_categories},
+            personas=policy.personas is not None,
             event_names=None if policy.events is None else STANDARD_EVENTS.union(policy.events),
         )
 
@@ -147,6 +149,7 @@ class Compiler:
         defaults = self.policy.defaults
         quiet = defaults.quiet_hours
         adaptive = defaults.adaptive_caps
+        groups = self.policy.personas
         return Plan(
             version=version,
             name=self.policy.name,
@@ -171,6 +174,7 @@ class Compiler:
                 name: ModelPlan(part.kind, part.challenger or "", part.on_drift, part.event or "", part.horizon or 0)
                 for name, part in self.policy.models.items()
             },
+            personas=PersonaPlan(groups.count_max, groups.share_min, groups.names) if groups else None,
         )
 
     def _check_models(self) -> None:

@@ -76,6 +76,7 @@ def _parts(text: str) -> dict[_Key, Any]:
     parts |= {("trait", name): trait for name, trait in head.traits.items()}
     parts |= {("default", name): value for name, value in head.defaults}
     parts |= {("default", f"models.{name}"): model for name, model in head.models.items()}
+    parts["default", "personas"] = head.personas
     parts |= {("segment", model.name): model for _, model in shaped.segments}
     parts |= {("campaign", model.name): model for _, model in shaped.campaigns}
     return parts

@@ -78,6 +78,7 @@ Locale = Annotated[str, BeforeValidator(_locale), WithJsonSchema({"type": "strin
 EventName = Annotated[str, Field(min_length=1, max_length=200)]
 EventNames = Annotated[list[EventName], BeforeValidator(_names), Field(min_length=1, max_length=32)]
 Text = Annotated[str, Field(min_length=1)]
+ShortText = Annotated[str, Field(min_length=1, max_length=80)]
 Amount = Annotated[float, Field(ge=0, le=1e9, allow_inf_nan=False)]
 Cut = Annotated[float, Field(gt=0, le=1e12, allow_inf_nan=False)]
 Cuts = Annotated[list[Cut], Field(min_length=4, max_length=4)]
@@ -198,6 +199,14 @@ class LearnedModel(_Model):
         if self.challenger == self.kind:
             raise _wrong("the challenger must be of another kind")
         return self
+
+
+class PersonasModel(_Model):
+    """Groups of users that are alike, found by the learner. `names` gives p1, p2 and so on other names."""
+
+    count_max: Annotated[int, Field(ge=2, le=12)] = 8
+    share_min: Annotated[Share, Field(ge=0.01, le=0.3)] = 0.03
+    names: Annotated[dict[Annotated[str, Field(pattern=r"^p[1-9][0-9]{0,5}$")], ShortText], Field(max_length=50)] = {}
 
 
 class TraitModel(_Model):
@@ -415,5 +424,6 @@ class PolicyModel(_Model):
     flags: dict[Name, Share] = {}
     defaults: Defaults = Defaults()
     models: Annotated[dict[Name, LearnedModel], Field(max_length=16)] = {}
+    personas: PersonasModel | None = None
     segments: Annotated[list[SegmentModel], Field(max_length=2000)] = []
     campaigns: Annotated[list[CampaignModel], Field(max_length=500)] = []
