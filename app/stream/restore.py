@@ -23,7 +23,7 @@ log = structlog.get_logger(__name__)
 RESTORE_STALL_S: Final = 60.0
 _FETCH_BYTES: Final = 2 << 20
 BULK_RECORDS: Final = 20_000
-"""An empty store that so many records follow is filled in bulk."""
+"""Fewer are not worth another setting of the store."""
 _YIELDS: Final = 4
 """Turns of the event loop after which aiokafka has sent the next fetch: it is answered while we apply this one."""
 
@@ -42,6 +42,7 @@ async def restore_partitions(
     stall_s: float = RESTORE_STALL_S,
     connect: Callable[..., Any] = ChangelogConsumer,
     fences: Mapping[int, Fence] | None = None,
+    bulk_records: int = BULK_RECORDS,
 ) -> dict[int, int] | None:
     """Read `topic` into the stores, one for each partition, up to its end.
 
@@ -58,6 +59,8 @@ async def restore_partitions(
     fences
         Tell rows from void records, by partition; they go on where they stopped. Without them each starts at its
         store's epoch.
+    bulk_records
+        An empty store that more records follow is filled in bulk.
 
     Returns
     -------
@@ -88,7 +91,7 @@ async def restore_partitions(
         consumer.assign(list(partitions))
         for tp, store in partitions.items():
             consumer.seek(tp, store.next_offset)
-        return await _read_to_end(consumer, partitions, fences, interrupted, on_remaining, stall_s)
+        return await _read_to_end(consumer, partitions, fences, interrupted, on_remaining, stall_s, bulk_records)
     finally:
         await consumer.stop()
 
@@ -100,6 +103,7 @@ async def _read_to_end(
     interrupted: Callable[[], bool],
     on_remaining: Callable[[int], None],
     stall_s: float,
+    bulk_records: int,
 ) -> dict[int, int] | None:
     applied = {tp.partition: 0 for tp in partitions}
     pending = set(partitions)
@@ -130,7 +134,7 @@ async def _read_to_end(
             store = partitions[tp]
             fence = fences[tp.partition]
             if not store.counted or (
-                store.next_offset == 0 and consumer.highwater(tp) - records[0].offset > BULK_RECORDS
+                store.next_offset == 0 and consumer.highwater(tp) - records[0].offset > bulk_records
             ):
                 store.begin_bulk()
             rows = fence.admit(records)

@@ -19,7 +19,7 @@ import structlog
 from app.stream.fence import CLAIM_KEY, Fence, claim_headers, row_headers
 from app.stream.fetch import ChangelogConsumer
 from app.stream.producer import DurableProducer
-from app.stream.restore import restore_partitions
+from app.stream.restore import BULK_RECORDS, restore_partitions
 from app.stream.store import PartitionStore, StoreDamaged, StoreFactory
 
 log = structlog.get_logger(__name__)
@@ -67,6 +67,8 @@ class RowTable(faust.Table):
         self.factory = factory
         self.connect: Callable[..., Any] = ChangelogConsumer
         """Makes the consumer that a restore reads with."""
+        self.bulk_records = BULK_RECORDS
+        """An empty store that more records follow is filled in bulk."""
         self.stores: dict[int, PartitionStore] = {}
         self.owner = uuid.uuid4().bytes
         """Who we are in the changelog's claims: this life of this worker."""
@@ -219,6 +221,7 @@ class RowTable(faust.Table):
                     interrupted=interrupted,
                     on_remaining=on_remaining,
                     connect=self.connect,
+                    bulk_records=self.bulk_records,
                     fences={partition: self._fences[partition] for partition in partitions},
                 )
                 if applied is None:  # what it applied before it was interrupted has been seen by nobody

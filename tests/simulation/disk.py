@@ -79,10 +79,10 @@ class Database:
                 self._rows[key] = value
         self._point("store after")
 
-    def items(self) -> Iterator[tuple[bytes, bytes]]:
+    def items(self, read_opt: Any = None) -> Iterator[tuple[bytes, bytes]]:
         return iter(sorted(self._rows.items()))
 
-    def flush(self, _wait: bool) -> None:
+    def flush(self, _wait: bool = True) -> None:
         self._files.flush()
 
     def close(self) -> None:

@@ -169,6 +169,7 @@ class Table(RowTable):
         self._unscanned = set()
         self._torn = set()
         self.connect = process.kafka
+        self.bulk_records = 20  # so that some stores are filled in bulk, and killed meanwhile
 
 
 class Process:

@@ -94,7 +94,7 @@ class Scenario:
 
     def damaged(self) -> bool:
         """Whether a store that is opened now shall be found damaged."""
-        if self.calm or self.rng.random() > 0.03:
+        if self.calm or self.rng.random() > 0.1:
             return False
         self.fired["damaged store"] += 1
         return True
