@@ -201,6 +201,17 @@ class BatchedConsumer(driver.Consumer):
         self._committed_offset.update(offsets)
         return offsets
 
+    def highwater(self, tp: TP) -> int | None:
+        """Where a partition ends, as the broker has said; None where it has not, or where the partition is not ours.
+
+        Around a rebalance others believe it to be ours for a moment longer than aiokafka, which then asserts.
+        """
+        try:
+            end: int | None = super().highwater(tp)
+        except AssertionError:
+            return None
+        return end
+
     def lag(self) -> dict[TP, int]:
         """Records of each partition that are not complete yet, where the broker has said how far it reaches."""
         result: dict[TP, int] = {}

@@ -15,7 +15,11 @@ from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from typing import Final, NoReturn
 
+import structlog
+
 from app.stream.lease import boot_time
+
+log = structlog.get_logger(__name__)
 
 BEAT_S: Final = 1.0
 _PAUSE_BEATS: Final = 5
@@ -129,7 +133,11 @@ class Watchdog:
     async def _beat(self) -> None:
         while not self._stopped.is_set():
             self._beats += 1
-            why = self._stillness.look(boot_time(), self._vitals())
+            try:
+                why = self._stillness.look(boot_time(), self._vitals())
+            except Exception:  # a look that fails says nothing of the worker, and must not end the beat
+                log.exception("watchdog_look_failed")
+                why = None
             if why is not None:
                 for task in list(asyncio.all_tasks())[:_TASKS_MAX]:
                     task.print_stack(limit=8, file=sys.stderr)

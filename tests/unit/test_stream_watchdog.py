@@ -5,7 +5,9 @@ import threading
 import time
 
 import pytest
+from faust.types import TP
 
+from app.stream.transport import BatchedConsumer
 from app.stream.watchdog import Blockage, Stillness, Vitals, Watchdog
 
 AT_WORK = "5 records wait"
@@ -48,6 +50,38 @@ def test_an_event_loop_that_does_not_beat_is_blocked() -> None:
 def test_a_process_that_was_suspended_is_not_blocked() -> None:
     blockage = Blockage(2.0)
     assert [blockage.look(at, 1) for at in (0.0, 1.0, 60.0, 61.0)] == [None] * 4
+
+
+async def test_a_look_that_fails_is_not_a_blockage() -> None:
+    """As around a rebalance, when a partition that is looked at has just been taken away."""
+    looked = asyncio.Event()
+    beats: list[int] = []
+
+    def vitals() -> Vitals:
+        beats.append(1)
+        if len(beats) == 2:
+            looked.set()
+        raise AssertionError("Partition is not assigned")
+
+    def fatal(why: str) -> None:
+        raise AssertionError(why)
+
+    dog = Watchdog(vitals, fatal, stall_s=60.0, block_s=60.0)  # type: ignore[arg-type]
+    dog.start()
+    await asyncio.wait_for(looked.wait(), 10)
+    dog.stop()
+
+
+def test_a_partition_that_is_not_ours_any_more_has_no_end() -> None:
+    class Thread:
+        def highwater(self, tp: TP) -> int:
+            if tp.partition:
+                raise AssertionError("Partition is not assigned")  # aiokafka's words
+            return 7
+
+    consumer = BatchedConsumer.__new__(BatchedConsumer)
+    consumer._thread = Thread()
+    assert [consumer.highwater(TP("events", partition)) for partition in (0, 1)] == [7, None]
 
 
 async def test_a_blocked_event_loop_is_ended_from_a_thread_with_all_stacks(capfd: pytest.CaptureFixture[str]) -> None:
