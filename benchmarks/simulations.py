@@ -72,11 +72,24 @@ def run_rewards(seeds: int, scale: float) -> dict[str, Any]:
 
 
 def run_hours(seeds: int, scale: float) -> dict[str, Any]:
-    """Open rates and distances from the favourite hour."""
-    runs = [hours.run(seed, users=max(20, int(80 * scale)), days=45) for seed in range(seeds)]
-    figures = {f"hours_{name}": over_seeds([one[name] for one in runs]) for name in runs[0]}
-    share = [(one["learned"] - one["at_once"]) / (one["oracle"] - one["at_once"]) for one in runs]
-    return figures | {"hours_share_of_possible_gain": over_seeds(share)}
+    """Open rates and distances from the favourite hour, by rule and truth, and what Thompson sampling changes."""
+    users = max(20, int(80 * scale))
+    figures: dict[str, Any] = {}
+    for truth in get_args(hours.Truth):
+        found = {
+            rule: [hours.run(seed, users=users, days=45, rule=rule, truth=truth) for seed in range(seeds)]
+            for rule in hours.RULES
+        }
+        for rule, runs in found.items():
+            name = f"hours_{truth}_{rule}"
+            figures |= {f"{name}_{key}": over_seeds([one[key] for one in runs]) for key in runs[0]}
+            share = [(one["learned"] - one["at_once"]) / (one["oracle"] - one["at_once"]) for one in runs]
+            figures[f"{name}_share_of_possible_gain"] = over_seeds(share)
+        pairs = list(zip(found["thompson"], found["best"], strict=True))
+        for key in ("regret_per_1000", "learned", "distance_h"):
+            name = f"hours_{truth}_{key}_thompson_minus_best"
+            figures[name] = over_seeds([drawn[key] - best[key] for drawn, best in pairs])
+    return figures
 
 
 def run_caps(seeds: int, scale: float) -> dict[str, Any]:

@@ -106,6 +106,7 @@ def _waits_for_its_hour(batch: Batch, profile: Profile, candidate: Candidate) ->
             default_timezone=plan.default_timezone,
             now_ms=batch.now_ms,
             quiet=quiet,
+            campaign=campaign.name,
         )
         if slot is None:
             return False

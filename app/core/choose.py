@@ -160,10 +160,14 @@ def _tiredness(profile: Profile, campaign: Campaign, variant: Variant, now_ms: i
 
 def remember_shown(profile: Profile, campaign: Campaign, variant: Variant, now_ms: int) -> None:
     """Note when the user saw the variant, where the campaign asks for it."""
-    if campaign.novelty is None:
-        return
+    if campaign.novelty is not None:
+        remember(profile, _shown_key(campaign, variant), now_ms)
+
+
+def remember(profile: Profile, key: int, now_ms: int) -> None:
+    """Note when the user had what `key` stands for; the oldest beyond `SHOWN_MAX` is forgotten."""
     shown = profile.shown
-    shown[_shown_key(campaign, variant)] = now_ms
+    shown[key] = now_ms
     if len(shown) > SHOWN_MAX:
         del shown[min(shown, key=lambda key: (shown[key], key))]
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 
-from app.core import answers, choose, devices, guardrails, logged, rewards
+from app.core import answers, choose, devices, guardrails, logged, rewards, send_time
 from app.core.batch import Batch, trace_of
 from app.core.choose import Pick
 from app.core.ids import BUCKETS, bucket, stable_id
@@ -117,6 +117,7 @@ def send(batch: Batch, profile: Profile, bid: Bid, picked: Pick, model_version: 
         batch.latencies_ms.append(batch.source.timestamp)
     guardrails.remember_send(batch, profile, campaign)
     choose.remember_shown(profile, campaign, variant, batch.now_ms)
+    send_time.remember_used(profile, campaign, batch.index.plan.default_timezone, batch.now_ms)
     pending = Pending(
         id=made.id,
         campaign=campaign.name,

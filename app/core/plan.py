@@ -145,10 +145,17 @@ class Novelty:
 
 @dataclass(frozen=True, slots=True)
 class SendTime:
-    """Wait up to `within_ms` for the user's best hour; the share `explore` takes any hour of it."""
+    """Wait up to `within_ms` for the user's best hour; the share `explore` takes any hour of it.
+
+    `choose` says what the best hour is: the one with the highest estimate, or the best of a curve that is drawn
+    (`app.core.slot_bandit`). With `novelty` an hour in which the user has just been sent the campaign is worth less;
+    its penalty is a share of the user's mean response.
+    """
 
     within_ms: int
     explore: float = 0.1
+    choose: Literal["best", "thompson"] = "best"
+    novelty: Novelty | None = None
 
 
 @dataclass(frozen=True, slots=True)

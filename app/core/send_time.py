@@ -9,6 +9,10 @@ with the user's own counts in the hour and its neighbours on every day, the user
 the global response in that hour of the week relative to the mean. A user of whom nothing is known gets the curve's best
 hour; with no curve either, every hour is equal and it is sent at once.
 
+That is `choose: best`; `thompson` draws a curve instead of taking the estimate (`app.core.slot_bandit`). Hours that are
+quiet sleep. With novelty an hour in which the user was sent the campaign lately is worth less, and recovers (Yancey and
+Settles, 2020, as for variants in `app.core.choose`).
+
 A stated share of decisions takes any hour of the window, by dice that hang on the decision's id: without them only
 hours that are in use would ever be learned about.
 """
@@ -19,9 +23,11 @@ from collections.abc import Mapping, Sequence
 from typing import Final, NamedTuple
 
 from app.core import local_time
-from app.core.choose import dice
-from app.core.plan import QuietHours, SendTime
+from app.core.choose import dice, remember
+from app.core.ids import stable_id
+from app.core.plan import Campaign, QuietHours, SendTime
 from app.core.profile import HOURS_PER_WEEK, Profile
+from app.core.slot_bandit import shares_of_best
 
 PRIOR_SENDS: Final = 8.0
 """How many sends of the user in an hour weigh as much as the curve does."""
@@ -109,8 +115,9 @@ def choose_slot(
     default_timezone: str,
     now_ms: int,
     quiet: QuietHours | None,
+    campaign: str = "",
 ) -> Slot | None:
-    """When to send a decision; None when every hour of the window is quiet.
+    """When to send a decision of `campaign`; None when every hour of the window is quiet.
 
     Among equal hours the earliest wins. The chosen hour's `due_ms` is now, or spread over that hour as long as it is
     within the window and not in quiet hours.
@@ -118,15 +125,59 @@ def choose_slot(
     window = slots(profile, default_timezone, now_ms, send_time.within_ms, quiet)
     if not window:
         return None
-    scores = {hour: response(profile, curve, hour) for hour in {hour for _, hour in window}}
-    best = max(range(len(window)), key=lambda at: (scores[window[at][1]], -at))
+    best = _exploiting(profile, send_time, curve, campaign, window)
     explored = dice(decision_id, "explore-slot") < send_time.explore
-    at = min(int(dice(decision_id, "slot") * len(window)), len(window) - 1) if explored else best
+    point = dice(decision_id, "slot")
+    at = min(int(point * len(window)), len(window) - 1) if explored else _drawn(best, point)
     share = send_time.explore / len(window)
     due_ms, hour = window[at]
     if due_ms > now_ms:
         due_ms = _spread(profile, default_timezone, due_ms, now_ms + send_time.within_ms, decision_id, quiet)
-    return Slot(due_ms, hour, share + (1.0 - send_time.explore if at == best else 0.0))
+    return Slot(due_ms, hour, share + (1.0 - send_time.explore) * best[at])
+
+
+def _exploiting(
+    profile: Profile, send_time: SendTime, curve: Sequence[float], campaign: str, window: Sequence[tuple[int, int]]
+) -> list[float]:
+    """The probability of each slot of the window when nothing is explored, summing to 1."""
+    rate = _rate(profile.hour_sends, profile.hour_opens)
+    hours = [hour for _, hour in window]
+    tired = [_tiredness(profile, send_time, campaign, at_ms, hour) for at_ms, hour in window]
+    if send_time.choose == "thompson":
+        return shares_of_best(profile.hour_sends, profile.hour_opens, rate, curve, hours, tired)
+    scores = {hour: response(profile, curve, hour) for hour in set(hours)}
+    worth = [scores[hour] - rate * less for hour, less in zip(hours, tired, strict=True)]
+    best = worth.index(max(worth))
+    return [float(at == best) for at in range(len(window))]
+
+
+def _drawn(shares: Sequence[float], point: float) -> int:
+    for at, share in enumerate(shares):
+        point -= share
+        if point < 0:
+            return at
+    return max(at for at, share in enumerate(shares) if share > 0)
+
+
+def _tiredness(profile: Profile, send_time: SendTime, campaign: str, at_ms: int, hour: int) -> float:
+    novelty = send_time.novelty
+    if novelty is None:
+        return 0.0
+    used_ms = profile.shown.get(_used_key(campaign, hour))
+    if used_ms is None:
+        return 0.0
+    return float(novelty.penalty * 0.5 ** (max(at_ms - used_ms, 0) / novelty.half_life_ms))
+
+
+def remember_used(profile: Profile, campaign: Campaign, default_timezone: str, now_ms: int) -> None:
+    """Note at which hour of the day the user is sent the campaign, where it asks for it."""
+    if campaign.send_time is not None and campaign.send_time.novelty is not None:
+        hour = local_time.hour_of_week(profile.timezone, default_timezone, now_ms)
+        remember(profile, _used_key(campaign.name, hour), now_ms)
+
+
+def _used_key(campaign: str, hour: int) -> int:
+    return stable_id(f"{campaign}\x1fhour {hour % 24}")
 
 
 def _spread(

@@ -41,9 +41,11 @@ from app.policy.assemble import Compiled, assemble
 from app.policy.errors import Path, PolicyErrors
 from app.policy.model import (
     CampaignModel,
+    NoveltyModel,
     RecommendModel,
     RewardModel,
     SegmentModel,
+    SendTimeModel,
     TemplateModel,
     TriggerModel,
     WordingModel,
@@ -279,7 +281,6 @@ class Compiler:
         """The campaign, and the conditions that its audience and its variants are."""
         conditions: list[Expression] = []
         audience = None if model.audience is None else self._expression((*path, "audience"), model.audience)
-        novelty, timing = model.novelty, model.send_time
         campaign = Campaign(
             name=model.name,
             category=model.category,
@@ -296,10 +297,10 @@ class Compiler:
             experiment=model.experiment,
             choose=model.choose,
             explore=model.explore,
-            novelty=None if novelty is None else Novelty(novelty.penalty, novelty.half_life),
+            novelty=_novelty(model.novelty),
             holdout_share=model.holdout,
             opt_out_limit=model.opt_out_limit,
-            send_time=None if timing is None else SendTime(timing.within, timing.explore),
+            send_time=_send_time(model.send_time),
             recommend=_recommend(model.recommend),
             reward=self._reward((*path, "reward"), model.reward),
         )
@@ -393,6 +394,21 @@ class Compiler:
             place = self.document.error_in_text((*path, exc.field), exc.offset, exc.message, exc.suggestion)
             self.errors.append(place)
             return None
+
+
+SLOT_EXPLORE: Final = {"best": 0.1, "thompson": 0.03}
+"""An estimate that nobody draws from needs more chance to find hours that it thinks little of."""
+
+
+def _novelty(model: NoveltyModel | None) -> Novelty | None:
+    return None if model is None else Novelty(model.penalty, model.half_life)
+
+
+def _send_time(model: SendTimeModel | None) -> SendTime | None:
+    if model is None:
+        return None
+    explore = SLOT_EXPLORE[model.choose] if model.explore is None else model.explore
+    return SendTime(model.within, explore, model.choose, _novelty(model.novelty))
 
 
 def _recommend(model: RecommendModel | None) -> Recommend | None:

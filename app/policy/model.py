@@ -348,7 +348,15 @@ class SendTimeModel(_Model):
     """How long to wait for a good hour, and the share of decisions that take any hour of it."""
 
     within: Annotated[DurationMs, Field(ge=3_600_000, le=7 * 86_400_000)]
-    explore: Share = 0.1
+    choose: Literal["best", "thompson"] = "best"
+    explore: Share | None = None
+    novelty: NoveltyModel | None = None
+
+    @model_validator(mode="after")
+    def _explores(self) -> Self:
+        if self.choose == "thompson" and self.explore == 0:
+            raise _wrong("without a share of exploration some hours are never tried: explore must be above 0")
+        return self
 
 
 RecommendKind = Literal["viewed", "popular", "also_bought"]

@@ -21,9 +21,10 @@ def test_another_reward_chooses_another_wording() -> None:
 
 
 def test_the_hour_is_nearer_to_the_favourite_one() -> None:
-    found = hours.run(2, users=25, days=30)
-    assert found["at_once"] < found["learned"] < found["oracle"]
-    assert found["distance_h"] < found["distance_h_at_once"] - 1
+    for rule in hours.RULES:
+        found = hours.run(2, users=20, days=30, rule=rule)
+        assert found["at_once"] < found["learned"] < found["oracle"]
+        assert found["distance_h"] < found["distance_h_at_once"] - 1
 
 
 def test_fewer_leave_under_an_adaptive_cap() -> None:

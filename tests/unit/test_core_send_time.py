@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from typing import Any
 
+import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
+from app.core import slot_bandit
 from app.core.choices import Choices
 from app.core.choose import dice
 from app.core.local_time import hour_of_week
-from app.core.plan import QuietHours, SendTime
+from app.core.plan import Novelty, QuietHours, SendTime
 from app.core.profile import HOURS_PER_WEEK, Profile
-from app.core.send_time import FLAT, SPREAD_MS, Slot, choose_slot, curve_of, response, slots
+from app.core.send_time import FLAT, SPREAD_MS, Slot, choose_slot, curve_of, remember_used, response, slots
 from app.core.timers import SEND_TIME
 from schemas.events import NOTIFICATIONS_DISABLED
 from tests.support.plans import DAY, HOUR, MINUTE, campaign, make_plan, on_event
@@ -152,3 +157,91 @@ def test_what_is_due_in_quiet_hours_waits_for_their_end_and_chooses_no_other_hou
 
 def test_dice_of_hours_and_variants_are_apart() -> None:
     assert dice("d", "slot") != dice("d", "variant")
+
+
+# -- Thompson sampling
+
+THOMPSON = SendTime(DAY, 0.1, "thompson")
+MORNING_PERSON = Profile(hour_sends={8: 12, 13: 12, 19: 12}, hour_opens={8: 9, 13: 2, 19: 2})
+
+
+def drawn(profile: Profile, n: int = 0, rule: SendTime = THOMPSON, curve: tuple[float, ...] = FLAT) -> Slot:
+    slot = choose_slot(
+        profile, rule, curve, decision_id=f"d{n}", default_timezone="UTC", now_ms=START, quiet=None, campaign="hello"
+    )
+    assert slot is not None
+    return slot
+
+
+def test_the_propensity_of_a_drawn_hour_is_its_frequency() -> None:
+    profile = Profile(hour_sends={9: 3, 19: 3}, hour_opens={9: 1, 19: 1})
+    picked = [drawn(profile, n) for n in range(4000)]
+    share = {(slot.hour, round(slot.propensity, 9)) for slot in picked}
+    assert len(share) == len({slot.hour for slot in picked}), "an hour has one propensity"
+    assert sum(propensity for _, propensity in share) == pytest.approx(1.0)
+    times = Counter(slot.hour for slot in picked)
+    for hour, propensity in share:
+        assert times[hour] / 4000 == pytest.approx(propensity, abs=0.025)
+
+
+def test_what_the_user_opens_decides_more_the_more_is_known() -> None:
+    def morning(profile: Profile) -> float:
+        slots_of = {drawn(profile, n) for n in range(300)}
+        return sum({slot.hour: slot.propensity for slot in slots_of if slot.hour % 24 in range(5, 12)}.values())
+
+    assert morning(Profile()) < 0.5
+    assert morning(MORNING_PERSON) > 0.85
+
+
+def test_a_new_user_is_mostly_sent_in_the_hours_of_all() -> None:
+    curve = tuple(1.5 if hour % 24 in (18, 19, 20) else 0.9 for hour in range(HOURS_PER_WEEK))
+    hours = [drawn(Profile(), n, curve=curve).hour for n in range(300)]
+    assert sum(hour % 24 in (18, 19, 20) for hour in hours) > 200
+
+
+def test_an_hour_that_was_just_used_is_rested_and_recovers() -> None:
+    part = campaign("hello", GO, send_time=SendTime(DAY, 0.0, novelty=Novelty(0.8, DAY)), expires_ms=DAY)
+    profile = Profile(hour_sends={9: 20, 14: 20}, hour_opens={9: 16, 14: 8})
+    assert part.send_time is not None
+    assert drawn(profile, rule=part.send_time).hour in (8, 9, 10)
+    remember_used(profile, part, "UTC", START)
+    for hour in (8, 10):  # the neighbours share what is known of nine o'clock
+        remember_used(profile, part, "UTC", START + (hour - 9) * HOUR)
+    assert drawn(profile, rule=part.send_time).hour not in (8, 9, 10)
+    profile.shown = {key: at_ms - 60 * DAY for key, at_ms in profile.shown.items()}
+    assert drawn(profile, rule=part.send_time).hour in (8, 9, 10)
+
+
+def test_only_a_campaign_that_asks_for_it_remembers_its_hours() -> None:
+    resting = SendTime(DAY, 0.0, novelty=Novelty(0.5, DAY))
+    for rule, remembered in ((SendTime(DAY, 0.0), 0), (resting, 1)):
+        stream = Stream(make_plan(campaigns=[campaign("hello", GO, send_time=rule, expires_ms=DAY)]))
+        stream.send(track("Go", START))
+        assert len(stream.row.shown) == remembered
+
+
+def test_the_posterior_is_that_of_a_linear_regression() -> None:
+    sends, opens, rate = {9: 5, 43: 7, 19: 2}, {9: 3, 43: 1}, 0.3
+    curve = [1.0 + 0.2 * math.sin(hour) for hour in range(HOURS_PER_WEEK)]
+    x = np.array([[curve[hour] * part for part in slot_bandit.BASIS[hour % 24]] for hour in sends])
+    trust = np.diag([number * rate / (1 - rate) for number in sends.values()])
+    y = np.array([opens.get(hour, 0) / rate / sends[hour] - curve[hour] for hour in sends])
+    precision = np.diag([deviation**-2 for deviation in slot_bandit.PRIOR_DEVIATIONS]) + x.T @ trust @ x
+    factor, target = slot_bandit._posterior(sends, opens, rate, curve)
+    assert np.array(factor) @ np.array(factor).T == pytest.approx(precision)
+    mean = slot_bandit._back(factor, slot_bandit._forward(factor, target))
+    assert mean == pytest.approx(np.linalg.solve(precision, x.T @ trust @ y))
+
+
+@given(
+    st.dictionaries(st.integers(0, 167), st.tuples(st.integers(1, 500), st.floats(0, 1)), max_size=30),
+    st.lists(st.integers(0, 167), min_size=1, max_size=168, unique=True),
+)
+@settings(max_examples=40, deadline=None)
+def test_shares_are_a_distribution_whatever_is_known(known: dict[int, tuple[int, float]], hours: list[int]) -> None:
+    sends = {hour: number for hour, (number, _) in known.items()}
+    opens = {hour: int(number * share) for hour, (number, share) in known.items()}
+    rate = (sum(opens.values()) + 0.75) / (sum(sends.values()) + 5)
+    shares = slot_bandit.shares_of_best(sends, opens, rate, FLAT, hours, [0.0] * len(hours))
+    assert sum(shares) == 1.0
+    assert min(shares) >= 0.0

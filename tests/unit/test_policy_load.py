@@ -326,6 +326,12 @@ def test_caps_that_adapt_and_hours_that_are_waited_for_reach_the_plan() -> None:
     plan = plan_of("defaults: {adaptive_caps: {floor: 25%, half_life: 7d}}\n" + timed)
     assert plan.adaptive == AdaptiveCaps(0.25, 7 * DAY)
     assert plan.campaigns[0].send_time == SendTime(DAY // 2, 0.05)
+    drawn = CHOOSING.replace("experiment: tone", "send_time: {within: 12h, choose: thompson, novelty: NOVELTY}")
+    novelty = "{penalty: 20%, half_life: 2d}"
+    expected = SendTime(DAY // 2, 0.03, "thompson", Novelty(0.2, 2 * DAY))
+    assert plan_of(drawn.replace("NOVELTY", novelty)).campaigns[0].send_time == expected
+    (line,) = lines_of("version: '1'\nname: test\n" + drawn.replace("novelty: NOVELTY", "explore: 0"))
+    assert "some hours are never tried" in line
     assert plan_of("defaults: {}").adaptive is None
     late = timed.replace("holdout: 20%", "transactional: true")
     (line,) = lines_of("version: '1'\nname: test\n" + late)
