@@ -92,17 +92,21 @@ def shares_of_best(
     """
     factor, target = _posterior(sends, opens, rate, curve)
     centre = _back(factor, _forward(factor, target))
-    days = sorted({hour % 24 for hour in hours})
-    middle = {hour: _dot(centre, BASIS[hour]) for hour in days}
+    rows = [tuple(curve[hour] * part for part in BASIS[hour % 24]) for hour in hours]
+    middle = [curve[hour] + along - less for hour, along, less in zip(hours, _along(centre, rows), tired, strict=True)]
     counts = [0] * len(hours)
     for normals in _NORMALS:
-        step = _back(factor, [POSTERIOR_SHARE * number for number in normals])
-        aside = {hour: _dot(step, BASIS[hour]) for hour in days}
-        for sign in (1.0, -1.0):
-            factors = {hour: 1.0 + middle[hour] + sign * aside[hour] for hour in days}
-            worth = [curve[hour] * factors[hour % 24] - less for hour, less in zip(hours, tired, strict=True)]
-            counts[worth.index(max(worth))] += 1
+        aside = _along(_back(factor, [POSTERIOR_SHARE * number for number in normals]), rows)
+        above = [one + other for one, other in zip(middle, aside, strict=True)]
+        below = [one - other for one, other in zip(middle, aside, strict=True)]
+        counts[above.index(max(above))] += 1
+        counts[below.index(max(below))] += 1
     return [count / DRAWS for count in counts]
+
+
+def _along(theta: Sequence[float], rows: Sequence[Sequence[float]]) -> Vector:
+    a, b, c, d, e = theta
+    return [a * v + b * w + c * x + d * y + e * z for v, w, x, y, z in rows]
 
 
 def _posterior(
@@ -151,7 +155,3 @@ def _back(factor: list[Vector], b: Sequence[float]) -> Vector:
     for row in reversed(range(SIZE)):
         x[row] = (b[row] - sum(factor[at][row] * x[at] for at in range(row + 1, SIZE))) / factor[row][row]
     return x
-
-
-def _dot(a: Sequence[float], b: Sequence[float]) -> float:
-    return sum(one * other for one, other in zip(a, b, strict=True))
