@@ -80,7 +80,7 @@ def on_timer(batch: Batch, profile: Profile, timer: Timer) -> None:
         _mature(batch, profile, name, model, watch)
         del state.watches[name]
         watch = None
-    x = logged.rounded(features(state.activity, batch.now_ms, _hour(batch, profile, batch.now_ms)) | _history(profile))
+    x = logged.rounded(features_of(profile, batch.now_ms, _hour(batch, profile, batch.now_ms)))
     scorer = batch.scorers.get(name)
     score = scorer.open_probability(x) if scorer is not None else PRIOR
     state.scores[name] = score if 0.0 <= score <= 1.0 else PRIOR
@@ -93,6 +93,12 @@ def on_timer(batch: Batch, profile: Profile, timer: Timer) -> None:
         due_ms = next_look(batch.user, name, model, max(batch.now_ms, timer.due_ms))
         batch.wake(profile, due_ms)
         timers.put(profile, Timer(due_ms, timers.LOOK, timer.ref))
+
+
+def features_of(profile: Profile, now_ms: int, hour: int) -> dict[str, float]:
+    """What a propensity model is told of a user; `hour` is the local hour of the week."""
+    activity = profile.propensity.activity if profile.propensity is not None else Activity()
+    return features(activity, now_ms, hour) | _history(profile)
 
 
 def _history(profile: Profile) -> dict[str, float]:
