@@ -2,16 +2,15 @@
 
     NUDGE_DATA=/path/to/data python -m benchmarks.models_propensity --json
 
-Two real streams, neither in this repository: a gift shop's invoices of a year (`online_retail_2010_2011.parquet`) and an
-app's click stream of nine days (`taobao_100k.csv.gz`). Users are looked at on the engine's own grid
+Two real streams, neither in this repository: a gift shop's invoices of a year (`online_retail_2010_2011.parquet`) and
+an app's click stream of nine days (`taobao_100k.csv.gz`). Users are looked at on the engine's own grid
 (`app.core.propensity.next_look`), told what a worker tells (`features_of`), scored by a model frozen once a snapshot
 interval, and learned from at the first look after the horizon has passed. (A worker looks daily; here only looks that
 end or begin an example are taken, which are the same.) Nothing is chosen on these streams, kinds and settings are the
 defaults of a policy.
 
-The second half of the examples, by time, is judged beside the base rate of the first, beside the time since the last
-event alone, and, where scikit-learn is installed, beside offline gradient boosting that is trained once on every label
-known when the second half begins.
+The second half of the examples, by time, is judged beside the base rate of the first and, where scikit-learn is
+installed, beside offline gradient boosting that is trained once on every label known when the second half begins.
 """
 
 from __future__ import annotations
@@ -211,13 +210,11 @@ def measure(name: str, data: Path, kind: str = "open-mix") -> dict[str, float]:
     first, last = found[:half], found[half:]
     truth = [one.label for one in last]
     base = sum(one.label for one in first) / half
-    recency = [one.features["act_since_log_h"] * (1 if name.endswith("churn") else -1) for one in last]
     result = {
         f"{name}_examples": float(len(found)),
         f"{name}_positive_share": round(sum(truth) / len(truth), 4),
         **judge(name, [one.score for one in last], truth),
         f"{name}_constant_log_loss": round(math.fsum(log_loss(base, y) for y in truth) / len(truth), 4),
-        f"{name}_recency_auc": judge("r", recency, truth)["r_auc"],
     }
     boosted = list(_boosted([one for one in found if one.matured_ms <= last[0].begun_ms], last))
     return result | (judge(f"{name}_boosting", boosted, truth) if boosted else {})
