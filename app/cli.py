@@ -20,6 +20,7 @@ from app.explain.cli import explain
 from app.operate.cli import doctor
 from app.operate.dead_letters_cli import dead_letters_app
 from app.overlap.cli import segments_app
+from app.overlap.sizes_cli import sizes
 from app.privacy.cli import register as privacy_commands
 from app.settings import Settings
 
@@ -45,6 +46,7 @@ app.add_typer(dead_letters_app, name="dead-letters")
 app.add_typer(experiments_app, name="experiments")
 app.add_typer(segments_app, name="segments")
 cli_personas.register(segments_app)
+segments_app.command(epilog="Example: nudge segments sizes --since 7d --step 1d")(sizes)
 app.add_typer(models_app, name="models")
 app.command(epilog="Example: nudge evaluate --policy policies/shop-b.yaml --reward open")(evaluate)
 app.command(epilog="Example: NUDGE_WORKER_URLS=http://127.0.0.1:6066 nudge console --port 6080")(console)

@@ -34,6 +34,7 @@ from app.policy_metrics import BackfillMetrics, PolicyMetrics
 from app.preflight import Preflight
 from app.settings import Settings
 from app.skew import BrokerClock, ClockWatch
+from app.small_segments import SmallSegments
 from app.stream.app import StreamApp
 from app.stream.backfill import Backfill
 from app.stream.census import Census
@@ -131,6 +132,13 @@ class Worker:
             interval_s=settings.percentiles_interval_s,
             share=settings.backfill_share,
         )
+        self.small = SmallSegments(
+            lambda: self.plan,
+            self._observer.sizes,
+            lambda: () if self.backfill.remaining() else self.engine.tenures(),
+            partitions=settings.partitions,
+            settle_s=settings.segment_settle_s,
+        )
         self.preflight = Preflight(settings, WORKER_TOPICS)
         self.skew = ClockWatch(lambda: BrokerClock(settings.client_settings()), self.metrics.clock_skew.set)
         self.app.preflight = self._before_start
@@ -213,6 +221,7 @@ class Worker:
         await self.models.reader.start()
         self.backfill.start()
         self.census.start()
+        self.small.start()
         self.watchdog.start()
         if CLOCK in self.preflight.present:
             self.skew.start()
@@ -228,6 +237,7 @@ class Worker:
     async def _on_shutdown(self, _app: Any, **_kwargs: Any) -> None:
         self.watchdog.stop()
         await self.skew.stop()
+        await self.small.stop()
         await self.census.stop()
         await self.percentiles.stop()
         await self.backfill.stop()

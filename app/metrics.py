@@ -40,6 +40,12 @@ class Metrics:
         self.segment_members = Gauge(
             "nudge_segment_members", "Users in a segment, of this worker's partitions.", ["segment"], registry=registry
         )
+        self.segment_minimum = Gauge(
+            "nudge_segment_minimum_members",
+            "Users that the policy wants a segment to have, where it says so.",
+            ["segment"],
+            registry=registry,
+        )
         self.percentile_threshold = Gauge(
             "nudge_percentile_threshold", "Where a percentile of the policy begins.", ["percentile"], registry=registry
         )
@@ -285,6 +291,7 @@ class WorkerObserver:
             "percentiles": metrics.percentile_rows,
             "shadow_decisions": metrics.shadow_decisions,
         }
+        self._show_minima()
         # Prometheus sees an increase only of a series that was there before: the first failure would raise no alert.
         metrics.dead_letters.labels(EVENTS, "processing_failed")
 
@@ -307,6 +314,7 @@ class WorkerObserver:
         """Another policy is in force. Segments that it does not have are shown until their last member has left."""
         before, self._plan = self._plan, plan
         self._show({segment.name: 0 for segment in (*before.segments, *plan.segments)})
+        self._show_minima()
 
     def batch(self, records: int, seconds: float) -> None:
         """A chunk was processed."""
@@ -328,6 +336,20 @@ class WorkerObserver:
             by_id = self._plan.segment_by_id
             self._members[partition] = {by_id[i].name: n for i, n in counts.items() if i in by_id}
         self._show({segment.name: 0 for segment in self._plan.segments})
+
+    def sizes(self) -> dict[str, int]:
+        """Users in each segment, of this worker's partitions."""
+        found: dict[str, int] = {}
+        for members in self._members.values():
+            for segment, users in members.items():
+                found[segment] = found.get(segment, 0) + users
+        return found
+
+    def _show_minima(self) -> None:
+        self._metrics.segment_minimum.clear()
+        for segment in self._plan.segments:
+            if segment.users_min:
+                self._metrics.segment_minimum.labels(segment.name).set(segment.users_min)
 
     def _show(self, segments: Mapping[str, int]) -> None:
         for segment in segments:

@@ -45,6 +45,9 @@ class Settings(BaseSettings):
     backfill_share: float = Field(
         0.2, gt=0, le=1, description="of a worker's time, at most, for bringing rows to a new policy version"
     )
+    segment_settle_s: float = Field(
+        21_600.0, ge=0, description="how long a segment must be smaller than its minimum size before the log says so"
+    )
     percentiles_interval_s: float = Field(
         300.0, gt=0, description="how often the users are counted for top() and bottom(), where a policy has them"
     )

@@ -88,6 +88,9 @@ class Segment:
     stay_ms: int = 0
     """Of a segment with hysteresis (`app.core.hysteresis`): the condition that lets users out, and the least stay."""
 
+    users_min: int = 0
+    """With fewer users it is worth a warning: too little to learn from, or to measure an effect on."""
+
     def __post_init__(self) -> None:
         _default_id(self, "id", self.name)
 

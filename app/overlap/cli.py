@@ -41,18 +41,17 @@ def overlap(
     from app.overlap.report import report  # noqa: PLC0415
 
     settings = read_settings(broker=broker)
-    plan = _plan(settings, policy or settings.policy)
-    smallest = plan.segment_users_min if users_min is None else users_min
-    found = report(_memberships(settings), plan, users_min=smallest)
+    plan = policy_of(settings, policy or settings.policy)
+    found = report(read_memberships(settings), plan, users_min=users_min)
     if as_json:
         import msgspec  # noqa: PLC0415
 
         typer.echo(msgspec.json.format(msgspec.json.encode(found)).decode())
     else:
-        _show(found, pairs, smallest)
+        _show(found, pairs)
 
 
-def _plan(settings: Settings, file: Path | None) -> Plan:
+def policy_of(settings: Settings, file: Path | None) -> Plan:
     """The version in force on the topic, as for a worker; else the file."""
     from app.policy.errors import PolicyErrors  # noqa: PLC0415
     from app.policy.load import load_policy, load_policy_text  # noqa: PLC0415
@@ -74,7 +73,8 @@ def _plan(settings: Settings, file: Path | None) -> Plan:
     return given
 
 
-def _memberships(settings: Settings) -> Memberships:
+def read_memberships(settings: Settings) -> Memberships:
+    """Who is in which segments, from the rows' changelog."""
     from aiokafka.errors import KafkaError  # noqa: PLC0415
 
     from app.core.erasure import is_mark  # noqa: PLC0415
@@ -94,14 +94,14 @@ def _memberships(settings: Settings) -> Memberships:
     return found
 
 
-def _show(found: OverlapReport, pairs_max: int, users_min: int) -> None:
+def _show(found: OverlapReport, pairs_max: int) -> None:
     how = "" if found.share == 1 else f", estimated from {found.share:.3%} of them"
     out.print(f"{found.policy}: {found.users:,} users{how}; {found.in_none:,} in no segment", highlight=False)
     sizes = Table(box=None, pad_edge=False)
     for column, side in (("segment", "left"), ("users", "right"), ("of all", "right"), ("", "left")):
         sizes.add_column(column, justify=side)  # type: ignore[arg-type]
     for size in found.segments:
-        note = f"[yellow]fewer than {users_min:,}[/]" if size.too_small else ""
+        note = f"[yellow]fewer than {size.users_min:,}[/]" if size.too_small else ""
         sizes.add_row(size.segment, f"{size.users:,}", f"{size.of_all:.1%}", note)
     out.print(sizes)
     table = Table(box=None, pad_edge=False)
@@ -116,3 +116,5 @@ def _show(found: OverlapReport, pairs_max: int, users_min: int) -> None:
             f"campaigns {contest.a} and {contest.b} ({contest.category}) contend for {contest.users:,} users",
             highlight=False,
         )
+    for hint in found.hints:
+        out.print(f"[yellow]{hint}[/]", highlight=False)

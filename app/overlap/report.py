@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Final, Literal
 
 import msgspec
@@ -18,6 +18,12 @@ INSIDE_FROM: Final = 0.95
 """Share of a segment's users who are in the other, from which it is said to lie inside."""
 
 
+SMALL_SHARE_MAX: Final = 1 / 3
+"""Share of the segments that may be too small before that is the policy's fault and not theirs."""
+HOME_FROM: Final = 0.8
+"""Share of a small segment's users who are in another, from which it is said to be a part of it."""
+
+
 class SegmentSize(msgspec.Struct, frozen=True):
     """Users in a segment (an estimate when `share` of the report is below 1), and their share of all."""
 
@@ -25,6 +31,7 @@ class SegmentSize(msgspec.Struct, frozen=True):
     users: int
     of_all: float
     too_small: bool
+    users_min: int = 0
 
 
 class Pair(msgspec.Struct, frozen=True):
@@ -63,15 +70,18 @@ class OverlapReport(msgspec.Struct, frozen=True):
     segments: list[SegmentSize]
     pairs: list[Pair]
     contests: list[Contest]
+    combinations: int = 0
+    hints: list[str] = []
 
 
-def report(memberships: Memberships, plan: Plan, *, users_min: int) -> OverlapReport:
+def report(memberships: Memberships, plan: Plan, *, users_min: int | None = None) -> OverlapReport:
     """Sizes, pairs from the most alike down, and campaigns that contend.
 
     Parameters
     ----------
     users_min
-        A segment with fewer users is too small: too little to learn from, or to measure an effect on.
+        A segment with fewer users is too small: too little to learn from, or to measure an effect on. Else as the
+        policy says of each.
     """
     scale = 1.0 / memberships.share
     names = {segment.id: segment.name for segment in plan.segments}
@@ -86,6 +96,12 @@ def report(memberships: Memberships, plan: Plan, *, users_min: int) -> OverlapRe
         for pair in itertools.combinations(known, 2):
             both[pair] += users
     kept = max(1, len(memberships))
+    least = {segment.id: segment.users_min if users_min is None else users_min for segment in plan.segments}
+    order = sorted(names.items(), key=lambda item: (-sizes[item[0]], item[1]))
+    found = [
+        SegmentSize(name, round(sizes[i] * scale), sizes[i] / kept, sizes[i] * scale < least[i], least[i])
+        for i, name in order
+    ]
     pairs = [_pair(names, sizes, pair, common, kept, scale) for pair, common in both.items()]
     return OverlapReport(
         policy=plan.version,
@@ -93,13 +109,31 @@ def report(memberships: Memberships, plan: Plan, *, users_min: int) -> OverlapRe
         share=memberships.share,
         in_none=round(in_none * scale),
         unknown=round(unknown * scale),
-        segments=[
-            SegmentSize(name, round(sizes[i] * scale), sizes[i] / kept, sizes[i] * scale < users_min)
-            for i, name in sorted(names.items(), key=lambda item: (-sizes[item[0]], item[1]))
-        ],
+        segments=found,
         pairs=sorted(pairs, key=lambda pair: (-pair.jaccard, pair.a, pair.b)),
         contests=_contests(plan, both, scale),
+        combinations=len(memberships.combinations()),
+        hints=list(_hints(found, pairs)),
     )
+
+
+def _hints(segments: Sequence[SegmentSize], pairs: Sequence[Pair]) -> Iterator[str]:
+    """What to do about segments that are too small, or not worth having beside another."""
+    small = [one for one in segments if one.too_small]
+    if len(small) > len(segments) * SMALL_SHARE_MAX:
+        yield f"{len(small)} of {len(segments)} segments are smaller than they should be: the policy divides too finely"
+    for one in small:
+        shares = [(pair.a_in_b, pair.b) for pair in pairs if pair.a == one.segment]
+        shares += [(pair.b_in_a, pair.a) for pair in pairs if pair.b == one.segment]
+        share, other = max(shares, default=(0.0, ""))
+        least = f"{one.segment} has {one.users:,} users, fewer than {one.users_min:,}"
+        if share >= HOME_FROM:
+            yield f"{least}; {share:.0%} of them are in {other} as well: it could be part of that"
+        else:
+            yield f"{least}: widen its condition, or give it up"
+    for pair in pairs:
+        if pair.kind == "same":
+            yield f"{pair.a} and {pair.b} say nearly the same: one of them is enough"
 
 
 def _pair(

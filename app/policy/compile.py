@@ -253,6 +253,7 @@ class Compiler:
             cuts=expression.cuts,
             until=model.until or "",
             stay_ms=model.stay,
+            users_min=self.policy.defaults.segment_users_min if model.minimum_size is None else model.minimum_size,
         )
 
     def _order(self) -> list[str]:

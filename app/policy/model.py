@@ -217,13 +217,17 @@ class TraitModel(_Model):
 
 
 class SegmentModel(_Model):
-    """A named condition over a user. `until` lets users out in place of `when`, and none before `stay`."""
+    """A named condition over a user. `until` lets users out in place of `when`, and none before `stay`.
+
+    `minimum_size` users are worth having a segment for; without it, as many as the defaults say.
+    """
 
     name: Name
     when: Text
     until: Text | None = None
     stay: DurationMs = 0
     description: str = ""
+    minimum_size: Annotated[int, Field(ge=0, le=1_000_000_000)] | None = None
 
 
 class AbsenceModel(_Model):

@@ -170,9 +170,23 @@ def _decisions() -> list[Panel]:
 
 
 def _segments() -> list[Panel]:
+    minimum = f"max by (segment) (nudge_segment_minimum_members{{{ME}}})"
     return [
         graph("Members", (f"sum by (segment) (nudge_segment_members{{{ME}}})", "{{segment}}"), width=16, min=0),
         graph("Entering and leaving", (rate("nudge_membership_changes_total", "change"), "{{change}}"), unit="cps"),
+        graph(
+            "Members, of the minimum size",
+            (
+                f"sum by (segment) (nudge_segment_members{{{ME}}}) / {minimum}",
+                "{{segment}}",
+            ),
+            min=0,
+            text="Below 1 a segment is smaller than the policy wants (docs/runbooks/segment-small.md).",
+        ),
+        graph(
+            "Where percentiles begin",
+            (f"max by (percentile) (nudge_percentile_threshold{{{ME}}})", "{{percentile}}"),
+        ),
     ]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import time
 from contextlib import ExitStack
@@ -22,7 +23,7 @@ version: 1
 name: percents
 defaults: {consent: assumed}
 segments:
-  - {name: best, when: 'top(10, sum("Order Completed.revenue", "30d"))'}
+  - {name: best, when: 'top(10, sum("Order Completed.revenue", "30d"))', minimum_size: 10}
 """
 USERS = 60
 
@@ -83,3 +84,9 @@ async def test_two_workers_serve_one_threshold_and_idle_users_leave_on_both(site
 
         await eventually(agreed, "both show the newest threshold of the topic")
         assert (await thresholds(site))[-1].users == USERS
+        told = await site.command(
+            "segments", "sizes", "--since", "1h", "--step", "30m", "--json", NUDGE_POLICY=str(policy)
+        )
+        (size,) = json.loads(told.stdout)
+        assert (size["segment"], size["users"][0], size["users"][-1], size["users_min"]) == ("best", 0, 6, 10)
+        assert "smaller than its minimum" in told.stderr

@@ -66,6 +66,33 @@ def test_what_is_the_same_or_inside_another_or_too_small_is_said() -> None:
     assert (same.kind, same.jaccard, same.lift) == ("same", 1.0, 1.0)
 
 
+def test_hints_say_where_a_small_segment_belongs_and_which_of_two_is_enough() -> None:
+    rows = {f"u{n}": "abd" for n in range(40)} | {f"v{n}": "ac" for n in range(2)} | {"w": "a"}
+    hints = found(rows, users_min=6).hints
+    assert hints == [
+        "c has 2 users, fewer than 6; 100% of them are in a as well: it could be part of that",
+        "b and d say nearly the same: one of them is enough",
+    ]
+    fine = found({f"u{n}": "abcd"[n % 4] for n in range(40)}, users_min=11)
+    assert fine.hints[0] == "4 of 4 segments are smaller than they should be: the policy divides too finely"
+    assert fine.hints[1] == "a has 10 users, fewer than 11: widen its condition, or give it up"
+    assert fine.combinations == 4
+
+
+def test_each_segment_is_held_to_its_own_minimum() -> None:
+    memberships = Memberships()
+    memberships.put(b"u", [stable_id("a")])
+    plan = load_policy_text("""
+version: 1
+name: shop
+defaults: {segment_users_min: 2}
+segments:
+  - {name: a, when: orders() > 1}
+  - {name: b, when: orders() > 2, minimum_size: 0}
+""")
+    assert {size.segment: size.too_small for size in report(memberships, plan).segments} == {"a": True, "b": False}
+
+
 def test_campaigns_of_one_category_that_start_on_overlapping_segments_contend() -> None:
     made = found({f"u{n}": "ab" for n in range(7)} | {"v": "a"})
     assert [(each.a, each.b, each.users) for each in made.contests] == [("one", "two", 7)]
