@@ -64,6 +64,7 @@ class Child:
     ) -> None:
         self.name = name
         self.command = list(command)
+        self._last_words = ""
         self._log = log_path.open("w+b") if log_path else tempfile.TemporaryFile()  # noqa: SIM115 - closed by stop()
         self._process = subprocess.Popen(  # noqa: S603 - our own commands, never a shell
             self.command,
@@ -87,9 +88,9 @@ class Child:
         return self._process.poll()
 
     def log_tail(self) -> str:
-        """The end of what the process wrote; empty after `stop`."""
+        """The end of what the process wrote."""
         if self._log.closed:
-            return ""
+            return self._last_words
         size = os.fstat(self._log.fileno()).st_size
         start = max(0, size - _TAIL_BYTES)
         return os.pread(self._log.fileno(), size - start, start).decode(errors="replace")
@@ -103,6 +104,7 @@ class Child:
             except subprocess.TimeoutExpired:
                 self.kill()
         atexit.unregister(self.kill)
+        self._last_words = self.log_tail()
         self._log.close()
         return self._process.wait()
 

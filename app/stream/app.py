@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Any, NoReturn, Protocol
+from typing import Any, Final, NoReturn, Protocol
 
 import faust
 import structlog
 from faust.types import TP
 
 from app.stream.lease import Lease, LeaseLost
+from app.stream.process import Process
 from app.stream.producer import DurableProducer
 from app.stream.recovery import RowTableManager
 from app.stream.table import RowTable
@@ -20,6 +21,7 @@ from app.stream.transport import BatchedConsumer, BatchedTransport, BatchSchema
 log = structlog.get_logger(__name__)
 
 EXIT_FATAL = 70
+_STDERR: Final = 2
 SESSION_S = 60.0
 """Faust's own session timeout, where the app is told none."""
 
@@ -74,7 +76,7 @@ class StreamApp(faust.App):
         self.on_remaining: Callable[[str, int], None] = lambda table, remaining: None
         self.on_rebalanced: Callable[[], None] = lambda: None
         self.on_committed: Callable[[float], object] = lambda seconds: None
-        super().__init__(*args, TableManager=RowTableManager, **kwargs)
+        super().__init__(*args, TableManager=RowTableManager, Worker=Process, **kwargs)
 
     def _new_transport(self) -> BatchedTransport:
         return BatchedTransport(self.conf.broker_consumer, self)
@@ -156,8 +158,15 @@ class StreamApp(faust.App):
             await self.durable_producer.stop()
 
     def fatal(self, what: str, exc: BaseException | None = None) -> NoReturn:
-        """End the process at once, before any further commit. Replay is safe; going on is not."""
-        log.critical("fatal", what=what, error=repr(exc), exit_code=EXIT_FATAL, exc_info=exc)
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(EXIT_FATAL)
+        """End the process at once, before any further commit. Replay is safe; going on is not.
+
+        Why is said twice: as a log record, and before it past Python's buffers, since logging may be half torn down.
+        """
+        why = f"nudge: exit code {EXIT_FATAL}: {what}" + (f": {exc!r}" if exc is not None else "")
+        try:
+            os.write(_STDERR, f"{why}\n".encode(errors="replace"))
+            log.critical("fatal", what=what, error=repr(exc), exit_code=EXIT_FATAL, exc_info=exc)
+            sys.stdout.flush()
+            sys.stderr.flush()
+        finally:
+            os._exit(EXIT_FATAL)
