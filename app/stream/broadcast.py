@@ -9,13 +9,18 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, Final
 
 import structlog
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 
 log = structlog.get_logger(__name__)
+
+_CATCH_UP_MS: Final = 20
+"""How long the broker may hold an empty fetch while a process waits to know that it has read everything: a partition
+stands still as long."""
+_FOLLOW_MS: Final = 200
 
 Apply = Callable[[bytes | None, bytes | None, int], object]
 
@@ -80,8 +85,9 @@ class BroadcastReader:
                 await asyncio.sleep(1.0)
 
     async def _follow(self) -> None:
+        wait_ms = _FOLLOW_MS if self._ready.is_set() else _CATCH_UP_MS
         consumer = AIOKafkaConsumer(
-            enable_auto_commit=False, auto_offset_reset="earliest", fetch_max_wait_ms=200, **self._settings
+            enable_auto_commit=False, auto_offset_reset="earliest", fetch_max_wait_ms=wait_ms, **self._settings
         )
         await consumer.start()
         try:
@@ -89,13 +95,14 @@ class BroadcastReader:
             consumer.assign(partitions)
             await consumer.seek_to_beginning(*partitions)
             while True:
-                fetched = await consumer.getmany(timeout_ms=200)
+                fetched = await consumer.getmany(timeout_ms=wait_ms)
                 for records in fetched.values():
                     for record in records:
                         self._apply(record.key, record.value, record.offset)
                 if await self._at_end(consumer, partitions):
                     self.as_of = time.monotonic()
                     self._ready.set()
+                    wait_ms = consumer._fetcher._fetch_max_wait_ms = _FOLLOW_MS
         finally:
             await consumer.stop()
 
