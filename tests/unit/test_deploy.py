@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import gzip
 import itertools
+import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import jsonschema
 import kubernetes_validate
 import pytest
 import yaml
@@ -20,6 +23,7 @@ from tests.support.deploy import DEPLOY, ROOT, documents
 
 KUBERNETES = "1.34"
 CUSTOM = {"ScaledObject", "PodMonitor", "Kustomization"}  # their schemas are not Kubernetes' own
+CRDS = ROOT / "tests" / "support" / "crds"
 MANIFESTS = sorted((DEPLOY / "kubernetes").glob("*.yaml"))
 OBJECTS = [(path.name, document) for path in MANIFESTS for document in documents(path)]
 SETTINGS = {f"NUDGE_{name.upper()}" for name in Settings.model_fields}
@@ -71,6 +75,35 @@ def pods() -> list[tuple[str, dict[str, Any]]]:
 )
 def test_a_manifest_is_valid_kubernetes(name: str, document: dict[str, Any]) -> None:
     kubernetes_validate.validate(document, KUBERNETES, strict=True)
+
+
+def closed(schema: Any) -> Any:
+    """The schema, refusing fields that it does not name, as `kubectl --validate=strict` does."""
+    if isinstance(schema, list):
+        return [closed(each) for each in schema]
+    if not isinstance(schema, dict):
+        return schema
+    found = {key: closed(value) for key, value in schema.items()}
+    named = isinstance(schema.get("properties"), dict) and schema.get("type") == "object"
+    if named and "additionalProperties" not in schema and not schema.get("x-kubernetes-preserve-unknown-fields"):
+        found["additionalProperties"] = False
+    return found
+
+
+def check_custom(document: dict[str, Any]) -> None:
+    stored = json.loads(gzip.decompress((CRDS / f"{document['kind']}.json.gz").read_bytes()))
+    assert document["apiVersion"] == stored["apiVersion"]
+    schema = closed(stored["schema"])
+    schema["properties"]["metadata"] = {"type": "object"}
+    jsonschema.validate(document, schema, jsonschema.Draft202012Validator)
+
+
+@pytest.mark.parametrize("kind", ["ScaledObject", "PodMonitor"])
+def test_a_custom_resource_is_as_its_operator_wants_it(kind: str) -> None:
+    [document] = [document for _, document in OBJECTS if document["kind"] == kind]
+    check_custom(document)
+    with pytest.raises(jsonschema.ValidationError, match="selecter"):
+        check_custom(document | {"spec": document["spec"] | {"selecter": {}}})
 
 
 def test_a_misspelt_field_would_be_found() -> None:
