@@ -113,7 +113,7 @@ def propensities(
     """The probability of each live variant, summing to 1, of a campaign whose choice is not `fixed`."""
     total = sum(variant.weight for variant in live)
     weights = [variant.weight / total for variant in live]
-    tired = [_tiredness(profile, campaign, variant, now_ms) for variant in live]
+    tired = [tiredness(profile, campaign, variant, now_ms) for variant in live]
     if campaign.choose == "thompson":
         exploiting = _thompson(known, live, weights, tired)
     else:
@@ -148,7 +148,8 @@ def _contextual(
     return [(bound == best) / winners for bound in bounds]
 
 
-def _tiredness(profile: Profile, campaign: Campaign, variant: Variant, now_ms: int) -> float:
+def tiredness(profile: Profile, campaign: Campaign, variant: Variant, now_ms: int) -> float:
+    """What a variant loses for having been seen lately, see `Novelty`; 0 without."""
     novelty = campaign.novelty
     if novelty is None:
         return 0.0

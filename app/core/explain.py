@@ -12,11 +12,13 @@ from typing import Any, Final
 
 import msgspec
 
-from app.core import owed, timers
+from app.core import explain_choice, owed, timers
 from app.core.arbiter import score
 from app.core.batch import Batch
+from app.core.choices import NOTHING_KNOWN, Choices
 from app.core.decide import FeaturesOf
 from app.core.durations import format_duration
+from app.core.explain_choice import VariantView
 from app.core.explain_gates import Gate, gates, refusal
 from app.core.expression_explain import Clause, Explain, explain_expression, explain_hysteresis
 from app.core.index import PlanIndex
@@ -77,6 +79,9 @@ class CampaignView(msgspec.Struct, frozen=True):
     opt_out_risk: float
     score: float
     shares: tuple[Share, ...]
+    choose: str = "fixed"
+    choice_version: int = 0
+    variants: tuple[VariantView, ...] = ()
 
 
 class PendingView(msgspec.Struct, frozen=True):
@@ -193,11 +198,17 @@ class Explainer:
         return explain_expression(segment.expression, self.index.plan.context)
 
     def user(
-        self, user: str, profile: Profile, now_ms: int, scorer: Scorer, contributions: Contributions | None
+        self,
+        user: str,
+        profile: Profile,
+        now_ms: int,
+        scorer: Scorer,
+        contributions: Contributions | None,
+        choices: Choices = NOTHING_KNOWN,
     ) -> UserView:
         """The user of that row at `now_ms`. The row is not changed."""
         plan = self.index.plan
-        batch = Batch(self.index, now_ms)
+        batch = Batch(self.index, now_ms, choices)
         batch.user, batch.key = user, user.encode()
         names = {campaign.id: campaign.name for campaign in plan.campaigns}
         return UserView(
@@ -254,6 +265,11 @@ class Explainer:
             opt_out_risk=risk,
             score=score(campaign, probability, risk),
             shares=explain_score(features, contributions),
+            choose=campaign.choose,
+            choice_version=batch.choices.version,
+            variants=explain_choice.variants(
+                profile, campaign, batch.choices, user=batch.user, features=features, now_ms=batch.now_ms
+            ),
         )
 
 

@@ -88,8 +88,11 @@ async def _user(settings: Settings, user: str, since_ms: int, *, topics: bool, r
 
 
 class _DecisionFound:
-    def __init__(self, made: Any, shares: Any, problem: str, version: int) -> None:
+    def __init__(
+        self, made: Any, shares: Any, problem: str, version: int, arms: Any = (), arms_version: int = 0
+    ) -> None:
         self.made, self.shares, self.problem, self.version = made, shares, problem, version
+        self.arms, self.arms_version = arms, arms_version
 
     def plain(self) -> dict[str, Any]:
         from app.explain.life import without_tokens  # noqa: PLC0415
@@ -98,18 +101,22 @@ class _DecisionFound:
             "decision": msgspec.to_builtins(without_tokens(self.made)),
             "shares": msgspec.to_builtins(self.shares),
             "sharesModelVersion": self.version,
+            "variants": msgspec.to_builtins(self.arms),
+            "variantsVersion": self.arms_version,
         }
 
     def __rich__(self) -> Any:
         from app.explain.report import decision_report  # noqa: PLC0415
 
-        return decision_report(self.made, self.shares, self.problem, self.version)
+        return decision_report(self.made, self.shares, self.problem, self.version, self.arms, self.arms_version)
 
 
 async def _decision(settings: Settings, name: str, user: str, since_ms: int) -> _DecisionFound:
+    from app.core.choices import NOTHING_KNOWN  # noqa: PLC0415
     from app.core.explain import explain_score  # noqa: PLC0415
+    from app.core.explain_choice import learned_arms  # noqa: PLC0415
     from app.explain.history import scan  # noqa: PLC0415
-    from app.explain.models import newest_scorer  # noqa: PLC0415
+    from app.explain.models import newest_choices, newest_scorer  # noqa: PLC0415
     from schemas.decisions import decode_decision  # noqa: PLC0415
     from schemas.topics import DECISIONS  # noqa: PLC0415
 
@@ -126,4 +133,7 @@ async def _decision(settings: Settings, name: str, user: str, since_ms: int) -> 
         return _DecisionFound(made, (), "features are recorded with decisions to send", 0)
     scorer, problem = await newest_scorer(settings)
     shares = explain_score(made.features, scorer.explain_one if scorer else None)
-    return _DecisionFound(made, shares, problem, scorer.version if scorer else 0)
+    version = scorer.version if scorer else 0
+    choices = await newest_choices(settings) if made.chooser else NOTHING_KNOWN
+    arms = learned_arms(choices, made.campaign, made.chooser, made.features)
+    return _DecisionFound(made, shares, problem, version, arms, choices.version)

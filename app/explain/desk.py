@@ -58,5 +58,5 @@ class UserDesk:
         if explainer is None or explainer.index is not index:
             explainer = self._explainer = Explainer(index, self._features_of)
         contributions = getattr(scorer, "explain_one", None)
-        view = explainer.user(question.user, profile, self._clock_ms(), scorer, contributions)
+        view = explainer.user(question.user, profile, self._clock_ms(), scorer, contributions, self._processor.choices)
         return msgspec.json.encode(UserAnswer(partition, view, row_as_json(profile) if question.row else None))

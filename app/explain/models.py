@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import msgspec
 
+from app.core.choices import NOTHING_KNOWN, Choices
 from app.learning.book import ModelBook
 from app.learning.contract import BadModel
 from app.learning.scorer import Frozen
+from app.learning.served_choices import SUFFIX, read_choices
 from app.learning.serving import read_scorer
 from app.settings import Settings
 from app.stream.broadcast import read_to_end
-from schemas.models import BadSignature
+from schemas.models import BadSignature, decode_snapshot
 from schemas.topics import MODELS
 
 READ_S_MAX = 15.0
@@ -40,3 +42,24 @@ async def newest_scorer(settings: Settings, model: str = "open") -> tuple[Frozen
         return read_scorer(snapshot), ""
     except BadModel as exc:
         return None, str(exc)
+
+
+async def newest_choices(settings: Settings, model: str = "open") -> Choices:
+    """What workers know of variants now; nothing when the topic says nothing that can be read."""
+    found = NOTHING_KNOWN
+    key = model + SUFFIX
+
+    def keep(_key: bytes | None, value: bytes | None, _offset: int) -> None:
+        nonlocal found
+        try:
+            snapshot = decode_snapshot(value or b"", settings.secret_bytes())
+            if snapshot.model == key:
+                found = read_choices(snapshot)
+        except (BadSignature, BadModel, msgspec.MsgspecError):
+            return
+
+    try:
+        await read_to_end(settings.client_settings(), MODELS, keep, READ_S_MAX)
+    except TimeoutError:
+        return NOTHING_KNOWN
+    return found

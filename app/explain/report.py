@@ -13,8 +13,10 @@ from rich.text import Text
 from rich.tree import Tree
 
 from app.core.explain import CampaignView, SegmentView, Share, UserView
+from app.core.explain_choice import VariantView
 from app.core.explain_gates import REASON_TEXTS
 from app.core.expression_explain import Clause, deciding, format_age
+from app.explain.choice_report import decision_choice, user_variants
 from app.explain.life import Life
 from schemas.decisions import Decision
 
@@ -45,12 +47,20 @@ def user_report(view: UserView, partition: int) -> RenderableType:
             Text(f"P(open) of {best.name}: {best.open_probability:.1%}", style="bold"),
             shares(best.shares),
         ]
+    parts += user_variants(view.campaigns)
     if view.timers:
         parts += [Text(), Text("waiting for the clock", style="bold"), _timers(view)]
     return Group(*parts)
 
 
-def decision_report(made: Decision, contributions: Sequence[Share], problem: str, now_version: int) -> RenderableType:
+def decision_report(
+    made: Decision,
+    contributions: Sequence[Share],
+    problem: str,
+    now_version: int,
+    arms: Sequence[VariantView] = (),
+    arms_version: int = 0,
+) -> RenderableType:
     """A decision: what, why, and what the score was made of."""
     what = "send" if made.action == "send" else f"not sent: {made.reason}"
     table = _pairs(
@@ -70,7 +80,7 @@ def decision_report(made: Decision, contributions: Sequence[Share], problem: str
         table.add_row("score", f"{made.value:.4g} = P(open) · value - (1 + opt-out risk) · cost")
     elif made.open_probability:
         table.add_row("P(open)", f"{made.open_probability:.2%}, score {made.value:.4g}")
-    parts: list[RenderableType] = [table]
+    parts: list[RenderableType] = [table, *decision_choice(made, arms, arms_version)]
     if contributions:
         parts += [Text(), Text("what the score is made of", style="bold"), shares(contributions)]
         if now_version != made.model_version:
