@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING, Any
 import structlog
 from aiokafka.errors import KafkaError
 
+from agents import catalog as catalog_agent
 from agents import learner as learner_agent
 from agents import profiles as profiles_agent
 from agents import timers as timers_agent
 from app.admin import Admin
+from app.catalog_feed import CatalogFeed
 from app.core.features import open_features
 from app.core.history_fold import HistoryFold
 from app.core.index import PlanIndex
@@ -39,6 +41,7 @@ from app.stream.app import StreamApp
 from app.stream.backfill import Backfill
 from app.stream.census import Census
 from app.stream.engine import Engine
+from app.stream.fanout import FanOut
 from app.stream.lease import SILENT_S_MAX
 from app.stream.store import StoreFactory, StoreOptions
 from app.stream.watchdog import Watchdog
@@ -46,6 +49,7 @@ from app.tracing import load_tracing
 from app.vitals import worker_vitals
 from schemas.erasures import Subjects
 from schemas.topics import (
+    CATALOG,
     CLOCK,
     DEAD_LETTERS,
     DECISIONS,
@@ -71,6 +75,7 @@ WORKER_TOPICS = (
     OUTCOMES,
     MODELS,
     POLICY,
+    CATALOG,
     DEAD_LETTERS,
     ERASURES,
     PROFILES_CHANGELOG,
@@ -139,6 +144,26 @@ class Worker:
             partitions=settings.partitions,
             settle_s=settings.segment_settle_s,
         )
+        self.catalog = CatalogFeed(
+            self.processor,
+            settings.client_settings(),
+            self.metrics,
+            self.clock.at_ms,
+            items_max=settings.catalog_items_max,
+        )
+        self.fanout = FanOut(
+            self.engine,
+            self.processor,
+            self.catalog.recent,
+            self.catalog.triggers,
+            self.clock.now_ms,
+            share=settings.backfill_share,
+        )
+        check = catalog_agent.CatalogCheck(
+            self.app, lambda reason: self.metrics.dead_letters.labels(CATALOG, reason).inc(), self.clock.now_ms
+        )
+        self.app.watch(CATALOG, check)
+        catalog_agent.attach(self.app, check)
         self.preflight = Preflight(settings, WORKER_TOPICS)
         self.skew = ClockWatch(lambda: BrokerClock(settings.client_settings()), self.metrics.clock_skew.set)
         self.app.preflight = self._before_start
@@ -172,6 +197,7 @@ class Worker:
         """A policy version comes into force, between two batches."""
         before, plan = self.processor.plan, index.plan
         self.processor.switch(index)
+        self.catalog.follow()
         self._observer.policy(plan)
         self.metrics.policy_serial.clear()
         self.metrics.policy_serial.labels(plan.name, plan.version).set(serial)
@@ -219,9 +245,11 @@ class Worker:
         await self.preflight.wait()
         await self.policies.start()
         await self.models.reader.start()
+        await self.catalog.start()
         self.backfill.start()
         self.census.start()
         self.small.start()
+        self.fanout.start()
         self.watchdog.start()
         if CLOCK in self.preflight.present:
             self.skew.start()
@@ -241,6 +269,8 @@ class Worker:
         await self.census.stop()
         await self.percentiles.stop()
         await self.backfill.stop()
+        await self.fanout.stop()
+        await self.catalog.stop()
         await self.policies.stop()
         await self.models.reader.stop()
         await self.health.stop()
@@ -277,4 +307,6 @@ class Worker:
             positions=self.engine.lag(),
         )
         self.metrics.timer_entries.set(self.engine.timer_entries())
+        self.metrics.catalog_waiting.set(self.fanout.waiting())
+        self.metrics.catalog_entries.set(self.fanout.entries())
         self.metrics.backfill_partitions.set(self.backfill.remaining())

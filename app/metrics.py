@@ -257,6 +257,25 @@ class Metrics:
         self.backfill_records = Counter(
             "nudge_backfill_history_records", "Records of `events` read again for new windows.", registry=registry
         )
+        self.catalog_items = Gauge("nudge_catalog_items", "Items of the catalog that are known.", registry=registry)
+        self.catalog_unknown = Gauge(
+            "nudge_catalog_unknown_records", "Records of items for which there was no room.", registry=registry
+        )
+        self.catalog_changes = Counter(
+            "nudge_catalog_changes", "Changes of the catalog that may concern somebody.", ["kind"], registry=registry
+        )
+        self.catalog_offers = Counter(
+            "nudge_catalog_offers",
+            "Rows that were offered changes, by outcome.",
+            ["outcome"],
+            registry=registry,
+        )
+        self.catalog_waiting = Gauge(
+            "nudge_catalog_waiting_changes", "Changes that wait for their users to be found.", registry=registry
+        )
+        self.catalog_entries = Gauge(
+            "nudge_catalog_index_entries", "Entries of the indexes from item to users.", registry=registry
+        )
         self.backfill_missing = Gauge(
             "nudge_backfill_missing_seconds",
             "How much of the longest new window `events` no longer held when it was rebuilt.",
@@ -289,6 +308,7 @@ class WorkerObserver:
             "ignored_values": metrics.values_ignored,
             "backfill": metrics.backfill_rows,
             "percentiles": metrics.percentile_rows,
+            "offers": metrics.catalog_offers,
             "shadow_decisions": metrics.shadow_decisions,
         }
         self._show_minima()

@@ -51,6 +51,9 @@ class Settings(BaseSettings):
     percentiles_interval_s: float = Field(
         300.0, gt=0, description="how often the users are counted for top() and bottom(), where a policy has them"
     )
+    catalog_items_max: int = Field(
+        100_000, ge=1, le=10_000_000, description="items of the catalog that a worker keeps, 1 KB each at most"
+    )
     clock: str = Field("system", description="system, or scaled:EVENT_MS:WALL_MS:RATE for a replay")
     http_host: str = Field("127.0.0.1", description="address of /metrics, /livez and /readyz")
     http_port: int = Field(6066, ge=0, le=65535, description="port of the same; 0 takes a free one")

@@ -7,14 +7,24 @@ from typing import Any, Final
 import yaml
 
 from schemas.contracts import MESSAGES, components, dead_letter_headers_schema, examples, header_schema
-from schemas.topics import CLOCK, DEAD_LETTERS, EVENTS, LEDGER_CHANGELOG, OUTCOMES, PROFILES_CHANGELOG, TOPICS, Topic
+from schemas.topics import (
+    CATALOG,
+    CLOCK,
+    DEAD_LETTERS,
+    EVENTS,
+    LEDGER_CHANGELOG,
+    OUTCOMES,
+    PROFILES_CHANGELOG,
+    TOPICS,
+    Topic,
+)
 
 VERSION: Final = "1.0.0"
 """Of the contracts, not of the package: a new field with a default raises the middle number."""
 
 _BINDING: Final = "0.5.0"
 _INTERNAL: Final = (PROFILES_CHANGELOG, LEDGER_CHANGELOG, CLOCK)
-_RECEIVED: Final = (EVENTS, OUTCOMES)
+_RECEIVED: Final = (EVENTS, OUTCOMES, CATALOG)
 _HEADER: Final = "# Made by `nudge schemas export`; do not edit.\n"
 
 

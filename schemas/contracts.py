@@ -13,6 +13,7 @@ from typing import Any, Final
 
 import msgspec
 
+from schemas.catalog import CatalogItem
 from schemas.dead_letters import DeadLetter
 from schemas.decisions import (
     DECISION_TYPE,
@@ -31,7 +32,7 @@ from schemas.outcomes import Outcome
 from schemas.percentiles import Percentiles
 from schemas.policies import PolicyVersion
 from schemas.segments import MembershipChange
-from schemas.topics import DECISIONS, ERASURES, EVENTS, MODELS, OUTCOMES, PERCENTILES, POLICY, SEGMENTS
+from schemas.topics import CATALOG, DECISIONS, ERASURES, EVENTS, MODELS, OUTCOMES, PERCENTILES, POLICY, SEGMENTS
 
 Schema = dict[str, Any]
 
@@ -44,6 +45,7 @@ MESSAGES: Final[dict[str, type[msgspec.Struct]]] = {
     POLICY: PolicyVersion,
     ERASURES: ErasureReceipt,
     PERCENTILES: Percentiles,
+    CATALOG: CatalogItem,
 }
 """The struct of each topic whose values are JSON."""
 

@@ -28,12 +28,16 @@ class Topic(msgspec.Struct, frozen=True, kw_only=True):
     purpose: str
     stamped: bool = False
     """Records carry the broker's time, not their producer's."""
+    history_ms: int = 0
+    """Of a compacted topic: how long every record stays, and not only the newest of its key."""
 
     def config(self) -> dict[str, str]:
         """Kafka's topic configuration."""
         if self.cleanup == "compact":
-            lag_ms = str(DAY_MS)  # an erased row's old value is gone after this and a cleaner's turn
-            return {"cleanup.policy": "compact", "min.cleanable.dirty.ratio": "0.1", "max.compaction.lag.ms": lag_ms}
+            lag_ms = str(max(DAY_MS, 2 * self.history_ms))  # after it an erased row's old value is gone
+            kept = {"min.compaction.lag.ms": str(self.history_ms)} if self.history_ms else {}
+            ratio = {"min.cleanable.dirty.ratio": "0.1"}
+            return {"cleanup.policy": "compact", **ratio, **kept, "max.compaction.lag.ms": lag_ms}
         # Kafka deletes whole segments: an open one would keep its oldest record for another `segment.ms`, a week.
         kept = {"cleanup.policy": "delete", "retention.ms": str(self.retention_ms), "segment.ms": str(DAY_MS)}
         return kept | ({"message.timestamp.type": "LogAppendTime"} if self.stamped else {})
@@ -45,6 +49,7 @@ SEGMENTS: Final = "segments"
 OUTCOMES: Final = "outcomes"
 MODELS: Final = "models"
 POLICY: Final = "policy"
+CATALOG: Final = "catalog"
 DEAD_LETTERS: Final = "dead-letters"
 ERASURES: Final = "erasures"
 PROFILES_CHANGELOG: Final = "nudge-profiles-changelog"
@@ -106,6 +111,16 @@ TOPICS: Final[tuple[Topic, ...]] = (
         cleanup="compact",
         retention_ms=-1,
         purpose="the version of the policy that is in force, and those before it, read by every worker",
+    ),
+    Topic(
+        name=CATALOG,
+        key="item id",
+        value="CatalogItem (JSON)",
+        partitions=1,
+        cleanup="compact",
+        retention_ms=-1,
+        purpose="what there is to buy: name, category, price and stock of each item, read by every worker",
+        history_ms=DAY_MS,
     ),
     Topic(
         name=DEAD_LETTERS,

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
+from app.core.catalog import NO_CATALOG, Catalog
 from app.core.choices import NOTHING_KNOWN, Choices
 from app.core.effects import Effects, Record
 from app.core.index import PlanIndex
@@ -34,6 +35,7 @@ class Batch:
 
     __slots__ = (
         "_lengths",
+        "catalog",
         "choices",
         "due",
         "index",
@@ -52,6 +54,7 @@ class Batch:
         "tally",
         "untouched",
         "user",
+        "wished",
     )
 
     def __init__(
@@ -62,6 +65,7 @@ class Batch:
         scorers: Mapping[str, Scorer] = NO_SCORERS,
         items: ItemTable = NO_ITEMS,
         personas: PersonaTable = NO_PERSONAS,
+        catalog: Catalog = NO_CATALOG,
     ) -> None:
         self.index = index
         self.now_ms = now_ms
@@ -69,6 +73,8 @@ class Batch:
         self.scorers = scorers
         self.items = items
         self.personas = personas
+        self.catalog = catalog
+        self.wished: list[tuple[int, bytes]] = []
         self.mark = -1
         self.partition = 0
         self.key = b""
@@ -156,6 +162,7 @@ class Batch:
         effects.latencies_ms.extend(self.latencies_ms)
         effects.due.extend(self.due)
         effects.moved |= self.moved
+        effects.wished.extend(self.wished)
         effects.counts.update(self.tally)
         for segment, change in self.moves:
             effects.members[segment] += change

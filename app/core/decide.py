@@ -50,9 +50,11 @@ def open_bid(
 def render_context(profile: Profile, candidate: Candidate) -> dict[str, Any]:
     """What a template may speak of. Amounts are in units, not thousandths."""
     campaign = candidate.campaign
+    about_item = campaign.trigger.item is not None
     return {
         "user": profile.traits,
-        "event": candidate.properties,
+        "event": {} if about_item else candidate.properties,
+        "item": candidate.properties if about_item else {},
         "profile": {
             "orders": profile.orders,
             "revenue": profile.revenue_milli / 1000,

@@ -53,6 +53,8 @@ class Effects:
     moved
         Keys of `changed` whose row has become the mark of an erased user, or has ceased to be one: what was kept
         under the other key must be deleted.
+    wished
+        (hash of an item, key): the row wants the item now, as it did not before.
     latencies_ms
         Source record timestamps (ms) of events that led to a decision, for event-to-decision time.
     """
@@ -64,3 +66,4 @@ class Effects:
     members: Counter[str] = field(default_factory=Counter)
     latencies_ms: list[int] = field(default_factory=list)
     moved: set[bytes] = field(default_factory=set)
+    wished: list[tuple[int, bytes]] = field(default_factory=list)

@@ -16,6 +16,7 @@ from typing import Final
 
 from app.core import membership, owed, timers
 from app.core.batch import Batch
+from app.core.browsing import Browsing
 from app.core.ids import stable_id
 from app.core.profile import EMITTED, Output, Profile, Timer, forget
 from schemas.decisions import ERASED, Decision, decision_headers, decision_id, encode_decision
@@ -127,13 +128,17 @@ def _inventory(profile: Profile) -> dict[str, int]:
         "traits": len(profile.traits),
         "push_tokens": len(profile.devices),
         "segments": len(profile.segments),
-        "products": len(profile.browsing.viewed) + len(profile.browsing.bought) if profile.browsing else 0,
+        "products": _products(profile.browsing) if profile.browsing else 0,
         "timers": len(profile.timers) if known else 0,
         "pending_labels": len(profile.pending),
         "unsent_outputs": len(owed.outputs(profile, b"")) if known else 0,
         "aliases": len(profile.aliases),
     }
     return {kind: number for kind, number in counts.items() if number}
+
+
+def _products(known: Browsing) -> int:
+    return len(known.viewed) + len(known.bought) + len(known.wishes)
 
 
 def _tell_sender(batch: Batch, profile: Profile, request: str, offset: int) -> None:

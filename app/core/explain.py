@@ -285,4 +285,8 @@ def describe_trigger(campaign: Campaign) -> str:
         return f"after {format_duration(trigger.wait_ms)} without {trigger.event or 'any event'}"
     if trigger.kind == "schedule":
         return f"at {trigger.cron} on the user's clock"
+    if trigger.kind == "price_drop":
+        return "when an item that the user wants becomes cheaper"
+    if trigger.kind == "back_in_stock":
+        return "when an item that the user wants can be bought again"
     return f"when the user {'enters' if trigger.kind == 'enter' else 'leaves'} {trigger.segment}"

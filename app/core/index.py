@@ -181,6 +181,7 @@ class PlanIndex:
             if campaign.trigger.kind == "dormancy" and not campaign.trigger.event
         )
         self.schedules = tuple(campaign for campaign in plan.campaigns if campaign.trigger.kind == "schedule")
+        self.item_campaigns = tuple(campaign for campaign in plan.campaigns if campaign.trigger.item is not None)
         self.campaigns = {campaign.id: campaign for campaign in plan.campaigns}
         self._open = frozenset(segment.id for segment in plan.segments if not settled_when_new(segment))
         self._judges_new: dict[tuple[int, ...], Judge] = {}

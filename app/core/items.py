@@ -44,18 +44,19 @@ def handlers(plan: Plan, engine: dict[str, Handler]) -> dict[str, Handler]:
         return engine
     teaches = any(LEARNED_KINDS.intersection(wish.kinds) for wish in wishes)
     more = {PRODUCT_VIEWED: fold_view, ORDER_COMPLETED: fold_bought_and_teach if teaches else fold_bought}
-    return engine | {name: _both(engine.get(name), handler) for name, handler in more.items()}
+    return engine | {name: both(engine.get(name), handler) for name, handler in more.items()}
 
 
-def _both(first: Handler | None, second: Handler) -> Handler:
+def both(first: Handler | None, second: Handler) -> Handler:
+    """One handler after the other."""
     if first is None:
         return second
 
-    def both(batch: Batch, profile: Profile, event: Event, at_ms: int) -> None:
+    def run_both(batch: Batch, profile: Profile, event: Event, at_ms: int) -> None:
         first(batch, profile, event, at_ms)
         second(batch, profile, event, at_ms)
 
-    return both
+    return run_both
 
 
 def item_of(properties: object) -> Item | None:
@@ -82,7 +83,7 @@ def items_of(properties: dict[str, Any]) -> Iterator[Item]:
 def fold_view(_batch: Batch, profile: Profile, event: Event, at_ms: int) -> None:
     """Remember a product that was looked at."""
     if (item := item_of(event.properties)) is not None:
-        state = _state(profile)
+        state = state_of(profile)
         state.viewed = newest_viewed([*state.viewed, Viewed(at_ms, item)])
 
 
@@ -98,7 +99,7 @@ def newest_viewed(viewed: list[Viewed]) -> list[Viewed]:
 def fold_bought(_batch: Batch, profile: Profile, event: Event, at_ms: int) -> None:
     """Remember the products of an order."""
     if bought := {stable_id(item.id): at_ms for item in items_of(event.properties)}:
-        state = _state(profile)
+        state = state_of(profile)
         state.bought = newest_bought(state.bought, bought)
 
 
@@ -117,7 +118,7 @@ def fold_bought_and_teach(batch: Batch, profile: Profile, event: Event, at_ms: i
     basket = list(items_of(event.properties))[:BASKET_MAX]
     if not basket:
         return
-    state = _state(profile)
+    state = state_of(profile)
     day = batch.now_ms // _DAY_MS
     state.baskets = state.baskets + 1 if day == state.day else 1
     state.day = day
@@ -140,7 +141,8 @@ def fold_bought_and_teach(batch: Batch, profile: Profile, event: Event, at_ms: i
     batch.emit(profile, Output(OUTCOMES, model.encode(), encode_outcome(outcome)))
 
 
-def _state(profile: Profile) -> Browsing:
+def state_of(profile: Profile) -> Browsing:
+    """What the row knows of products, begun if need be."""
     if profile.browsing is None:
         profile.browsing = Browsing()
     return profile.browsing

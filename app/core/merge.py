@@ -88,6 +88,8 @@ def fold_absorb(batch: Batch, profile: Profile, event: Event, subjects: Subjects
     profile.absorbed = [*profile.absorbed, mark][-ABSORBED_MAX:]
     if alias not in profile.aliases:
         profile.aliases = [*profile.aliases, alias]
+    if profile.browsing is not None:
+        batch.wished += [(item, batch.key) for item in profile.browsing.wishes]
     profile.policy = batch.index.policy_id
     membership.merged(batch, profile)
     triggers.arm_schedules(batch, profile)

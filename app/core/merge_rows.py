@@ -10,7 +10,7 @@ import heapq
 from collections.abc import Mapping
 from typing import Final
 
-from app.core import items, label_history, marks, timers
+from app.core import items, label_history, marks, timers, wishes
 from app.core.choose import SHOWN_MAX
 from app.core.devices import DEVICES_MAX
 from app.core.fold import AFFINITIES_MAX, AFFINITY_HALF_LIFE_MS, LAST_MAX
@@ -94,6 +94,9 @@ def _facts(row: Profile, other: Profile) -> None:
     row.timezone, row.device = new.timezone or old.timezone, new.device or old.device
     row.locale = new.locale or old.locale
     row.browsing = items.merged(row.browsing, other.browsing)
+    if row.browsing is not None and other.browsing is not None and row.browsing is not other.browsing:
+        row.browsing.wishes = wishes.merged(row.browsing.wishes, other.browsing.wishes)
+        row.browsing.told_affine = max(row.browsing.told_affine, other.browsing.told_affine)
     devices = {**old.devices, **new.devices}
     row.devices = dict(list(devices.items())[-DEVICES_MAX:])
     row.aliases = [*other.aliases, *(name for name in row.aliases if name not in other.aliases)][-ALIASES_MAX:]

@@ -96,16 +96,40 @@ class Segment:
 
 
 @dataclass(frozen=True, slots=True)
+class ItemTrigger:
+    """Who is told of a change of the catalog, and of which.
+
+    Parameters
+    ----------
+    interest
+        What the user did with the item within `within_ms`: bits of `app.core.wishes.KINDS`.
+    affinity
+        The least interest in its category with which a user is told who did nothing with the item; 0 is never.
+    by
+        Of `price_drop`: the least drop, as a share of the price before.
+    price_from
+        Of `price_drop`: cheaper items are not worth a message.
+    """
+
+    interest: int
+    within_ms: int = 30 * 86_400_000
+    affinity: float = 0.0
+    by: float = 0.0
+    price_from: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
 class Trigger:
     """What makes a campaign a candidate.
 
     event: the event `event` (with `where`) · absence: `event` without one of `cancel` for `wait_ms`, keyed by
     `key_property` · dormancy: no event `event` (any of the user's own when empty) for `wait_ms` ·
     enter / leave: the segment `segment` · schedule: the cron line `cron` on the user's clock, for each user up to
-    `spread_ms` later, by a stable hash.
+    `spread_ms` later, by a stable hash · price_drop / back_in_stock: an item of the
+    catalog, for those whom `item` names (with `where` over its facts).
     """
 
-    kind: Literal["event", "absence", "dormancy", "enter", "leave", "schedule"]
+    kind: Literal["event", "absence", "dormancy", "enter", "leave", "schedule", "price_drop", "back_in_stock"]
     event: str = ""
     where: Where | None = None
     wait_ms: int = 0
@@ -114,6 +138,7 @@ class Trigger:
     segment: str = ""
     cron: str = ""
     spread_ms: int = 0
+    item: ItemTrigger | None = None
 
 
 class RenderedContent(Protocol):

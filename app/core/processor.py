@@ -10,8 +10,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Final
 
-from app.core import answers, devices, fold, identity, items, rewards
+from app.core import answers, devices, fold, identity, items, rewards, wishes
 from app.core.batch import Batch
+from app.core.catalog import NO_CATALOG
 from app.core.choices import NOTHING_KNOWN
 from app.core.decide import FeaturesOf
 from app.core.earlier import NOTHING, Earlier
@@ -19,6 +20,7 @@ from app.core.effects import Effects, Record
 from app.core.history import Windows
 from app.core.index import PlanIndex
 from app.core.item_table import NO_ITEMS
+from app.core.offers import Offer, offer_all
 from app.core.percentiles import Measured
 from app.core.persona_table import NO_PERSONAS
 from app.core.plan import Plan, Scorer
@@ -44,7 +46,8 @@ HANDLERS: Final[dict[str, Callable[[Batch, Profile, Event, int], None]]] = {
 
 def make_index(plan: Plan, earlier: Earlier = NOTHING) -> PlanIndex:
     """The plan as a processor needs it. Takes a tenth of a second for 200 segments, so a worker has a thread do it."""
-    return PlanIndex(plan, rewards.handlers(plan, items.handlers(plan, HANDLERS)), earlier)
+    made = wishes.handlers(plan, rewards.handlers(plan, items.handlers(plan, HANDLERS)))
+    return PlanIndex(plan, made, earlier)
 
 
 class Processor:
@@ -73,6 +76,8 @@ class Processor:
         """The thresholds of percentiles in force, by id; see `serve`."""
         self.personas = NO_PERSONAS
         """What users are like; may be set anew between batches."""
+        self.catalog = NO_CATALOG
+        """What there is to buy, kept up to date by whoever set it."""
         self._features_of = features_of
         self._subjects = subjects
 
@@ -200,9 +205,17 @@ class Processor:
         run.thresholds(keys, mark)
         return run.effects()
 
+    def offer(
+        self, offers: Mapping[bytes, Offer], rows: dict[bytes, Profile], *, now_ms: int, mark: int, acked_offset: int
+    ) -> Effects:
+        """Tell rows of changes of the catalog; see `fire` for `mark`."""
+        run = Run(self._turn(now_ms), rows, acked_offset, "", 0, None)
+        offer_all(run, offers, mark)
+        return run.effects()
+
     def _turn(self, now_ms: int) -> Turn:
         return Turn(
-            Batch(self._index, now_ms, self.choices, self.scorers, self.items, self.personas),
+            Batch(self._index, now_ms, self.choices, self.scorers, self.items, self.personas, self.catalog),
             self.scorer,
             self._features_of,
             self._subjects,

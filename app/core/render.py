@@ -15,6 +15,7 @@ from typing import Any, Final
 from liquid import BoundTemplate, Environment
 from liquid.exceptions import LiquidError
 
+from app.core.catalog import FACTS
 from app.core.expression_errors import nearest
 from app.core.lengths import UNLIMITED, Limits, cut, fit, joined
 from app.core.links import clean_link, link_problem
@@ -31,6 +32,7 @@ ROOTS: Final[dict[str, frozenset[str] | None]] = {
 
 _ITEM_NAMES: Final = frozenset({"id", "category", "name", "first", "last", "size"})
 """Of `items`, which only a campaign that recommends has."""
+_ONLY_WITH: Final = {"items": "'recommend'", "item": "a trigger on the catalog"}
 
 _TAGS: Final = frozenset(
     {"if", "unless", "case", "for", "assign", "capture", "comment", "echo", "#", "break", "continue"}
@@ -82,13 +84,13 @@ class Template:
 
     __slots__ = ("_bound", "_without_values")
 
-    def __init__(self, source: str, *, items: bool = False) -> None:
+    def __init__(self, source: str, *, also: frozenset[str] = frozenset()) -> None:
         if len(source) > SOURCE_CHARS_MAX:
             raise TemplateError(f"{len(source)} characters; a template has at most {SOURCE_CHARS_MAX}")
         self._bound: BoundTemplate | None = None
         self._without_values = source
         if "{{" in source or "{%" in source:
-            self._bound, self._without_values = _parse(source, items=items)
+            self._bound, self._without_values = _parse(source, also=also)
 
     def render(self, context: Mapping[str, Any]) -> str:
         """The text; never raises, whatever the values are."""
@@ -101,18 +103,18 @@ class Template:
         return text if text.strip() else self._without_values
 
 
-def _parse(source: str, *, items: bool) -> tuple[BoundTemplate, str]:
+def _parse(source: str, *, also: frozenset[str]) -> tuple[BoundTemplate, str]:
     try:
         bound = _ENVIRONMENT.from_string(source)
-        _check_names(bound, items=items)
-        return bound, bound.render(items=[], **{root: {} for root in ROOTS})
+        _check_names(bound, also=also)
+        return bound, bound.render(items=[], **{root: {} for root in (*ROOTS, "item")})
     except LiquidError as exc:
         raise _located(exc, source) from None
     except RecursionError:
         raise TemplateError("too deeply nested") from None
 
 
-def _check_names(bound: BoundTemplate, *, items: bool) -> None:
+def _check_names(bound: BoundTemplate, *, also: frozenset[str]) -> None:
     analysis = bound.analyze()
     for name, spans in analysis.filters.items():
         if name not in _ENVIRONMENT.filters:
@@ -120,8 +122,8 @@ def _check_names(bound: BoundTemplate, *, items: bool) -> None:
             raise TemplateError(f"unknown filter {name!r}", offset, nearest(name, _ENVIRONMENT.filters))
     for variables in analysis.globals.values():
         for variable in variables:
-            if str(variable.segments[0]) == "items":
-                _check_item(variable.segments, variable.span.index, items=items)
+            if str(variable.segments[0]) in _ONLY_WITH:
+                _check_item(variable.segments, variable.span.index, also)
             else:
                 _check_variable(variable.segments, variable.span.index)
 
@@ -146,13 +148,15 @@ def _check_variable(segments: list[Any], offset: int) -> None:
         raise TemplateError(message, offset, nearest(segments[1], names))
 
 
-def _check_item(segments: list[Any], offset: int, *, items: bool) -> None:
-    if not items:
-        raise TemplateError("'items' are there only in a campaign with 'recommend'", offset)
+def _check_item(segments: list[Any], offset: int, also: frozenset[str]) -> None:
+    root = str(segments[0])
+    if root not in also:
+        raise TemplateError(f"{root!r} is there only in a campaign with {_ONLY_WITH[root]}", offset)
+    names = FACTS if root == "item" else _ITEM_NAMES
     for name in segments[1:]:
-        if isinstance(name, str) and name not in _ITEM_NAMES:
-            known = ", ".join(sorted(_ITEM_NAMES))
-            raise TemplateError(f"an item has no {name!r}; there are {known}", offset, nearest(name, _ITEM_NAMES))
+        if isinstance(name, str) and name not in names:
+            known = ", ".join(sorted(names))
+            raise TemplateError(f"an item has no {name!r}; there are {known}", offset, nearest(name, names))
 
 
 class FieldError(TemplateError):
@@ -182,12 +186,18 @@ class MessageTemplate:
     __slots__ = ("_body", "_deep_link", "_limits", "_title")
 
     def __init__(
-        self, title: str, body: str, deep_link: str = "", limits: Limits = UNLIMITED, *, items: bool = False
+        self,
+        title: str,
+        body: str,
+        deep_link: str = "",
+        limits: Limits = UNLIMITED,
+        *,
+        also: frozenset[str] = frozenset(),
     ) -> None:
         self._limits = limits
-        self._title = _text("title", title, limits, items=items)
-        self._body = _text("body", body, limits, items=items)
-        self._deep_link = _checked("deep_link", deep_link, items=items)
+        self._title = _text("title", title, limits, also=also)
+        self._body = _text("body", body, limits, also=also)
+        self._deep_link = _checked("deep_link", deep_link, also=also)
         if problem := link_problem(deep_link):
             raise FieldError("deep_link", TemplateError(problem))
 
@@ -199,15 +209,15 @@ class MessageTemplate:
         return Rendered(title=title, body=fit(title, body, deep_link), deep_link=deep_link)
 
 
-def _checked(field: str, source: str, *, items: bool) -> Template:
+def _checked(field: str, source: str, *, also: frozenset[str]) -> Template:
     try:
-        return Template(source, items=items)
+        return Template(source, also=also)
     except TemplateError as exc:
         raise FieldError(field, exc) from None
 
 
-def _text(field: str, source: str, limits: Limits, *, items: bool) -> Template:
-    template = _checked(field, source, items=items)
+def _text(field: str, source: str, limits: Limits, *, also: frozenset[str]) -> Template:
+    template = _checked(field, source, also=also)
     chars_max = limits.title if field == "title" else limits.body
     bare = joined(template.render({}))
     if not bare:

@@ -194,7 +194,7 @@ class Run:
         assert key is not None, "decode_event has checked the key"
         whole = self.reload(key) or Profile()
         turn = Turn(
-            Batch(self.batch.index, self.batch.now_ms, self.batch.choices),
+            Batch(self.batch.index, self.batch.now_ms, self.batch.choices, catalog=self.batch.catalog),
             self.turn.scorer,
             self.turn.features_of,
             self.turn.subjects,

@@ -13,6 +13,7 @@ import msgspec
 
 from app.core import timers
 from app.core.batch import Batch
+from app.core.catalog import still_holds
 from app.core.cron import next_at_ms
 from app.core.ids import BUCKETS, bucket, stable_id
 from app.core.index import EventOps
@@ -182,6 +183,8 @@ def _resume(batch: Batch, profile: Profile, campaign: Campaign, timer: Timer) ->
         inside = batch.index.segment_id.get(trigger.segment) in profile.segments
         if inside is not (trigger.kind == "enter"):
             return None
+    if trigger.item is not None and not still_holds(batch.catalog, profile.browsing, timer.data):
+        return None
     made = Candidate(campaign, timer.key, timer.origin, timer.due_ms, timer.data, timer.set_ms)
     if timer.kind == timers.SEND_TIME:
         made.timed, made.slot_propensity = True, timer.propensity

@@ -21,15 +21,12 @@ from app.core.plan import (
     Campaign,
     Cap,
     ModelPlan,
-    Novelty,
     PersonaPlan,
     Plan,
     QuietHours,
-    Recommend,
     Reward,
     RfmGrid,
     Segment,
-    SendTime,
     Trigger,
     Variant,
     Where,
@@ -38,14 +35,12 @@ from app.core.profile import Profile
 from app.core.render import FieldError, MessageTemplate
 from app.core.rfm import Cuts, Lifecycle
 from app.policy.assemble import Compiled, assemble
+from app.policy.campaign_parts import catalog_trigger, more_roots, novelty, recommendation, send_time
 from app.policy.errors import Path, PolicyErrors
 from app.policy.model import (
     CampaignModel,
-    NoveltyModel,
-    RecommendModel,
     RewardModel,
     SegmentModel,
-    SendTimeModel,
     TemplateModel,
     TriggerModel,
     WordingModel,
@@ -298,11 +293,11 @@ class Compiler:
             experiment=model.experiment,
             choose=model.choose,
             explore=model.explore,
-            novelty=_novelty(model.novelty),
+            novelty=novelty(model.novelty),
             holdout_share=model.holdout,
             opt_out_limit=model.opt_out_limit,
-            send_time=_send_time(model.send_time),
-            recommend=_recommend(model.recommend),
+            send_time=send_time(model.send_time),
+            recommend=recommendation(model.recommend),
             reward=self._reward((*path, "reward"), model.reward),
         )
         return campaign, conditions if audience is None else [audience, *conditions]
@@ -340,14 +335,16 @@ class Compiler:
             if problem := cron_problem(model.schedule.cron):
                 self._refuse((*path, "schedule", "cron"), problem)
             return Trigger("schedule", cron=model.schedule.cron, spread_ms=model.schedule.spread)
+        if (changed := catalog_trigger(model, where)) is not None:
+            return changed
         if model.event is not None:
             self._check_event((*path, "event"), model.event)
             return Trigger("event", model.event, where)
-        kind, segment = ("enter", model.enter) if model.enter is not None else ("leave", model.leave)
+        change, segment = ("enter", model.enter) if model.enter is not None else ("leave", model.leave)
         assert segment is not None, "the model allows exactly one kind"
         if segment not in self._names:
-            self._refuse((*path, kind), f"unknown segment {segment!r}", nearest(segment, self._names))
-        return Trigger("enter" if kind == "enter" else "leave", segment=segment)
+            self._refuse((*path, change), f"unknown segment {segment!r}", nearest(segment, self._names))
+        return Trigger("enter" if change == "enter" else "leave", segment=segment)
 
     def _check_event(self, path: Path, name: str) -> None:
         known = self._context.event_names
@@ -356,14 +353,14 @@ class Compiler:
 
     def _variants(self, path: Path, model: CampaignModel, conditions: list[Expression]) -> Iterable[Variant]:
         self._check_unique((*path, "variants"), [(at, variant.name) for at, variant in enumerate(model.variants)])
-        items = model.recommend is not None
+        also = more_roots(model)
         if model.template is not None:
-            yield from self._variant((*path, "template"), "default", 1.0, model.template, items=items)
+            yield from self._variant((*path, "template"), "default", 1.0, model.template, also=also)
         for at, variant in enumerate(model.variants):
             place = (*path, "variants", at)
             when = None if variant.when is None else self._expression((*place, "when"), variant.when)
             conditions += [] if when is None else [when]
-            yield from self._variant(place, variant.name, variant.weight, variant, when, items=items)
+            yield from self._variant(place, variant.name, variant.weight, variant, when, also=also)
 
     def _variant(
         self,
@@ -373,11 +370,11 @@ class Compiler:
         model: TemplateModel,
         when: Expression | None = None,
         *,
-        items: bool,
+        also: frozenset[str],
     ) -> Iterable[Variant]:
-        default = self._wording(path, model, model.deep_link, items=items)
+        default = self._wording(path, model, model.deep_link, also=also)
         others = {
-            tag: self._wording((*path, "locales", tag), wording, _link(wording, model), items=items)
+            tag: self._wording((*path, "locales", tag), wording, _link(wording, model), also=also)
             for tag, wording in model.locales.items()
         }
         if default is None:
@@ -387,35 +384,14 @@ class Compiler:
         yield Variant(name, weight, localized(default, known) if known else default, eligible)
 
     def _wording(
-        self, path: Path, model: TemplateModel | WordingModel, deep_link: str, *, items: bool
+        self, path: Path, model: TemplateModel | WordingModel, deep_link: str, *, also: frozenset[str]
     ) -> Render | None:
         try:
-            return MessageTemplate(model.title, model.body, deep_link, self._limits, items=items).render
+            return MessageTemplate(model.title, model.body, deep_link, self._limits, also=also).render
         except FieldError as exc:
             place = self.document.error_in_text((*path, exc.field), exc.offset, exc.message, exc.suggestion)
             self.errors.append(place)
             return None
-
-
-SLOT_EXPLORE: Final = {"best": 0.1, "thompson": 0.03}
-"""An estimate that nobody draws from needs more chance to find hours that it thinks little of."""
-
-
-def _novelty(model: NoveltyModel | None) -> Novelty | None:
-    return None if model is None else Novelty(model.penalty, model.half_life)
-
-
-def _send_time(model: SendTimeModel | None) -> SendTime | None:
-    if model is None:
-        return None
-    explore = SLOT_EXPLORE[model.choose] if model.explore is None else model.explore
-    return SendTime(model.within, explore, model.choose, _novelty(model.novelty))
-
-
-def _recommend(model: RecommendModel | None) -> Recommend | None:
-    if model is None:
-        return None
-    return Recommend(tuple(model.kind), model.count, model.exclude_bought, model.window, model.per_category)
 
 
 def _link(wording: WordingModel, model: TemplateModel) -> str:

@@ -9,83 +9,31 @@ from __future__ import annotations
 import itertools
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, field_validator, model_validator
-from pydantic_core import PydanticCustomError
+from pydantic import BaseModel, BeforeValidator, Field, WithJsonSchema, field_validator, model_validator
 
-from app.core.durations import parse_duration_ms
 from app.core.locales import locale_of
-
-
-def _wrong(message: str) -> PydanticCustomError:
-    return PydanticCustomError("policy", "{message}", {"message": message})
-
-
-def _duration(value: Any) -> int:
-    if not isinstance(value, str):
-        raise _wrong("write a duration with its unit, such as '15m', '48h' or '7d'")
-    try:
-        return parse_duration_ms(value)
-    except ValueError as exc:
-        raise _wrong(str(exc)) from None
-
-
-def _share(value: Any) -> float:
-    share: float | None = None
-    if isinstance(value, int | float) and not isinstance(value, bool):
-        share = float(value)
-    elif isinstance(value, str) and value.endswith("%"):
-        try:
-            share = float(value[:-1]) / 100
-        except ValueError:
-            share = None
-    if share is None or not 0 <= share <= 1:
-        raise _wrong("write a share from 0 to 1, or a percentage such as 5%")
-    return share
-
-
-def _minute(value: Any) -> int:
-    hours, colon, minutes = value.partition(":") if isinstance(value, str) else ("", "", "")
-    if not (colon and hours.isdecimal() and minutes.isdecimal() and len(minutes) == 2):
-        raise _wrong("write a time of day such as 22:00")
-    if int(hours) > 23 or int(minutes) > 59:
-        raise _wrong(f"{value} is not a time of day (00:00 to 23:59)")
-    return int(hours) * 60 + int(minutes)
-
-
-def _names(value: Any) -> Any:
-    return [value] if isinstance(value, str) else value
-
-
-def _locale(value: Any) -> str:
-    if not (tag := locale_of(value)):
-        raise _wrong(f"{value!r} is no language tag, such as 'de' or 'pt-BR'")
-    return tag
-
-
-def _text(value: Any) -> Any:
-    return str(value) if isinstance(value, int | float) and not isinstance(value, bool) else value
-
-
-_DURATION_SCHEMA = {"type": "string", "pattern": "^([0-9]+\\s*(ms|s|m|h|d|w)\\s*)+$", "examples": ["15m", "48h", "7d"]}
-_SHARE_SCHEMA = {"anyOf": [{"type": "number", "minimum": 0, "maximum": 1}, {"type": "string", "pattern": "%$"}]}
-_MINUTE_SCHEMA = {"type": "string", "pattern": "^[0-9]{1,2}:[0-9]{2}$", "examples": ["22:00"]}
-
-DurationMs = Annotated[int, BeforeValidator(_duration), WithJsonSchema(_DURATION_SCHEMA)]
-Share = Annotated[float, BeforeValidator(_share), WithJsonSchema(_SHARE_SCHEMA)]
-Minute = Annotated[int, BeforeValidator(_minute), WithJsonSchema(_MINUTE_SCHEMA)]
-Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,63}$")]
-Locale = Annotated[str, BeforeValidator(_locale), WithJsonSchema({"type": "string", "examples": ["de", "pt-BR"]})]
-EventName = Annotated[str, Field(min_length=1, max_length=200)]
-EventNames = Annotated[list[EventName], BeforeValidator(_names), Field(min_length=1, max_length=32)]
-Text = Annotated[str, Field(min_length=1)]
-ShortText = Annotated[str, Field(min_length=1, max_length=80)]
-Amount = Annotated[float, Field(ge=0, le=1e9, allow_inf_nan=False)]
-Cut = Annotated[float, Field(gt=0, le=1e12, allow_inf_nan=False)]
-Cuts = Annotated[list[Cut], Field(min_length=4, max_length=4)]
+from app.policy.fields import (
+    STRICT,
+    Amount,
+    Cuts,
+    DurationMs,
+    EventName,
+    EventNames,
+    Locale,
+    Minute,
+    Name,
+    Share,
+    ShortText,
+    Text,
+)
+from app.policy.fields import names as _names
+from app.policy.fields import text as _text
+from app.policy.fields import wrong as _wrong
+from app.policy.item_model import ItemModel, PriceDropModel
 
 
 class _Model(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+    model_config = STRICT
 
 
 class Holdout(_Model):
@@ -246,7 +194,7 @@ class DormancyModel(_Model):
     event: str = ""
 
 
-_TRIGGERS = ("event", "absence", "dormancy", "enter", "leave", "schedule")
+_TRIGGERS = ("event", "absence", "dormancy", "enter", "leave", "schedule", "price_drop", "back_in_stock")
 
 
 class ScheduleModel(_Model):
@@ -257,7 +205,7 @@ class ScheduleModel(_Model):
 
 
 class TriggerModel(_Model):
-    """What makes a campaign a candidate: exactly one of the first six."""
+    """What makes a campaign a candidate: exactly one of all but `where`."""
 
     event: EventName | None = None
     absence: AbsenceModel | None = None
@@ -265,6 +213,8 @@ class TriggerModel(_Model):
     enter: str | None = None
     leave: str | None = None
     schedule: ScheduleModel | None = None
+    price_drop: PriceDropModel | None = None
+    back_in_stock: ItemModel | None = None
     where: Text | None = None
 
     @model_validator(mode="after")
@@ -273,8 +223,8 @@ class TriggerModel(_Model):
         if len(kinds) != 1:
             stated = " and ".join(kinds) or "none"
             raise _wrong(f"a trigger is one of {', '.join(_TRIGGERS)}; this has {stated}")
-        if self.where is not None and self.event is None and self.absence is None:
-            raise _wrong("where belongs to an event or an absence")
+        if self.where is not None and kinds[0] not in ("event", "absence", "price_drop", "back_in_stock"):
+            raise _wrong("where belongs to an event, an absence, or a change of the catalog")
         return self
 
 

@@ -98,13 +98,16 @@ class BroadcastReader:
                 fetched = await consumer.getmany(timeout_ms=wait_ms)
                 for records in fetched.values():
                     for record in records:
-                        self._apply(record.key, record.value, record.offset)
+                        self._take(record)
                 if await self._at_end(consumer, partitions):
                     self.as_of = time.monotonic()
                     self._ready.set()
                     wait_ms = consumer._fetcher._fetch_max_wait_ms = _FOLLOW_MS
         finally:
             await consumer.stop()
+
+    def _take(self, record: Any) -> None:
+        self._apply(record.key, record.value, record.offset)
 
     async def _partitions(self, consumer: AIOKafkaConsumer) -> list[TopicPartition]:
         while True:

@@ -86,6 +86,7 @@ class _Work:
         whole.latencies_ms += effects.latencies_ms
         whole.counts.update(effects.counts)
         whole.members.update(effects.members)
+        whole.wished += effects.wished
 
 
 class _Partition:
@@ -159,6 +160,7 @@ class Engine:
         self._partitions: dict[int, _Partition] = {}
         self._slots = asyncio.Semaphore(INFLIGHT_MAX)
         self._tasks: set[asyncio.Task[None]] = set()
+        self.on_wished: Callable[[int, list[tuple[int, bytes]]], None] = lambda partition, wishes: None
 
     # -- TableClient
 
@@ -358,6 +360,11 @@ class Engine:
             return None
         return await self._turn(partition, state, keys, partial(self.processor.adjust, now_ms=self._clock_ms()))
 
+    async def visit_rows(self, partition: int, keys: list[bytes], process: Callable[..., Effects]) -> Effects | None:
+        """Have rows changed by something else than their events; None when the partition is being given up."""
+        state = self._partitions.get(partition)
+        return None if state is None else await self._turn(partition, state, keys, process)
+
     def timer_entries(self) -> int:
         """Entries of the timer index, over all partitions."""
         return sum(len(state.timers) for state in self._partitions.values())
@@ -415,6 +422,8 @@ class Engine:
         """
         effects = work.effects
         self._observer.effects(effects, partition)
+        if effects.wished:
+            self.on_wished(partition, effects.wished)
         add = state.timers.add
         for due, key in effects.due:
             add(due, key)

@@ -203,6 +203,10 @@ class Site:
         key = user.encode() if key is None else key
         await self._producer.send(topic, value, key=key, partition=partition, headers=list(headers))
 
+    async def put_one(self, topic: str, key: bytes, value: bytes | None) -> None:
+        """Queue a record of a topic with one partition."""
+        await self._producer.send(topic, value, key=key, partition=0)
+
     async def repeat(self, record: Any) -> None:
         """Queue a record again as it was, in its partition of the same topic."""
         await self._producer.send(

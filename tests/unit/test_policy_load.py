@@ -171,8 +171,8 @@ def test_every_mistake_of_a_file_is_reported_with_its_place_and_what_was_meant()
         "p.yaml:20:22: campaigns[0].trigger.enter: unknown segment 'bb'; did you mean 'b'?\n"
         "p.yaml:21:30: campaigns[0].template.title: unknown variable 'uzer'; the roots are user, event, profile, "
         "campaign; did you mean 'user'?\n"
-        "p.yaml:24:14: campaigns[1].trigger: a trigger is one of event, absence, dormancy, enter, leave, schedule; "
-        "this has event and enter"
+        "p.yaml:24:14: campaigns[1].trigger: a trigger is one of event, absence, dormancy, enter, leave, schedule, "
+        "price_drop, back_in_stock; this has event and enter"
     )
 
 

@@ -12,6 +12,7 @@ import msgspec
 import pytest
 
 from schemas import topics
+from schemas.catalog import CatalogItem, decode_item, encode_item
 from schemas.dead_letters import BYTES_MAX, DeadLetter, cut, dead_letter_headers, read_dead_letter
 from schemas.decisions import Decision, decision_headers, decision_id, decode_decision, encode_decision
 from schemas.erasures import ErasureReceipt, decode_receipt, encode_receipt
@@ -36,6 +37,12 @@ EXAMPLES = sorted((Path(topics.__file__).parent / "examples").glob("*.json"))
 SECRET = b"example"  # what the example snapshot is signed with
 
 
+def read_item(raw: bytes, key: bytes) -> CatalogItem:
+    item = decode_item(raw, key)
+    assert isinstance(item, CatalogItem), item
+    return item
+
+
 def read_event(raw: bytes, key: bytes = b"") -> Event:
     event = decode_event(raw, key)
     assert isinstance(event, Event), event
@@ -51,6 +58,7 @@ ROUND_TRIPS: dict[str, Callable[[bytes, bytes], bytes]] = {
     topics.POLICY: lambda raw, _key: encode_policy_version(decode_policy_version(raw, SECRET), SECRET),
     topics.DEAD_LETTERS: lambda raw, _key: raw,
     topics.PERCENTILES: lambda raw, _key: encode_percentiles(decode_percentiles(raw)),
+    topics.CATALOG: lambda raw, key: encode_item(read_item(raw, key)),
     topics.ERASURES: lambda raw, _key: encode_receipt(decode_receipt(raw)),
 }
 
