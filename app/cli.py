@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
@@ -54,6 +55,7 @@ app.command(epilog="Example: nudge explain --user ann   or   nudge explain --dec
 
 
 def _run(build: Callable[[], Any]) -> None:
+    gc.disable()  # an eighth of the start: what is imported now stays
     from app.faust_settings import install_uvloop  # noqa: PLC0415 - `nudge --help` must not load Kafka clients
     from app.policy.errors import PolicyErrors  # noqa: PLC0415
     from app.run import run_app  # noqa: PLC0415
@@ -68,6 +70,7 @@ def _run(build: Callable[[], Any]) -> None:
         raise typer.Exit(2) from None
     except BadProvider as exc:
         raise fail(f"the provider cannot be used (NUDGE_SENDER_PROVIDER): {exc}") from None
+    gc.enable()
     run_app(process.app)
 
 

@@ -1,4 +1,4 @@
-"""Fault tests by hand: ``python -m tests.chaos kill --set kills=20 --json [--kafka]``; docs/chaos.md lists them."""
+"""Fault tests by hand: ``python -m tests.chaos kill --kills 20 --json [--kafka]``; docs/chaos.md lists them."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ async def _on(
     bootstrap: str, directory: Path, options: argparse.Namespace, proxy: Proxy | None = None
 ) -> dict[str, Any]:
     recipe = importlib.import_module(f"tests.chaos.{options.name}")
-    settings = {name: json.loads(value) for name, _, value in (text.partition("=") for text in options.set)}
+    settings = {name: json.loads(value) for name, value in options.settings}
     site = Site(bootstrap, directory, real=options.kafka, partitions=_PARTITIONS.get(options.name, PARTITIONS))
     site.proxy = proxy
     await site.start()
@@ -66,10 +66,13 @@ def main() -> None:
     arguments = argparse.ArgumentParser(prog="python -m tests.chaos", description=__doc__)
     arguments.add_argument("name", choices=NAMES)
     arguments.add_argument("--seed", type=int, default=1)
-    arguments.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="a setting of the recipe")
     arguments.add_argument("--kafka", action="store_true", help="on real Apache Kafka instead of the embedded broker")
     arguments.add_argument("--json", action="store_true", help="print one JSON object as the last line")
-    options = arguments.parse_args()
+    arguments.epilog = "Any other --NAME VALUE is a setting of the recipe, its value in JSON."
+    options, rest = arguments.parse_known_args()
+    if len(rest) % 2 or not all(name.startswith("--") for name in rest[::2]):
+        arguments.error(f"not --NAME VALUE: {' '.join(rest)}")
+    options.settings = [(name[2:].replace("-", "_"), value) for name, value in zip(rest[::2], rest[1::2], strict=True)]
     figures = asyncio.run(_run(options))
     for name, value in figures.items():
         print(f"{name}: {value}")

@@ -1,4 +1,4 @@
-"""The network between two workers and the broker fails for a while, in three ways, while events go on arriving."""
+"""The network between the broker and two workers and a sender fails for a while, in three ways, while events arrive."""
 
 from __future__ import annotations
 
@@ -16,20 +16,28 @@ from tests.support.site import Site, eventually
 FAULTS: Final[tuple[Fault, ...]] = ("drop", "half-open", "slow")
 ENDED_ITSELF: Final = 70
 RED_S_MAX: Final = 20.0
+SENDER: Final = "post"
+LOST_BY_A_SENDER_MAX: Final = 200
+"""Promotional messages that a sender had reserved when it ended: whether they went out is unknown, so nobody tries."""
 
 
 class Fleet:
-    """Workers; one that ends itself is started again on its disk, as an orchestrator does."""
+    """Workers and a sender; one that ends itself is started again on its disk, as an orchestrator does."""
 
     def __init__(self, site: Site, names: Sequence[str]) -> None:
         self._site = site
         self._stack = contextlib.ExitStack()
-        self.children = {name: self._start(name) for name in names}
-        self.restarts = 0
+        self.children = {name: self._start(name) for name in (*names, SENDER)}
+        self.restarts = self.sender_restarts = 0
 
     def _start(self, name: str) -> Child:
-        child: Child = self._stack.enter_context(self._site.worker(name))
+        process = self._site.sender(name) if name == SENDER else self._site.worker(name)
+        child: Child = self._stack.enter_context(process)
         return child
+
+    def workers(self) -> list[Child]:
+        """Without the sender."""
+        return [child for name, child in self.children.items() if name != SENDER]
 
     async def keep(self) -> None:
         """Start again what has ended itself, until cancelled."""
@@ -38,7 +46,8 @@ class Fleet:
                 if child.returncode is not None:
                     assert child.returncode == ENDED_ITSELF, child.log_tail()
                     self.children[name] = self._start(name)
-                    self.restarts += 1
+                    self.restarts += name != SENDER
+                    self.sender_restarts += name == SENDER
             await asyncio.sleep(0.2)
 
     def close(self) -> None:
@@ -60,7 +69,7 @@ class Fleet:
 async def run(
     site: Site, *, seed: int = 1, outage_s: float = 60.0, faults: Sequence[Fault] = FAULTS, rate: int = 300
 ) -> dict[str, Any]:
-    """Each fault for `outage_s`, one after another; after each, workers catch up under the same load.
+    """Each fault for `outage_s`, one after another; after each, workers and sender catch up under the same load.
 
     An outage lasts at least until readiness is red.
     """
@@ -84,13 +93,15 @@ async def run(
             figures |= {f"{fault}: events meanwhile": during, f"{fault}: caught_up_s": found["caught_up_s"]}
             fired = fired and during > 0 and site.proxy.hit[fault] > 0
             await fleet.all_say(200, 60.0)
+            await _delivered(site, found["decisions"], fleet.sender_restarts)
             assert not keeper.done(), keeper.exception()
     finally:
         keeper.cancel()
         fleet.close()
     return {
-        "seed": seed, "outage_s": outage_s, "restarts": fleet.restarts, "hit": site.proxy.hit, **figures,
-        "fired": int(fired), **found,
+        "seed": seed, "outage_s": outage_s, "restarts": fleet.restarts, "sender_restarts": fleet.sender_restarts,
+        "hit": site.proxy.hit, **figures, "fired": int(fired), **found,
+        "sent": len(site.lines()), "sent_twice": sum(count - 1 for count in site.lines().values()),
     }  # fmt: skip
 
 
@@ -107,6 +118,15 @@ async def _outage(site: Site, fleet: Fleet, fault: Fault, outage_s: float) -> di
         proxy.inject("none")
 
 
+async def _delivered(site: Site, decisions: int, sender_restarts: int) -> None:
+    wanted = decisions - LOST_BY_A_SENDER_MAX * sender_restarts
+
+    async def they_are() -> bool:
+        return len(site.lines()) >= wanted
+
+    await eventually(they_are, f"{wanted} decisions are delivered", 90.0)
+
+
 async def _all_at_work(site: Site, fleet: Fleet) -> None:
-    for child in fleet.children.values():
+    for child in fleet.workers():
         await at_work(site, child, int(await applied(site, child)) + 1)

@@ -8,6 +8,7 @@ import random
 from typing import Any
 
 from app.children import Child
+from app.stream.app import EXIT_FATAL
 from tests.chaos.harness import Feed, verdict
 from tests.support.site import Site
 
@@ -22,6 +23,7 @@ class Fleet:
         self._site = site
         self._stack = contextlib.ExitStack()
         self._lives = 0
+        self.ended_themselves = 0
         self.children: list[Child] = [self._start(number) for number in range(workers)]
 
     def _start(self, number: int) -> Child:
@@ -34,6 +36,16 @@ class Fleet:
         """SIGKILL, and a new life."""
         self.children[number].kill()
         self.children[number] = self._start(number)
+
+    async def keep(self) -> None:
+        """Start again, until cancelled, what has ended itself: on a starved machine a worker loses its lease."""
+        while True:
+            for number, child in enumerate(self.children):
+                if child.returncode is not None:
+                    assert child.returncode == EXIT_FATAL, child.log_tail()
+                    self.children[number] = self._start(number)
+                    self.ended_themselves += 1
+            await asyncio.sleep(0.2)
 
     def close(self) -> None:
         """Kill what is left."""
@@ -55,6 +67,7 @@ async def run(
     feed = Feed(site, seed, RATE)
     try:
         await site.ready(fleet.children[0])
+        keeper = asyncio.create_task(fleet.keep())
         feeding = asyncio.create_task(feed.run())
         in_flight = 0
         for _ in range(kills):
@@ -65,12 +78,15 @@ async def run(
             fleet.kill(number)
         feed.stop()
         await feeding
-        found = await verdict(site, fleet.children)
+        found = await verdict(site, [])
+        assert not keeper.done(), keeper.exception()
+        keeper.cancel()
     finally:
         feed.stop()
         fleet.close()
     return {
         "seed": seed, "workers": workers, "events": feed.fed, "kills": kills, "kills_in_flight": in_flight,
+        "ended_themselves": fleet.ended_themselves,
         "fired": int(in_flight > 0),
         **found,
     }  # fmt: skip

@@ -15,7 +15,7 @@ from tests.support.site import Site
 pytestmark = [pytest.mark.broker, pytest.mark.slow]
 
 
-async def test_a_network_that_holds_everything_back_turns_workers_unready_and_loses_nothing(tmp_path: Path) -> None:
+async def test_a_network_that_holds_everything_back_turns_processes_unready_and_loses_nothing(tmp_path: Path) -> None:
     try:
         with broker_behind_proxy(kafka=False) as proxy:
             site = Site(f"{HOST}:{proxy.port}", tmp_path, real=False)
@@ -30,3 +30,5 @@ async def test_a_network_that_holds_everything_back_turns_workers_unready_and_lo
     print(figures)
     assert figures["fired"], f"the fault did not fire: {figures}"
     assert not any(figures[name] for name in WRONG), figures
+    assert figures["sent"] > 0
+    assert figures["sent_twice"] == 0, figures
