@@ -65,9 +65,9 @@ async def run(
     rng = random.Random(seed)
     fleet = Fleet(site, workers)
     feed = Feed(site, seed, RATE)
+    keeper = asyncio.create_task(fleet.keep())
     try:
         await site.ready(fleet.children[0])
-        keeper = asyncio.create_task(fleet.keep())
         feeding = asyncio.create_task(feed.run())
         in_flight = 0
         for _ in range(kills):
@@ -80,8 +80,8 @@ async def run(
         await feeding
         found = await verdict(site, [])
         assert not keeper.done(), keeper.exception()
-        keeper.cancel()
     finally:
+        keeper.cancel()
         feed.stop()
         fleet.close()
     return {
