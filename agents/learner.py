@@ -314,6 +314,8 @@ class LearnerService:
 
     async def _publish_choices(self, state: _Partition, partition: int) -> None:
         arms, state.dirty_arms = state.dirty_arms, set()
+        for stop in (stop for name in sorted(arms) for stop in state.arms[name].take_stops()):
+            log.warning("variant_stopped", **msgspec.structs.asdict(stop))
         items, state.dirty_items = state.dirty_items, set()
         learned = [state.arms[name] for name in sorted(arms)] + [state.items[name] for name in sorted(items)]
         for learner in learned:

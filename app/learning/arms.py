@@ -78,6 +78,16 @@ class Arm(msgspec.Struct):
     penalty: float = 0.0
 
 
+class Stop(msgspec.Struct, frozen=True):
+    """A variant that the guard has stopped: `opt_outs` of `sends`, where the rate `limit` is tolerated."""
+
+    campaign: str
+    variant: str
+    sends: int
+    opt_outs: int
+    limit: float
+
+
 class ChoicesState(msgspec.Struct, kw_only=True):
     """A snapshot's state."""
 
@@ -114,6 +124,7 @@ class ArmLearner:
         self._served: dict[str, Served] = {}
         self._dirty: set[str] = set()
         self._recent = RecentIds(RECENT_MAX)
+        self._stops: list[Stop] = []
 
     def learn(self, outcome: Outcome) -> bool:
         """Count an outcome, what came after it, or its reward. False when it teaches nothing (again)."""
@@ -137,7 +148,9 @@ class ArmLearner:
             self._learn_choice(outcome, arm, None if outcome.reward else outcome.label)
         if arm.limit != outcome.opt_out_limit:
             arm.limit, arm.stopped = outcome.opt_out_limit, False
-        arm.stopped = arm.stopped or must_stop(arm.sends, arm.opt_outs, arm.limit)
+        if not arm.stopped and must_stop(arm.sends, arm.opt_outs, arm.limit):
+            arm.stopped = True
+            self._stops.append(Stop(outcome.campaign, outcome.variant, arm.sends, arm.opt_outs, arm.limit))
         self._dirty.add(outcome.campaign)
         return True
 
@@ -211,6 +224,11 @@ class ArmLearner:
         self._dirty.discard(campaign)
         self._thompson.discard(campaign)
         self._rewards.pop(campaign, None)
+
+    def take_stops(self) -> list[Stop]:
+        """The variants that were stopped since the last time, and why."""
+        stops, self._stops = self._stops, []
+        return stops
 
     def stopped(self) -> dict[str, list[str]]:
         """By campaign, the variants that the guard has stopped."""
