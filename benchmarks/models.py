@@ -10,7 +10,8 @@ of the first two thirds and the user's smoothed open rate alone.
 The log holds no opening time (an open counts from the send's), one message a broadcast, and 54 send moments, which
 cannot support a send-time claim: the features of the hour are left out unless --hours is given.
 
-Beside it: who is active in the next hour (`benchmarks.models_taobao`), and two small sets that River brings, against
+Beside it: who is active in the next hour (`benchmarks.models_taobao`), who will buy or fall silent
+(`benchmarks.models_propensity`), and two small sets that River brings, against
 River's own examples (`benchmarks.models_river`).
 """
 
@@ -36,7 +37,7 @@ from app.core.plan import Campaign, Plan, Trigger, event_id
 from app.core.profile import Pending, Profile, SendMemory
 from app.learning.learner import Learner
 from app.learning.logistic import log_loss
-from benchmarks import models_river, models_taobao
+from benchmarks import models_propensity, models_river, models_taobao
 from benchmarks.common import machine
 from benchmarks.models_plot import reliability, reliability_plot
 from schemas.events import NOTIFICATION_OPENED
@@ -244,6 +245,8 @@ def main() -> None:
             result |= run(path)
         else:
             skipped.append(f"{path} is not there" if path else f"{file}: give --data or NUDGE_DATA")
+    if chosen.data:
+        result |= models_propensity.measure_all(Path(chosen.data))
     result |= {"kind": chosen.kind, "hours": chosen.hours, "skipped": skipped, "machine": machine()}
     for name, value in result.items():
         print(f"{name:32} {value}")

@@ -23,6 +23,7 @@ NAMES: Final = (
     *("act_days_month", "act_today", "act_hour_own", "act_hour_band", "act_visits_log", "act_hour_sin"),
     *("act_hour_cos", "opened_log", "order_known"),
     *(f"h={hour}" for hour in range(24)),
+    *("order_rate_log", "order_due_log"),
 )
 """Known names by index. Append only, up to `ROOM`: rows hold the indexes. A name that is missing costs its length."""
 

@@ -24,7 +24,7 @@ import math
 from typing import Final
 
 from app.core import logged, timers
-from app.core.activity import Activity, features, fold
+from app.core.activity import NEVER_HOURS, Activity, features, fold
 from app.core.batch import Batch
 from app.core.ids import BUCKETS, bucket, stable_id
 from app.core.local_time import hour_of_week
@@ -35,7 +35,9 @@ from schemas.events import Event
 from schemas.outcomes import Outcome, encode_outcome
 from schemas.topics import OUTCOMES
 
-DAY_MS: Final = 86_400_000
+HOUR_MS: Final = 3_600_000
+DAY_MS: Final = 24 * HOUR_MS
+RHYTHM_DAYS: Final = 30.0
 PRIOR: Final = 0.15
 """The score before a model has a snapshot."""
 
@@ -98,7 +100,7 @@ def on_timer(batch: Batch, profile: Profile, timer: Timer) -> None:
 def features_of(profile: Profile, now_ms: int, hour: int) -> dict[str, float]:
     """What a propensity model is told of a user; `hour` is the local hour of the week."""
     activity = profile.propensity.activity if profile.propensity is not None else Activity()
-    return features(activity, now_ms, hour) | _history(profile)
+    return features(activity, now_ms, hour) | _history(profile) | _rhythm(profile, activity, now_ms)
 
 
 def _history(profile: Profile) -> dict[str, float]:
@@ -109,6 +111,22 @@ def _history(profile: Profile) -> dict[str, float]:
         "opened_log": math.log1p(max(profile.opened, 0)),
         "ignored_log": math.log1p(max(profile.ignored_run, 0)),
         "order_known": float(bool(profile.order_ms)),
+    }
+
+
+def _rhythm(profile: Profile, activity: Activity, now_ms: int) -> dict[str, float]:
+    """How often the user orders, shrunk to once in `RHYTHM_DAYS`, and how overdue the next order is.
+
+    What a model of buying "until they are gone" is made of (Fader, Hardie and Lee, 2005: "Counting Your Customers" the
+    Easy Way): the same silence means little of a rare buyer and much of a frequent one.
+    """
+    lived_days = max(now_ms - activity.first_ms, 0) / DAY_MS if activity.first_ms else 0.0
+    since_ms = now_ms - profile.order_ms if profile.order_ms else lived_days * DAY_MS
+    gap_days = (lived_days + RHYTHM_DAYS) / (max(profile.orders, 0) + 0.5)
+    return {
+        "since_order_log_h": math.log1p(min(max(since_ms, 0) / HOUR_MS, NEVER_HOURS)),
+        "order_rate_log": -math.log(gap_days),
+        "order_due_log": math.log((max(since_ms, 0) / DAY_MS + 1.0) / (gap_days + 1.0)),
     }
 
 

@@ -29,7 +29,7 @@ Array = npt.NDArray[np.float64]
 EFFECTIVE_MIN: Final = 100.0
 """Fewer effective decisions than this are warned of."""
 EVENTS_MIN: Final = 20
-"""Fewer rewarded decisions with weight than this are warned of: the interval rests on a handful of them."""
+"""Fewer effective rewarded decisions than this are warned of: the interval rests on a handful of them."""
 CLIPPED_MAX: Final = 0.05
 RESAMPLES: Final = 1000
 _RIDGE = 1.0
@@ -164,7 +164,7 @@ def evaluate(
         effective=effective_size(weights),
         clipped=float((uncut > weight_max).mean()),
     )
-    found.warnings.extend(_warnings(found, int(((weights > 0) & (log.rewards != 0)).sum())))
+    found.warnings.extend(_warnings(found, effective_size(weights * np.abs(log.rewards))))
     return found
 
 
@@ -215,7 +215,7 @@ def _estimate(value: float, draws: Array, alpha: float) -> Estimate:
     return Estimate(float(value), float(low), float(high))
 
 
-def _warnings(found: Evaluation, events: int) -> list[str]:
+def _warnings(found: Evaluation, events: float) -> list[str]:
     said = []
     if found.effective < EFFECTIVE_MIN:
         said.append(
@@ -223,7 +223,7 @@ def _warnings(found: Evaluation, events: int) -> list[str]:
             "policy would do; the estimate cannot be relied on"
         )
     if events < EVENTS_MIN:
-        said.append(f"only {events} rewarded decisions have weight: the interval may be too narrow")
+        said.append(f"only {events:.0f} effective rewarded decisions: the interval may be too narrow")
     if found.clipped > CLIPPED_MAX:
         said.append(f"{found.clipped:.0%} of the weights were cut: the estimate is biased towards what was logged")
     return said

@@ -185,6 +185,16 @@ def test_outcomes_of_other_models_are_left_out_and_late_opt_outs_joined() -> Non
     assert unreadable == 1
 
 
+def test_rewards_that_one_weight_outweighs_are_warned_of() -> None:
+    rewards = np.array([1.0] * 40 + [0.0] * 160)
+    behaviour = np.full(200, 0.5)
+    log = Log(np.zeros(200, dtype=np.int64), rewards, behaviour, np.zeros((200, 0)))
+    target = np.tile([0.5, 0.5], (200, 1))
+    assert evaluate(log, target).warnings == []
+    behaviour[0] = 0.01
+    assert "only 3 effective rewarded decisions" in evaluate(log, target).warnings[-1]
+
+
 def test_late_clicks_and_gains_are_joined() -> None:
     (one,) = outcomes(1)
     clicked = msgspec.structs.replace(one, label=LATE_OPT_OUT, clicked=1)
