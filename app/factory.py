@@ -131,7 +131,6 @@ class Worker:
             self.engine,
             self.processor,
             self.percentiles,
-            lambda: not self.backfill.remaining(),
             self.clock.now_ms,
             partitions=settings.partitions,
             interval_s=settings.percentiles_interval_s,

@@ -131,7 +131,8 @@ def _threshold(cut: Cut, sketch: Sketch, serving: Threshold | None) -> Threshold
 class Board:
     """What the topic has said: each partition's users by number, and the thresholds in force.
 
-    `moves` is how often thresholds have changed since it was read from its beginning.
+    `moves` is how often thresholds have changed since it was read from its beginning, `counts` how often a partition's
+    users have.
     """
 
     def __init__(self) -> None:
@@ -139,6 +140,7 @@ class Board:
         self._cuts: dict[str, Percentiles] = {}
         self._keys: dict[bytes, Percentiles] = {}
         self.moves = 0
+        self.counts = 0
 
     def take(self, key: bytes, record: Percentiles | None) -> bool:
         """One record, oldest first, or None where one was deleted; whether thresholds have changed."""
@@ -153,6 +155,7 @@ class Board:
         if record.partition < 0:
             return self._move(record.number, record)
         self._sketches.setdefault(record.number, {})[record.partition] = record
+        self.counts += 1
         return False
 
     def _move(self, number: str, record: Percentiles | None) -> bool:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Final, NamedTuple, Protocol
 
 import structlog
@@ -32,10 +32,14 @@ log = structlog.get_logger(__name__)
 
 LEADER: Final = 0
 """Who has this partition publishes the thresholds."""
+UNREACHED_MAX: Final = 0.05
+"""Share of a partition's rows that the backfill may not have reached yet; with more, a count would say little."""
+AGAIN_S: Final = 5.0
+"""When such a partition is counted again."""
 FORGET_MS: Final = 7 * 86_400_000
 """Records of numbers that the policy no longer asks for are deleted when they are so old."""
 _LOOK_S: Final = 0.5
-_WAIT_FOR_LAG_S: Final = 0.25
+_REST_FOR_LAG_S: Final = 0.25
 
 
 class MeasuredRows(Protocol):
@@ -65,11 +69,32 @@ class PercentileFeed(Protocol):
 
 
 class _Done(NamedTuple):
-    """When a partition was counted last: the tenure and the policy then, and which thresholds were in force."""
+    """A partition that was counted: the tenure and the policy then, how often thresholds had moved, when it was."""
 
     mark: tuple[object, int]
     at_s: float
     moves: int
+    whole: bool = True
+
+
+class _Tally:
+    """What a pass over a partition has found: users by number, rows, and those that the backfill has not reached."""
+
+    def __init__(self, measured: Sequence[Measured]) -> None:
+        self._measured = measured
+        self.sketches = {one.text: Sketch() for one in measured}
+        self.rows = self.unreached = 0
+
+    def put(self, profile: Profile, now_ms: int, user: str) -> bool:
+        """One user; False when windows are missing that are still being rebuilt."""
+        for one in self._measured:
+            if not one.features.isdisjoint(profile.missing):
+                return False
+        for one in self._measured:
+            number = one.value(profile, now_ms, user)
+            if number is not None:
+                self.sketches[one.text].put(number)
+        return True
 
 
 class Census:
@@ -77,8 +102,6 @@ class Census:
 
     Parameters
     ----------
-    ready
-        Whether every row of ours is of the policy in force: counting waits for the backfill.
     partitions
         Of the source, over all workers.
     clock_ms
@@ -94,7 +117,6 @@ class Census:
         engine: Engine,
         policy: MeasuredRows,
         feed: PercentileFeed,
-        ready: Callable[[], bool],
         clock_ms: Callable[[], int],
         *,
         partitions: int,
@@ -104,13 +126,14 @@ class Census:
         self._engine = engine
         self._policy = policy
         self._feed = feed
-        self._ready = ready
         self._clock_ms = clock_ms
         self._partitions = partitions
         self._interval_s = interval_s
         self._pace = Pace(share)
         self._done: dict[int, _Done] = {}
         self._decided: dict[str, float] = {}
+        self._seen = (-1, 0)
+        self._decided_s = float("-inf")
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
@@ -136,24 +159,25 @@ class Census:
             await asyncio.sleep(_LOOK_S)
 
     async def _look(self) -> None:
-        if self._ready() and self._engine.app.batches.flow_active:
+        if self._engine.app.batches.flow_active:
             for partition, done in self._due():
-                if await self._count(partition, done.mark):
-                    self._done[partition] = done
+                counted_all = await self._count(partition, done.mark)
+                if counted_all is not None:
+                    self._done[partition] = done._replace(whole=counted_all)
         if LEADER in self._engine.tenures():
             await self._decide()
 
     def _due(self) -> Iterator[tuple[int, _Done]]:
         moves, policy_id = self._feed.board.moves, self._policy.policy_id
         for partition, tenure in self._engine.tenures().items():
+            now = _Done((tenure, policy_id), time.monotonic(), moves)
             last = self._done.get(partition)
-            due = _Done((tenure, policy_id), time.monotonic(), moves)
             if (
                 last is None
-                or (last.mark, last.moves) != (due.mark, due.moves)
-                or due.at_s - last.at_s >= self._interval_s
+                or (last.mark, last.moves) != (now.mark, now.moves)
+                or now.at_s - last.at_s >= (self._interval_s if last.whole else min(AGAIN_S, self._interval_s))
             ):
-                yield partition, due
+                yield partition, now
 
     # -- counting
 
@@ -161,59 +185,64 @@ class Census:
         """Whether the partition is still ours and the policy still in force."""
         return self._engine.tenures().get(partition) is mark[0] and self._policy.policy_id == mark[1]
 
-    async def _count(self, partition: int, mark: tuple[object, int]) -> bool:
-        """Count a partition's users and publish it; False when it is no longer wanted."""
+    async def _count(self, partition: int, mark: tuple[object, int]) -> bool | None:
+        """Count a partition's users and publish it; False when the backfill has not come far, None when it is no
+        longer wanted.
+        """
         measured = self._policy.measured
-        sketches = {one.text: Sketch() for one in measured}
+        tally = _Tally(measured)
         cursor, at_ms = b"", self._clock_ms()
         await self._engine.settled(partition)
         while True:
-            await self._rest(partition, mark)
+            await self._rest(partition)
             if not self._current(partition, mark):
-                return False
+                return None
             with self._pace:
                 page = self._engine.table.stores[partition].page(cursor, PAGE_ROWS)
-                astray = list(self._read(page, measured, sketches))
+                astray = list(self._read(page, tally))
             if astray:
                 with self._pace:
                     if await self._engine.adjust(partition, astray) is None:
-                        return False
+                        return None
             if len(page) < PAGE_ROWS:
                 break
             cursor = page[-1][0]
-        await self._publish([counted(one, sketches[one.text], partition, at_ms) for one in measured])
+        if tally.unreached > UNREACHED_MAX * tally.rows:
+            return False
+        await self._publish([counted(one, tally.sketches[one.text], partition, at_ms) for one in measured])
         return True
 
-    def _read(
-        self, page: Sequence[tuple[bytes, bytes]], measured: Sequence[Measured], sketches: Mapping[str, Sketch]
-    ) -> Iterator[bytes]:
+    def _read(self, page: Sequence[tuple[bytes, bytes]], tally: _Tally) -> Iterator[bytes]:
         """Count the users of a page; gives those whose rows must follow."""
         now_ms = self._clock_ms()
         for key, value in page:
             if is_mark(key):
                 continue
             profile, user = decode_profile(value), key.decode()
-            if profile.erased_ms or profile.merged_into or profile.policy != self._policy.policy_id:
+            if profile.erased_ms or profile.merged_into:
                 continue
-            for one in measured:
-                if one.features.isdisjoint(profile.missing):
-                    number = one.value(profile, now_ms, user)
-                    if number is not None:
-                        sketches[one.text].put(number)
+            tally.rows += 1
+            if profile.policy != self._policy.policy_id or not tally.put(profile, now_ms, user):
+                tally.unreached += 1
+                continue
             if self._policy.astray(profile, user, now_ms):
                 yield key
 
-    async def _rest(self, partition: int, mark: tuple[object, int]) -> None:
+    async def _rest(self, partition: int) -> None:
+        """Between two pages; a long one while events wait, but it goes on: thresholds must not stand still for long."""
         await self._pace.rest()
-        source = (self._engine.source, partition)
-        while self._engine.lag().get(source, 0) > LAG_MAX and self._current(partition, mark):  # noqa: ASYNC110
-            await asyncio.sleep(_WAIT_FOR_LAG_S)
+        if self._engine.lag().get((self._engine.source, partition), 0) > LAG_MAX:
+            await asyncio.sleep(_REST_FOR_LAG_S)
 
     # -- thresholds
 
     async def _decide(self) -> None:
         """Publish the thresholds that must change: of a number at most once an interval, unless one is missing."""
         board, now_s = self._feed.board, time.monotonic()
+        seen = (board.counts, self._policy.policy_id)
+        if seen == self._seen and now_s - self._decided_s < self._interval_s:
+            return
+        self._seen, self._decided_s = seen, now_s
         for one in self._policy.measured:
             waits = self._decided.get(one.text, float("-inf")) + self._interval_s > now_s
             if waits and not board.lacks(one):
