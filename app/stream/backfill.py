@@ -164,10 +164,11 @@ class _Sweep:
         lacking: dict[bytes, Sequence[int]] = {}
         while True:
             await self._rest()
-            if not self._current():
+            store = self._engine.table.stores.get(self._partition)
+            if store is None or not self._current():  # a store is closed before the engine gives its partition up
                 return False
             with self._b._pace:
-                page = self._engine.table.stores[self._partition].page(cursor, PAGE_ROWS)
+                page = store.page(cursor, PAGE_ROWS)
                 wants = {key: self._b._policy.wants(decode_profile(value)) for key, value in page}
             plain = [key for key, features in wants.items() if features is not None and not features]
             lacking |= {key: features for key, features in wants.items() if features}

@@ -195,10 +195,11 @@ class Census:
         await self._engine.settled(partition)
         while True:
             await self._rest(partition)
-            if not self._current(partition, mark):
+            store = self._engine.table.stores.get(partition)
+            if store is None or not self._current(partition, mark):
                 return None
             with self._pace:
-                page = self._engine.table.stores[partition].page(cursor, PAGE_ROWS)
+                page = store.page(cursor, PAGE_ROWS)
                 astray = list(self._read(page, tally))
             if astray:
                 with self._pace:

@@ -169,6 +169,12 @@ async def test_a_partition_that_is_given_up_meanwhile_publishes_nothing(world: W
     assert world.published() == []
 
 
+async def test_a_store_that_is_closed_before_the_engine_gives_its_partition_up_ends_the_count(world: World) -> None:
+    world.rig.table.stores.pop(0)
+    await world.looked(1)
+    assert world.published() == []
+
+
 async def test_thresholds_are_published_by_the_owner_of_the_first_partition_only(world: World) -> None:
     await world.looked(1)
     world.rig.engine.assigned(set())
