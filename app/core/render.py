@@ -19,6 +19,7 @@ from app.core.catalog import FACTS
 from app.core.expression_errors import nearest
 from app.core.lengths import UNLIMITED, Limits, cut, fit, joined
 from app.core.links import clean_link, link_problem
+from app.core.render_plain import Plain, plain
 
 SOURCE_CHARS_MAX: Final = 4_000
 
@@ -82,22 +83,26 @@ class Rendered:
 class Template:
     """One text with placeholders. Raises `TemplateError` when it is not sound."""
 
-    __slots__ = ("_bound", "_without_values")
+    __slots__ = ("_bound", "_plain", "_without_values")
 
     def __init__(self, source: str, *, also: frozenset[str] = frozenset()) -> None:
         if len(source) > SOURCE_CHARS_MAX:
             raise TemplateError(f"{len(source)} characters; a template has at most {SOURCE_CHARS_MAX}")
         self._bound: BoundTemplate | None = None
+        self._plain: Plain | None = None
         self._without_values = source
         if "{{" in source or "{%" in source:
             self._bound, self._without_values = _parse(source, also=also)
+            self._plain = plain(self._bound)
 
     def render(self, context: Mapping[str, Any]) -> str:
         """The text; never raises, whatever the values are."""
         if self._bound is None:
             return self._without_values
         try:
-            text = self._bound.render(**context)
+            text = None if self._plain is None else self._plain(context)
+            if text is None:
+                text = self._bound.render(**context)
         except Exception:  # any filter may meet any type; the message must go out all the same
             return self._without_values
         return text if text.strip() else self._without_values
