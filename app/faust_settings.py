@@ -22,7 +22,7 @@ def faust_settings(settings: Settings, group: str) -> dict[str, Any]:
         "topic_allow_declare": False,
         "topic_disable_leader": True,
         "table_standby_replicas": 0,
-        "stream_buffer_maxsize": 16,
+        "stream_buffer_maxsize": 1 << 16,  # never reached: `app.stream.backlog` bounds what waits, in records
         "stream_recovery_delay": 0.0,
         "stream_publish_on_commit": False,
         "consumer_auto_offset_reset": "earliest",

@@ -27,6 +27,7 @@ from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
 from faust.types.tuples import ConsumerMessage
 
+from app.stream.backlog import Backlog
 from app.stream.barrier import Barrier
 from app.stream.batch import RecordBatch
 from app.stream.lease import Lease
@@ -38,6 +39,7 @@ _GAP_PAUSE_S = 0.02
 FETCH_WAIT_MS_MAX = 50
 """How long a broker may hold an empty fetch: an idle consumer asks 20 times a second."""
 _FETCH_TIMEOUT_S = 0.25
+_ROOM_TIMEOUT_S = 0.02
 _STILL_A_MEMBER = frozenset({NoError.errno, RebalanceInProgressError.errno})
 _FENCED_INSTANCE_ID = 82  # aiokafka has no name for it
 _NO_MEMBER = frozenset({UnknownMemberIdError.errno, IllegalGenerationError.errno, _FENCED_INSTANCE_ID})
@@ -94,6 +96,7 @@ class BatchedConsumer(driver.Consumer):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         self.barrier = Barrier()
         self.gaps = GapCheck()
+        self.backlog = Backlog()
         self.flow_epoch = 0
         """How often the flow was stopped: what was begun in another epoch is void."""
         self.fetched_at = 0.0
@@ -109,6 +112,7 @@ class BatchedConsumer(driver.Consumer):
     def stop_flow(self) -> None:
         """Stop delivering; what is being fetched now is dropped and read again after `seek_to_start`."""
         self.flow_epoch += 1
+        self.backlog.clear()
         super().stop_flow()
 
     async def getmany(self, timeout: float) -> AsyncIterator[tuple[TP, ConsumerMessage]]:
@@ -120,19 +124,24 @@ class BatchedConsumer(driver.Consumer):
             await self.wait(self.can_resume_flow)
         epoch = self.flow_epoch
         generation = self.app.consumer_generation_id
+        if self.backlog.full:
+            await self.backlog.room(_ROOM_TIMEOUT_S)
         async with self._fetching:
             self.fetched_at = self.app.lease.clock()
-            active = set(self._get_active_partitions())
+            full = self.backlog.full
+            active = {tp for tp in self._get_active_partitions() if tp[0] not in full}
             if not active:
                 await asyncio.sleep(0.02)
                 return
-            records = await self._getmany(active_partitions=active, timeout=_FETCH_TIMEOUT_S)
+            # While a topic is full the others are only looked at: there may be room at any time.
+            records = await self._getmany(active_partitions=active, timeout=0.0 if full else _FETCH_TIMEOUT_S)
         for tp, fetched in records.items():
             if self.flow_epoch != epoch or self.app.consumer_generation_id != generation or self.should_stop:
                 return
             if self.app.recheck_gaps:
                 fetched = await self._read_gaps_again(TP(*tp), fetched, epoch)  # noqa: PLW2901
             if fetched:
+                self.backlog.delivered(tp.topic, len(fetched))
                 yield tp, self._to_batch_message(TP(*tp), fetched, generation)
 
     async def _read_gaps_again(self, tp: TP, records: list[Any], epoch: int) -> list[Any]:
@@ -224,6 +233,7 @@ class BatchedConsumer(driver.Consumer):
     # -- acknowledgement: the batch's `complete`, not Faust's stream
 
     def _begin(self, batch: RecordBatch) -> bool:
+        self.backlog.taken(batch.topic, len(batch))
         if not self.flow_active or batch.generation != self.app.consumer_generation_id:
             return False
         self.barrier.begin((batch.topic, batch.partition), batch.next_offset, batch.generation)

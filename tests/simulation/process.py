@@ -17,6 +17,7 @@ from faust.types import TP
 
 from app.core.processor import Processor
 from app.stream.app import StreamApp
+from app.stream.backlog import Backlog
 from app.stream.barrier import Barrier
 from app.stream.lease import Lease
 from app.stream.recovery import RowRecovery
@@ -69,6 +70,7 @@ class Transport:
         self.app = process
         self.barrier = Barrier()
         self.gaps = GapCheck()
+        self.backlog = Backlog(limit=300)
         self.flow_active = False
         self.can_resume_flow = asyncio.Event()
         self.suspend_flow = asyncio.Event()
@@ -83,6 +85,7 @@ class Transport:
 
     def stop_flow(self) -> None:
         self.flow_epoch += 1
+        self.backlog.clear()
         self.flow_active = False
         self.can_resume_flow.clear()
         self.suspend_flow.set()

@@ -16,6 +16,7 @@ from app.core.profile import OutboxEntry, Output, Profile, Timer
 from app.stream.barrier import Barrier
 from app.stream.batch import RecordBatch
 from app.stream.engine import Engine
+from app.stream.restore import BULK_RECORDS
 from app.stream.store import StoreFactory
 from app.stream.table import RowTable
 
@@ -170,6 +171,7 @@ class BareTable(RowTable):
         self.changelog = "changelog"
         self.factory = factory
         self.connect = AIOKafkaConsumer
+        self.bulk_records = BULK_RECORDS
         self.stores = {}
         self.owner = b"me"
         self._fences = {}

@@ -1,0 +1,39 @@
+from __future__ import annotations
+
+import asyncio
+
+from app.stream.backlog import Backlog
+
+
+def test_only_the_topic_that_has_too_much_is_full() -> None:
+    backlog = Backlog(limit=10)
+    backlog.delivered("events", 11)
+    backlog.delivered("outcomes", 10)
+    assert backlog.full == {"events"}
+    backlog.taken("outcomes", 10)
+    assert backlog.full == {"events"}
+    backlog.taken("events", 1)
+    assert backlog.full == set()
+
+
+def test_what_was_dropped_with_the_flow_does_not_count_even_when_it_is_taken_later() -> None:
+    backlog = Backlog(limit=10)
+    backlog.delivered("events", 50)
+    backlog.clear()
+    assert backlog.full == set()
+    backlog.taken("events", 50)
+    backlog.delivered("events", 11)
+    assert backlog.full == {"events"}
+
+
+async def test_room_wakes_who_waits_for_it() -> None:
+    backlog = Backlog(limit=10)
+    backlog.delivered("events", 20)
+    asyncio.get_running_loop().call_later(0.01, backlog.taken, "events", 15)
+    began = asyncio.get_running_loop().time()
+    await backlog.room(5.0)
+    assert asyncio.get_running_loop().time() - began < 2.0
+    await backlog.room(5.0)  # there is room: at once
+    backlog.delivered("events", 20)
+    await backlog.room(0.01)
+    assert backlog.full == {"events"}
