@@ -33,6 +33,7 @@ from app.core.profile import Output, Profile, decode_profile, encode_profile, re
 from app.stream.app import StreamApp
 from app.stream.batch import RecordBatch
 from app.stream.contracts import BatchProcessor, Observer
+from app.stream.inflight import InFlight
 from app.stream.table import PendingWrite, RowTable
 from app.stream.timers import TimerIndex
 from schemas.erasures import Subjects
@@ -41,7 +42,6 @@ log = structlog.get_logger(__name__)
 
 CHUNK_RECORDS: Final = 1024
 SLICE_RECORDS: Final = 64
-INFLIGHT_MAX: Final = 8
 TIMER_ROWS_MAX: Final = 500
 
 
@@ -158,7 +158,7 @@ class Engine:
         self._copartitioned = copartitioned
         self._subjects = subjects
         self._partitions: dict[int, _Partition] = {}
-        self._slots = asyncio.Semaphore(INFLIGHT_MAX)
+        self._inflight = InFlight()
         self._tasks: set[asyncio.Task[None]] = set()
         self.on_wished: Callable[[int, list[tuple[int, bytes]]], None] = lambda partition, wishes: None
 
@@ -233,12 +233,13 @@ class Engine:
         last: asyncio.Task[None] | None = None
         for start in range(0, len(records), CHUNK_RECORDS):
             chunk = records[start : start + CHUNK_RECORDS]
-            await self._slots.acquire()
+            await self._inflight.acquire(len(chunk))
             async with state.lock:
                 began = time.perf_counter()
                 work = self._fold(batch, chunk)
                 state.position = chunk[-1].offset + 1
                 last = await self._settle(batch.partition, state, work)
+            last.add_done_callback(partial(self._end_flight, len(chunk)))
             self._observer.batch(len(chunk), time.perf_counter() - began)
             if start + CHUNK_RECORDS < len(records):
                 await asyncio.sleep(0)
@@ -309,9 +310,9 @@ class Engine:
         self, partition: int, state: _Partition, keys: list[bytes], process: Callable[..., Effects]
     ) -> Effects | None:
         """Have rows changed by something else than their events; None when the partition is being given up."""
-        await self._slots.acquire()
+        await self._inflight.acquire(len(keys))
         if not self.app.batches.flow_active or self._partitions.get(partition) is not state:
-            self._slots.release()
+            self._inflight.release(len(keys))
             return None
         self.app.batches.barrier.hold()
         async with state.lock:
@@ -321,8 +322,12 @@ class Engine:
             work.add(effects, absent)
             tidied = state.marks > 0 and any(map(is_mark, work.rows))
             task = await self._settle(partition, state, work, flush=tidied)
+        task.add_done_callback(partial(self._end_flight, len(keys)))
         task.add_done_callback(self._release)
         return effects
+
+    def _end_flight(self, records: int, _task: asyncio.Task[None]) -> None:
+        self._inflight.release(records)
 
     def _release(self, _task: asyncio.Task[None]) -> None:
         self.app.batches.barrier.release()
@@ -467,8 +472,6 @@ class Engine:
                 await previous.task
         except Exception as exc:
             self.app.fatal("an effect could not be made durable; its offset is not committed", exc)
-        finally:
-            self._slots.release()
         self._observer.durable(effects)
 
     async def _enqueue(self, partition: int, outputs: Sequence[Output]) -> list[asyncio.Future[Any]]:

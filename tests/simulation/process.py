@@ -70,7 +70,7 @@ class Transport:
         self.app = process
         self.barrier = Barrier()
         self.gaps = GapCheck()
-        self.backlog = Backlog(limit=300)
+        self.backlog = Backlog(limit=300, batches_max=3)
         self.flow_active = False
         self.can_resume_flow = asyncio.Event()
         self.suspend_flow = asyncio.Event()

@@ -16,6 +16,15 @@ def test_only_the_topic_that_has_too_much_is_full() -> None:
     assert backlog.full == set()
 
 
+def test_many_small_batches_fill_a_topic_too() -> None:
+    backlog = Backlog(limit=1_000, batches_max=2)
+    for _ in range(3):
+        backlog.delivered("events", 1)
+    assert backlog.full == {"events"}
+    backlog.taken("events", 1)
+    assert backlog.full == set()
+
+
 def test_what_was_dropped_with_the_flow_does_not_count_even_when_it_is_taken_later() -> None:
     backlog = Backlog(limit=10)
     backlog.delivered("events", 50)
