@@ -175,7 +175,10 @@ def _waiting(row: Profile, other: Profile) -> None:
     known = {pending.id for pending in row.pending}
     row.pending = [*row.pending, *(pending for pending in other.pending if pending.id not in known)][-_PENDING_MAX:]
     choices = {waiting.id for waiting in row.rewards}
-    row.rewards = [*row.rewards, *(waiting for waiting in other.rewards if waiting.id not in choices)][-_PENDING_MAX:]
+    rewards = [*row.rewards, *(waiting for waiting in other.rewards if waiting.id not in choices)]
     for timer in other.timers:
         if timers.find(row, timer.kind, timer.ref, timer.key) is None:
             timers.put(row, timer)
+    if rewards:  # one whose timer had to give way would wait for ever
+        timed = {timer.key for timer in row.timers if timer.kind == timers.REWARD}
+        row.rewards = sorted((one for one in rewards if one.id in timed), key=lambda one: one.decided_ms)

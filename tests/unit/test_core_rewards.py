@@ -8,7 +8,9 @@ import pytest
 
 from app.core import timers
 from app.core.influence import BURST_EVENTS_MAX
+from app.core.merge_rows import merge_rows
 from app.core.plan import Reward
+from app.core.profile import PendingReward, Profile, Timer
 from schemas.events import (
     NOTIFICATION_CLICKED,
     NOTIFICATION_FAILED,
@@ -198,3 +200,21 @@ def test_a_click_after_the_example_went_out_follows_it() -> None:
 def test_the_name_of_a_reward_changes_with_every_part_of_it() -> None:
     names = {one.name for one in (CLICK, BOUGHT, WORTH, Reward("click", HOUR), Reward("click", DAY, opt_out_penalty=1))}
     assert len(names) == 5
+
+
+def waiting_row(numbers: range) -> Profile:
+    return Profile(
+        rewards=[PendingReward(f"d{n}", 1, "a", n, 2, 0.5) for n in numbers],
+        timers=[Timer(n + DAY, timers.REWARD, 1, f"d{n}") for n in numbers],
+    )
+
+
+def test_merged_rows_keep_what_waits_and_leave_nothing_that_nobody_wakes() -> None:
+    row = waiting_row(range(2))
+    merge_rows(row, waiting_row(range(1, 3)), {}, START)
+    assert [one.id for one in row.rewards] == ["d0", "d1", "d2"]
+    limit = timers.LIMITS[timers.REWARD]
+    row = waiting_row(range(limit))
+    merge_rows(row, waiting_row(range(limit, limit + 5)), {}, START)
+    assert {one.id for one in row.rewards} == {timer.key for timer in row.timers}
+    assert len(row.rewards) == limit
