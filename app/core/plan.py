@@ -338,6 +338,7 @@ class PersonaPlan:
     count_max: int = 8
     share_min: float = 0.03
     names: Mapping[str, str] = field(default_factory=dict)
+    count_min: int = 1
 
 
 @dataclass(frozen=True, slots=True)

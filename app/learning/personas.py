@@ -48,6 +48,8 @@ JUMP: Final = 0.97
 """A clustering from scratch replaces the one that goes on, of as many clusters, only when it leaves so much less."""
 OVERLAP_MIN: Final = 0.25
 """Jaccard index of the users of a new and an old persona below which they are not the same."""
+SAME_MIN: Final = 0.6
+"""Below this it is the same, but so changed that it is named anew, as one that is just found is."""
 SETTLE_MS: Final = 7 * 86_400_000
 """After so long a new persona gets the name that it keeps, whatever becomes of it."""
 DAY_MS: Final = 86_400_000
@@ -159,14 +161,17 @@ class PersonaLearner:
         weights, points, within = self.points.scaled()
         plan, served = self._plan, self.served
         found = clusterings(weights, points, within, plan.count_max, plan.share_min)
-        best = max(found, key=lambda count: (found[count].silhouette, -count))
+        # Of fewer than the policy asks for the most, when there cannot be so many without tiny ones.
+        enough = [count for count in found if count >= plan.count_min] or [max(found)]
+        best = max(enough, key=lambda count: (found[count].silhouette, -count))
         own = self._continued(weights, points, within)
         chosen = found[best] if own is None else own
         if own is not None:
             same = found.get(len(own.centroids))
             if same is not None and same.inertia < JUMP * own.inertia:
                 chosen = same
-        wish = best if own is None or found[best].silhouette > chosen.silhouette + GAIN_MIN else 0
+        few = len(chosen.centroids) < min(enough)
+        wish = best if own is None or few or found[best].silhouette > chosen.silhouette + GAIN_MIN else 0
         if wish and wish == self._wish:
             chosen, self._wish = found[best], 0
         else:
@@ -212,27 +217,31 @@ class PersonaLearner:
             share = float(weights[mine].sum() / weights.sum())
             spread = squared_distances(points[mine], centroid[None])[:, 0] + within[mine]
             width = float(np.sqrt(np.average(spread, weights=weights[mine])))
-            heir = heirs.get(at)
+            heir, alike = heirs.get(at, (None, 0.0))
             if heir is None:
                 name = name_of(row, served, taken)
                 taken.add(name)
-                known = Known(self._next_id, name, at_ms, row, row, share_born=share)
+                known = Known(self._next_id, name, at_ms, row, row, share_born=share, settles_ms=at_ms + SETTLE_MS)
                 self._next_id += 1
                 self._changed(Change(at_ms, "born", known.id, name))
             else:
                 known = old[heir]
                 known.named = self._arranged(known.named, columns)
-                if not known.settled and at_ms >= known.born_ms + SETTLE_MS:
-                    self._settle(known, row, taken, at_ms)
+                if alike < SAME_MIN:
+                    known.settled, known.settles_ms = False, at_ms + SETTLE_MS
+                    self._rename(known, row, taken, at_ms)
+                elif not known.settled and at_ms >= known.settles_ms:
+                    known.settled = True
+                    self._rename(known, row, taken, at_ms)
             known.centroid, known.share, known.within = row, round(share, DIGITS), round(width, DIGITS)
             personas.append(known)
         if old and before is not None:
             self._end(heirs, before, chosen.labels, weights, personas, at_ms)
         served.personas = sorted(personas, key=lambda one: one.id)
 
-    def _settle(self, known: Known, row: list[float], taken: set[str], at_ms: int) -> None:
-        """A persona that has stood its first week is called by what it turned out to be, for good."""
-        known.named, known.settled = row, True
+    def _rename(self, known: Known, row: list[float], taken: set[str], at_ms: int) -> None:
+        """Call a persona by what it has turned out to be: it has stood a week, or is much changed."""
+        known.named = row
         name = name_of(row, self.served, taken - {known.name})
         if name != known.name:
             known.name = name
@@ -241,7 +250,7 @@ class PersonaLearner:
 
     def _end(
         self,
-        heirs: dict[int, int],
+        heirs: dict[int, tuple[int, float]],
         before: Labels,
         after: Labels,
         weights: Array,
@@ -250,16 +259,17 @@ class PersonaLearner:
     ) -> None:
         """Say which personas have ended, who took their users, and how many users have another persona now."""
         old = self.served.personas
+        continued_by = {at: heir for at, (heir, _) in heirs.items()}
         for at, known in enumerate(old):
-            if at in heirs.values():
+            if at in continued_by.values():
                 continue
             shares = np.bincount(after[before == at], weights[before == at], len(personas))
             into = personas[int(shares.argmax())].id if shares.any() else 0
             self._changed(Change(at_ms, "ended", known.id, known.name, into))
             if known.settled:
                 self.served.retired = [*self.served.retired, known.name][-CHANGES_MAX:]
-        continued = np.array([heirs.get(at, -1) for at in range(len(personas))])
-        if set(heirs.values()) != set(range(len(old))) or len(personas) != len(old):
+        continued = np.array([continued_by.get(at, -1) for at in range(len(personas))])
+        if set(continued_by.values()) != set(range(len(old))) or len(personas) != len(old):
             self.served.moved = round(float(weights[continued[after] != before].sum() / weights.sum()), DIGITS)
 
     def _changed(self, change: Change) -> None:
@@ -346,8 +356,8 @@ class PersonaLearner:
         return learner
 
 
-def _heirs(weights: Array, before: Labels | None, after: Labels, old: int, new: int) -> dict[int, int]:
-    """Of each new cluster the old one that it continues, by the users they share (Jaccard index)."""
+def _heirs(weights: Array, before: Labels | None, after: Labels, old: int, new: int) -> dict[int, tuple[int, float]]:
+    """Of each new cluster the old one that it continues, and how many users they share (Jaccard index)."""
     if before is None:
         return {}
     both = np.zeros((new, old))
@@ -356,5 +366,7 @@ def _heirs(weights: Array, before: Labels | None, after: Labels, old: int, new: 
     alike = both / np.maximum(either, 1e-12)
     rows, columns = linear_sum_assignment(-alike)
     return {
-        int(row): int(column) for row, column in zip(rows, columns, strict=True) if alike[row, column] >= OVERLAP_MIN
+        int(row): (int(column), float(alike[row, column]))
+        for row, column in zip(rows, columns, strict=True)
+        if alike[row, column] >= OVERLAP_MIN
     }

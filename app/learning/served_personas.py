@@ -36,8 +36,8 @@ class Known(msgspec.Struct):
         In the vector's own units, by column: now, and when it was named.
     share
         Of the active users; `share_born` likewise when it was found.
-    settled
-        Whether its name stays.
+    settled, settles_ms
+        Whether its name stays, and from when on.
     within
         Root mean squared scaled distance of its users to the centroid.
     """
@@ -51,6 +51,7 @@ class Known(msgspec.Struct):
     share_born: float = 0.0
     within: float = 0.0
     settled: bool = False
+    settles_ms: int = 0
 
 
 class Change(msgspec.Struct, frozen=True):

@@ -39,6 +39,7 @@ from app.policy.campaign_parts import catalog_trigger, more_roots, novelty, reco
 from app.policy.errors import Path, PolicyErrors
 from app.policy.model import (
     CampaignModel,
+    PersonasModel,
     RewardModel,
     SegmentModel,
     TemplateModel,
@@ -171,7 +172,7 @@ class Compiler:
                 name: ModelPlan(part.kind, part.challenger or "", part.on_drift, part.event or "", part.horizon or 0)
                 for name, part in self.policy.models.items()
             },
-            personas=PersonaPlan(groups.count_max, groups.share_min, groups.names) if groups else None,
+            personas=_personas(groups),
         )
 
     def _check_models(self) -> None:
@@ -392,6 +393,12 @@ class Compiler:
             place = self.document.error_in_text((*path, exc.field), exc.offset, exc.message, exc.suggestion)
             self.errors.append(place)
             return None
+
+
+def _personas(model: PersonasModel | None) -> PersonaPlan | None:
+    if model is None:
+        return None
+    return PersonaPlan(model.count_max, model.share_min, model.names, model.count_min)
 
 
 def _link(wording: WordingModel, model: TemplateModel) -> str:

@@ -152,9 +152,16 @@ class LearnedModel(_Model):
 class PersonasModel(_Model):
     """Groups of users that are alike, found by the learner. `names` gives p1, p2 and so on other names."""
 
+    count_min: Annotated[int, Field(ge=1, le=12)] = 1
     count_max: Annotated[int, Field(ge=2, le=12)] = 8
     share_min: Annotated[Share, Field(ge=0.01, le=0.3)] = 0.03
     names: Annotated[dict[Annotated[str, Field(pattern=r"^p[1-9][0-9]{0,5}$")], ShortText], Field(max_length=50)] = {}
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if self.count_min > self.count_max:
+            raise _wrong("count_min must not exceed count_max")
+        return self
 
 
 class TraitModel(_Model):

@@ -264,6 +264,7 @@ def test_a_policy_may_name_personas_itself() -> None:
     [
         ("personas: {count_max: 1}", "personas.count_max"),
         ("personas: {share_min: 50%}", "personas.share_min"),
+        ("personas: {count_min: 9, count_max: 5}", "count_min must not exceed"),
         ("personas: {names: {first: x}}", "personas"),
         ("description: none", "needs the policy to have `personas`"),
     ],
@@ -275,5 +276,7 @@ def test_a_mistake_is_told_with_its_place(personas: str, problem: str) -> None:
 
 
 def test_the_policy_says_how_many_and_how_small() -> None:
-    text = POLICY.replace("personas: {}", "personas: {count_max: 5, share_min: 10%, names: {p2: early birds}}")
-    assert load_policy_text(text).personas == PersonaPlan(5, 0.1, {"p2": "early birds"})
+    text = POLICY.replace(
+        "personas: {}", "personas: {count_min: 4, count_max: 5, share_min: 10%, names: {p2: early birds}}"
+    )
+    assert load_policy_text(text).personas == PersonaPlan(5, 0.1, {"p2": "early birds"}, 4)
