@@ -95,8 +95,10 @@ def rows() -> list[tuple[str, list[Panel]]]:
         ("Latency", _latency()),
         ("Decisions", _decisions()),
         ("Segments", _segments()),
+        ("Catalog", _catalog()),
         ("Sends", _sends()),
         ("Models", _models()),
+        ("Models: campaigns, challengers, propensities", _models_more()),
         ("State and processes", _state()),
     ]
 
@@ -166,6 +168,26 @@ def _decisions() -> list[Panel]:
         ),
         graph("Partitions to backfill", (f"nudge_backfill_partitions{{{ME}}}", "{{instance}}"), min=0),
         graph("Timers", (rate("nudge_timers_total", "outcome"), "{{outcome}}"), unit="cps"),
+        graph(
+            "Of the policy on trial",
+            (rate("nudge_shadow_decisions_total", "decision, reason"), "{{decision}} {{reason}}"),
+            unit="cps",
+            stack=True,
+            text="Decisions that nobody gets, about its share of the users.",
+        ),
+        graph(
+            "Backfill",
+            (rate("nudge_backfill_rows_total", "outcome"), "rows {{outcome}}"),
+            (f"sum(rate(nudge_backfill_history_records_total{{{ME}}}[$__rate_interval]))", "records read again"),
+            unit="cps",
+        ),
+        graph(
+            "Missing of new windows",
+            (f"max(nudge_backfill_missing_seconds{{{ME}}})", ""),
+            unit="s",
+            text="How much of the longest new window `events` no longer held.",
+            min=0,
+        ),
     ]
 
 
@@ -186,6 +208,53 @@ def _segments() -> list[Panel]:
         graph(
             "Where percentiles begin",
             (f"max by (percentile) (nudge_percentile_threshold{{{ME}}})", "{{percentile}}"),
+        ),
+        graph(
+            "Beyond a percentile's threshold",
+            (f"max by (percentile) (nudge_percentile_share{{{ME}}})", "{{percentile}}"),
+            unit="percentunit",
+            text="Share of the users when the threshold was set: it should be what the policy says.",
+            min=0,
+            max=1,
+        ),
+        graph("Rows that followed a threshold", (rate("nudge_percentile_rows_total", "outcome"), "{{outcome}}")),
+        graph(
+            "Personas",
+            (f"max by (persona) (nudge_persona_share{{{ME}}})", "{{persona}}"),
+            unit="percentunit",
+            stack=True,
+            min=0,
+        ),
+        graph(
+            "Personas: how well told apart, and who changes",
+            (f"max(nudge_persona_silhouette{{{ME}}})", "silhouette"),
+            (rate("nudge_persona_changes_total", "change"), "{{change}} a second"),
+        ),
+        graph("Merges of two rows", (rate("nudge_merges_total", "step"), "{{step}}"), unit="cps"),
+    ]
+
+
+def _catalog() -> list[Panel]:
+    return [
+        graph(
+            "Items",
+            (f"max(nudge_catalog_items{{{ME}}})", "known"),
+            (f"max(nudge_catalog_unknown_records{{{ME}}})", "without room"),
+            min=0,
+        ),
+        graph("Changes", (rate("nudge_catalog_changes_total", "kind"), "{{kind}}"), unit="cps"),
+        graph("Offered to rows", (rate("nudge_catalog_offers_total", "outcome"), "{{outcome}}"), unit="cps"),
+        graph(
+            "Changes that wait for their users",
+            (f"nudge_catalog_waiting_changes{{{ME}}}", "{{instance}}"),
+            width=12,
+            min=0,
+        ),
+        graph(
+            "Entries of the indexes from item to users",
+            (f"nudge_catalog_index_entries{{{ME}}}", "{{instance}}"),
+            width=12,
+            min=0,
         ),
     ]
 
@@ -221,6 +290,7 @@ def _sends() -> list[Panel]:
             min=0,
             max=1,
         ),
+        graph("Tokens that are gone", (rate("nudge_tokens_removed_total", "provider"), "{{provider}}"), unit="cps"),
         graph(
             "Answers",
             (rate("nudge_outcomes_total", "label"), "{{label}}"),
@@ -270,6 +340,48 @@ def _models() -> list[Panel]:
         graph(
             "Snapshots rejected",
             (f"sum by (instance) (increase(nudge_model_snapshots_rejected_total{{{ME}}}[1h]))", "{{instance}}"),
+        ),
+    ]
+
+
+def _models_more() -> list[Panel]:
+    live = f"and on (model, instance) changes(nudge_model_examples{{{ME}}}[1h]) > 0"
+    return [
+        graph("Calibration by campaign", (f"nudge_model_campaign_calibration_ratio{{{ME}}}", "{{model}} {{campaign}}")),
+        graph("Log loss by campaign", (f"nudge_model_campaign_log_loss{{{ME}}}", "{{model}} {{campaign}}")),
+        graph(
+            "Log loss of the newest, Brier score",
+            (f"nudge_model_recent_log_loss{{{ME}}} {live}", "{{model}}: log loss"),
+            (f"nudge_model_brier{{{ME}}} {live}", "{{model}}: Brier"),
+        ),
+        graph(
+            "Precision, recall, F1",
+            (f"nudge_model_precision{{{ME}}} {live}", "{{model}}: precision"),
+            (f"nudge_model_recall{{{ME}}} {live}", "{{model}}: recall"),
+            (f"nudge_model_f1{{{ME}}} {live}", "{{model}}: F1"),
+            text="Of scores above the base rate.",
+            min=0,
+            max=1,
+        ),
+        graph(
+            "Challengers",
+            (f"nudge_model_challenger_gain{{{ME}}} {live}", "{{model}}: log loss saved"),
+            (
+                f"sum by (model) (increase(nudge_model_promotions_total{{{ME}}}[1h]))",
+                "{{model}}: promotions in an hour",
+            ),
+        ),
+        graph(
+            "Pinned versions, stopped variants",
+            (f"nudge_model_pinned_version{{{ME}}} > 0", "{{model}} pinned to"),
+            (f"max(nudge_variants_stopped{{{ME}}})", "variants stopped"),
+            min=0,
+        ),
+        graph(
+            "Examples of propensities",
+            (rate("nudge_propensity_examples_total", "model, label"), "{{model}} {{label}}"),
+            unit="cps",
+            width=12,
         ),
     ]
 
