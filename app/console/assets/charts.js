@@ -47,8 +47,8 @@ function ticks(low, high, count) {
 const clock = (seconds) => new Date(seconds * 1000).toLocaleTimeString("en-GB");
 
 // A line chart over time. `lines`: [{name, values, unit}], aligned with `times` (seconds), or with their index.
-export function lineChart(holder, { times, lines, zero = true, area = false, digits, label }) {
-  const width = Math.max(280, Math.round(holder.clientWidth || 560)), height = 190;
+export function lineChart(holder, { times, lines, zero = true, area = false, digits, label, height = 190 }) {
+  const width = Math.max(280, Math.round(holder.clientWidth || 560));
   const left = 44, right = 8, top = 8, bottom = 22;
   const present = lines.flatMap((line) => line.values).filter((value) => value !== null && value !== undefined);
   const legend = html("p", { class: "legend" });

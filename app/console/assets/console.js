@@ -75,6 +75,8 @@ function segments(found) {
 }
 
 // The cards of the models are made once: charts are drawn into them anew.
+const TALL = 250; // as the calibration beside it, with its two lines of text
+
 function models(found, served, unsigned) {
   const holder = $("models");
   if (!found.length) {
@@ -97,9 +99,9 @@ function models(found, served, unsigned) {
       + `predicted over opened ${number(metrics.calibration_ratio, 3)}; drift alarms ${number(metrics.drift_detections ?? 0, 0)}; `
       + `${number(model.kept, 0)} versions to go back to.${promoted}${pinned}`;
     const course = (name, metric) => ({ name, values: model.series[metric] });
-    lineChart(charts[0], { lines: [course("all", "auc"), course("lately", "recent_auc")], zero: false, digits: 3, label: "AUC" });
+    lineChart(charts[0], { lines: [course("all", "auc"), course("lately", "recent_auc")], zero: false, digits: 3, label: "AUC", height: TALL });
     lineChart(charts[1], { lines: [course("all", "log_loss"), course("constant", "log_loss_constant"), course("lately", "recent_log_loss")],
-      zero: false, digits: 3, label: "Log loss" });
+      zero: false, digits: 3, label: "Log loss", height: TALL });
   }
   if (!$("served")) {
     holder.querySelector(".grid").append(html("article", { class: "card", id: "served" }, html("h3", {}, "Calibration of the scores that users met"),
