@@ -31,6 +31,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Final, NamedTuple
 
+from app.core import open_rates
 from app.core.features import open_features, smoothed_open_rate
 from app.core.label_history import push_label
 from app.core.plan import Campaign, Plan, Trigger, event_id
@@ -124,6 +125,9 @@ class Replay:
         row = self.rows[send.user]
         row.pending = row.pending[1:]
         row.labels = push_label(row.labels, send.opened)
+        row.open_rates = open_rates.count(
+            row.open_rates, send.sent_ms, labels=1.0, opens=send.opened, clicks=send.clicked
+        )
         row.opened += send.opened
         row.clicked += send.clicked
         row.ignored_run = 0 if send.opened else row.ignored_run + 1

@@ -20,7 +20,7 @@ from __future__ import annotations
 import math
 from typing import Final
 
-from app.core import identity, influence, local_time, logged, rewards, timers, weariness
+from app.core import identity, influence, local_time, logged, open_rates, rewards, timers, weariness
 from app.core.batch import Batch
 from app.core.ids import stable_id
 from app.core.label_history import push_label
@@ -80,7 +80,7 @@ def fold_opened(batch: Batch, profile: Profile, event: Event, at_ms: int) -> Non
             pending.sent_ms = min(at_ms, batch.now_ms)
             profile.sent += 1
         pending.answered = IN_TIME if at_ms <= _horizon_end_ms(batch, pending) else LATE
-        profile.labels = push_label(profile.labels, int(pending.answered == IN_TIME))
+        _count_label(profile, pending, int(pending.answered == IN_TIME))
         if not batch.index.plan.opens_wait:
             _mature(batch, profile, pending)
             pending.answered, pending.features = EMITTED, b""  # the id stays: a second open is not counted
@@ -100,6 +100,7 @@ def fold_clicked(batch: Batch, profile: Profile, event: Event, at_ms: int) -> No
     pending = _pending(profile, event)
     if pending is not None and not pending.clicked:
         pending.clicked = LATE if pending.answered == EMITTED else 1
+        profile.open_rates = open_rates.count(profile.open_rates, pending.sent_ms or pending.decided_ms, clicks=1.0)
 
 
 def fold_dismissed(batch: Batch, profile: Profile, _event: Event, at_ms: int) -> None:
@@ -157,7 +158,7 @@ def horizon_passed(batch: Batch, profile: Profile, timer: Timer) -> None:
         return
     profile.pending = [other for other in profile.pending if other.id != pending.id]
     if not pending.answered:
-        profile.labels = push_label(profile.labels, 0)
+        _count_label(profile, pending, 0)
         profile.ignored_run += 1
         if batch.index.plan.adaptive is not None:
             weariness.ignored(profile, batch.index.plan.adaptive, batch.now_ms)
@@ -177,6 +178,13 @@ def _forget(batch: Batch, profile: Profile, decision_id: str) -> None:
         elif pending.answered != EMITTED:
             batch.count("outcomes", "censored")
     profile.pending = kept
+
+
+def _count_label(profile: Profile, pending: Pending, label: int) -> None:
+    """What later decisions are told of this answer."""
+    profile.labels = push_label(profile.labels, label)
+    at_ms = pending.sent_ms or pending.decided_ms
+    profile.open_rates = open_rates.count(profile.open_rates, at_ms, labels=1.0, opens=label)
 
 
 def _mature(batch: Batch, profile: Profile, pending: Pending) -> None:

@@ -16,11 +16,12 @@ from typing import Final
 from app.core.fold import AFFINITY_HALF_LIFE_MS
 from app.core.label_history import FAST, MIDDLE, RATE_PRIOR_MEAN, SLOW, open_run
 from app.core.local_time import hour_of_week
+from app.core.open_rates import logits
 from app.core.plan import Campaign, Plan, event_id
 from app.core.profile import HOURS_PER_WEEK, Profile
 from schemas.events import APPLICATION_OPENED, NOTIFICATION_OPENED
 
-FEATURES_MAX: Final = 32
+FEATURES_MAX: Final = 36
 SEGMENTS_MAX: Final = 5
 
 RATE_PRIOR_SENDS: Final = 3.0
@@ -143,12 +144,16 @@ def open_features(profile: Profile, campaign: Campaign, now_ms: int, plan: Plan)
     rate = smoothed_open_rate(profile.opened, matured)
     last = profile.last
     labels = profile.labels
+    month, quarter, clicks = logits(profile.open_rates, now_ms)
     features = {
         "open_logit": _log(rate / (1.0 - rate)),
         "open_slow_logit": SLOW.logit(labels),
         "open_middle_logit": MIDDLE.logit(labels),
         "open_fast_logit": FAST.logit(labels),
         "open_run_log": _log1p(open_run(labels)),
+        "open_month_logit": month,
+        "open_quarter_logit": quarter,
+        "click_quarter_logit": clicks,
         "matured_log": _log1p(matured),
         "ignored_log": _log1p(profile.ignored_run),
         "clicked_log": _log1p(profile.clicked),

@@ -24,6 +24,7 @@ NAMES: Final = (
     *("act_hour_cos", "opened_log", "order_known"),
     *(f"h={hour}" for hour in range(24)),
     *("order_rate_log", "order_due_log"),
+    *("open_month_logit", "open_quarter_logit", "click_quarter_logit"),
 )
 """Known names by index. Append only, up to `ROOM`: rows hold the indexes. A name that is missing costs its length."""
 

@@ -10,7 +10,7 @@ import heapq
 from collections.abc import Mapping
 from typing import Final
 
-from app.core import items, label_history, marks, timers, wishes
+from app.core import items, label_history, marks, open_rates, timers, wishes
 from app.core.choose import SHOWN_MAX
 from app.core.devices import DEVICES_MAX
 from app.core.fold import AFFINITIES_MAX, AFFINITY_HALF_LIFE_MS, LAST_MAX
@@ -145,6 +145,7 @@ def _answers(row: Profile, other: Profile, *, newer: bool) -> None:
     if newer:
         row.ignored_run = other.ignored_run
     row.labels = label_history.joined(row.labels, other.labels)
+    row.open_rates = open_rates.joined(row.open_rates, other.open_rates)
     for ours, theirs in (
         (row.hours, other.hours),
         (row.hour_sends, other.hour_sends),

@@ -207,6 +207,8 @@ class Profile(msgspec.Struct, array_like=True, gc=False):
         Membership changes that this row owes to their topic, packed, see `app.core.owed`; the outbox has the rest.
     rewards
         Learned choices whose reward has not matured; only of campaigns that learn from more than the open.
+    open_rates
+        Opens and clicks with weights that halve with time, see `app.core.open_rates`; empty before the first label.
     """
 
     offset: int = -1
@@ -259,6 +261,7 @@ class Profile(msgspec.Struct, array_like=True, gc=False):
     browsing: Browsing | None = None
     owed: bytes = b""
     rewards: list[PendingReward] = []
+    open_rates: bytes = b""
 
 
 _encode = msgspec.msgpack.Encoder().encode

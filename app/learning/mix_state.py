@@ -24,6 +24,9 @@ HISTORY: Final = (
     "open_middle_logit",
     "open_fast_logit",
     "open_run_log",
+    "open_month_logit",
+    "open_quarter_logit",
+    "click_quarter_logit",
     "matured_log",
     "ignored_log",
     "clicked_log",
@@ -96,7 +99,7 @@ class MixConfig(msgspec.Struct, frozen=True, kw_only=True):
     prior: float = 0.15
     rate: float = 0.05
     indicator_rate: float = 0.1
-    curve_rate: float = 0.02
+    curve_rate: float = 0.04
     curve_floor: float = 1.0
     mix_rate: float = 0.02
     calibration_rate: float = 0.003
