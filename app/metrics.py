@@ -13,6 +13,15 @@ from app.core.ids import stable_id
 from app.core.plan import Plan
 from schemas.topics import EVENTS
 
+CAMPAIGN_QUALITY: Final = {
+    "auc": "As nudge_model_auc, of a campaign; of 32 at most.",
+    "recent_log_loss": "Log loss of a campaign's newest 500 to 1,000 examples.",
+    "recent_calibration_ratio": "Predicted opens over opens of a campaign's newest examples.",
+    "recent_brier": "Brier score of a campaign's newest examples.",
+    "recent_precision": "As nudge_model_precision, of a campaign's newest examples.",
+    "recent_recall": "As nudge_model_recall, of a campaign's newest examples.",
+    "recent_f1": "As nudge_model_f1, of a campaign's newest examples.",
+}
 LATENCY_BUCKETS_S: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 
 
@@ -167,6 +176,11 @@ class Metrics:
             ["model", "campaign"],
             registry=registry,
         )
+        self.campaign_quality = {
+            name: Gauge(f"nudge_model_campaign_{name}", help_, ["model", "campaign"], registry=registry)
+            for name, help_ in CAMPAIGN_QUALITY.items()
+        }
+        vars(self).update({f"campaign_{name}": gauge for name, gauge in self.campaign_quality.items()})
         self.model_challenger_gain = Gauge(
             "nudge_model_challenger_gain", "Mean log loss that the challenger would save.", ["model"], registry=registry
         )

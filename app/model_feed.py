@@ -144,6 +144,9 @@ class LearnerMetrics:
             metrics.campaign_log_loss.labels(model, campaign).set(found["log_loss"])
             if "calibration_ratio" in found:
                 metrics.campaign_calibration.labels(model, campaign).set(found["calibration_ratio"])
+            for name, gauge in metrics.campaign_quality.items():
+                if name in found:
+                    gauge.labels(model, campaign).set(found[name])
 
     def _rise(self, model: str, name: str, values: Mapping[str, float]) -> float:
         before = self._before.get((model, name), 0.0)

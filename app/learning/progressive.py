@@ -25,8 +25,11 @@ from app.learning.logistic import log_loss
 BINS: Final = 512
 BLOCK: Final = 2_000
 CAMPAIGNS_MAX: Final = 32
+CAMPAIGN_BLOCK: Final = 500
 _LOGIT_MAX: Final = 8.0
 _BINS_PER_LOGIT = BINS / (2 * _LOGIT_MAX)
+_CAMPAIGN_BINS = 8
+"""A campaign's bins are so many times as wide."""
 
 
 def score_bin(p: float) -> int:
@@ -120,20 +123,93 @@ class Track(msgspec.Struct):
         return result
 
 
-class Small(msgspec.Struct, array_like=True):
-    """A campaign's sums."""
+class Sums(msgspec.Struct, array_like=True):
+    """Running sums over a campaign's served scores; `said` counts scores at the working threshold or above, `hits` the
+    opens among them.
+    """
 
     examples: int = 0
     positives: int = 0
     loss: float = 0.0
     scores: float = 0.0
+    brier: float = 0.0
+    said: int = 0
+    hits: int = 0
+
+    def add(self, p: float, y: int, loss: float, says: bool) -> None:
+        """One example; `says` is whether its score reaches the working threshold."""
+        self.examples += 1
+        self.positives += y
+        self.loss += loss
+        self.scores += p
+        self.brier += (p - y) ** 2
+        self.said += says
+        self.hits += says and y
+
+    def merged(self, other: Sums) -> Sums:
+        """Both together."""
+        return Sums(
+            *(getattr(self, name) + getattr(other, name) for name in ("examples", "positives", "loss", "scores")),
+            *(getattr(self, name) + getattr(other, name) for name in ("brier", "said", "hits")),
+        )
 
     def to_dict(self) -> dict[str, float]:
-        """Mean log loss (nats), and mean score over base rate where that is defined."""
+        """Undefined ones are left out."""
+        if not self.examples:
+            return {}
+        result = {"log_loss": self.loss / self.examples, "brier": self.brier / self.examples}
+        if self.positives:
+            result["calibration_ratio"] = self.scores / self.positives
+            result["recall"] = self.hits / self.positives
+        if self.said:
+            result["precision"] = self.hits / self.said
+        if self.said + self.positives:
+            result["f1"] = 2 * self.hits / (self.said + self.positives)
+        return result
+
+
+class Small(msgspec.Struct, array_like=True):
+    """A campaign's sums: of its life (the first four numbers), and of its newest examples.
+
+    Parameters
+    ----------
+    blocks
+        The newest `CAMPAIGN_BLOCK` to 2 * `CAMPAIGN_BLOCK` examples: the full block and the growing one.
+    bins
+        Of the campaign's life, bin of the score (a quarter of a unit of log-odds) to [not opened, opened].
+    """
+
+    examples: int = 0
+    positives: int = 0
+    loss: float = 0.0
+    scores: float = 0.0
+    blocks: list[Sums] = msgspec.field(default_factory=lambda: [Sums(), Sums()])
+    bins: dict[int, list[int]] = {}
+
+    def add(self, p: float, y: int, loss: float, says: bool, at: int) -> None:
+        """One example, see `Sums.add`; `at` is the bin of its score."""
+        self.examples += 1
+        self.positives += y
+        self.loss += loss
+        self.scores += p
+        if self.blocks[1].examples >= CAMPAIGN_BLOCK:
+            self.blocks = [self.blocks[1], Sums()]
+        self.blocks[1].add(p, y, loss, says)
+        self.bins.setdefault(at // _CAMPAIGN_BINS, [0, 0])[y] += 1
+
+    def to_dict(self) -> dict[str, float]:
+        """Mean log loss (nats), and AUC and mean score over base rate where defined; those of the newest examples, and
+        their Brier score, precision, recall and F1 at the working threshold, as ``recent_…``.
+        """
         result = {"examples": float(self.examples), "log_loss": self.loss / max(self.examples, 1)}
         if self.positives:
             result["calibration_ratio"] = self.scores / self.positives
-        return result
+        counts = [self.bins[at] for at in sorted(self.bins)]
+        auc = histogram_auc([ones for _, ones in counts], [zeros for zeros, _ in counts])
+        if not math.isnan(auc):
+            result["auc"] = auc
+        recent = self.blocks[0].merged(self.blocks[1]).to_dict()
+        return result | {f"recent_{name}": value for name, value in recent.items()}
 
 
 class Progressive(msgspec.Struct):
@@ -165,8 +241,8 @@ class Progressive(msgspec.Struct):
 
         A served score that is no number counts as 1/2, the score of not knowing.
         """
-        seen = self.learner
-        self.constant_loss += log_loss((seen.positives + 0.5) / (seen.examples + 1.0), y)
+        threshold = self.threshold
+        self.constant_loss += log_loss(threshold, y)
         if not 0.0 <= served <= 1.0:
             served = 0.5
         loss, served_loss = log_loss(learner, y), log_loss(served, y)
@@ -179,19 +255,16 @@ class Progressive(msgspec.Struct):
         blocks[2].add(served, y, served_loss, served_at)
         blocks[3].add(learner, y, loss, at)
         if campaign:
-            self._campaign(campaign, served, y, served_loss)
+            self._campaign(campaign).add(served, y, served_loss, served >= threshold, served_at)
         return loss
 
-    def _campaign(self, name: str, p: float, y: int, loss: float) -> None:
+    def _campaign(self, name: str) -> Small:
         found = self.campaigns.get(name)
         if found is None:
             if len(self.campaigns) >= CAMPAIGNS_MAX:
                 del self.campaigns[min(self.campaigns, key=lambda other: (self.campaigns[other].examples, other))]
             found = self.campaigns[name] = Small()
-        found.examples += 1
-        found.positives += y
-        found.loss += loss
-        found.scores += p
+        return found
 
     @property
     def threshold(self) -> float:

@@ -9,7 +9,16 @@ import msgspec
 import pytest
 from river import metrics
 
-from app.learning.progressive import BINS, BLOCK, CAMPAIGNS_MAX, Progressive, Track, histogram_auc, score_bin
+from app.learning.progressive import (
+    BINS,
+    BLOCK,
+    CAMPAIGN_BLOCK,
+    CAMPAIGNS_MAX,
+    Progressive,
+    Track,
+    histogram_auc,
+    score_bin,
+)
 
 
 def brute_auc(scores: list[tuple[float, int]]) -> float:
@@ -135,6 +144,27 @@ def test_campaigns_are_bounded_and_the_smallest_goes() -> None:
         for _ in range(3 if number == 0 else 1):
             ours.add(0.3, 0.3, 1, f"c{number}")
     assert len(ours.campaigns) == CAMPAIGNS_MAX
-    assert ours.campaigns["c0"].to_dict() == pytest.approx(
+    found = ours.campaigns["c0"].to_dict()
+    assert {name: found[name] for name in ("examples", "log_loss", "calibration_ratio")} == pytest.approx(
         {"examples": 3.0, "log_loss": -math.log(0.3), "calibration_ratio": 0.3}
     )
+
+
+def test_a_campaigns_newest_examples_are_judged_as_river_does() -> None:
+    rng = random.Random(4)
+    ours, whole = Progressive(), metrics.ROCAUC(n_thresholds=64)
+    precision, recall, f1 = metrics.Precision(), metrics.Recall(), metrics.F1()
+    for number in range(4 * CAMPAIGN_BLOCK):
+        p = rng.random() ** 2
+        y = int(rng.random() < p)
+        says = p >= ours.threshold
+        whole.update(bool(y), p)
+        if number >= 2 * CAMPAIGN_BLOCK:
+            for metric in (precision, recall, f1):
+                metric.update(bool(y), says)
+        ours.add(p, p, y, "cart")
+    found = ours.campaigns["cart"].to_dict()
+    assert found["auc"] == pytest.approx(whole.get(), abs=0.01)
+    assert found["recent_precision"] == pytest.approx(precision.get())
+    assert found["recent_recall"] == pytest.approx(recall.get())
+    assert found["recent_f1"] == pytest.approx(f1.get())

@@ -107,3 +107,4 @@ def test_a_learners_figures_are_shown_by_model_and_campaign() -> None:
     assert value("nudge_model_recent_auc", {"model": "open"}) == 0.5
     assert value("nudge_model_recall", {"model": "open"}) == 1.0
     assert value("nudge_model_campaign_calibration_ratio", {"model": "open", "campaign": "cart"}) == 1.0
+    assert value("nudge_model_campaign_recent_brier", {"model": "open", "campaign": "cart"}) == 0.25
