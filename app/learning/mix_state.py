@@ -51,6 +51,8 @@ class Expert(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
         Whether it sees pairs of numbers.
     share
         What it is of the mixture before the first example, relative to the others.
+    without
+        Features that it does not see, whatever `names` says.
     """
 
     name: str
@@ -58,15 +60,18 @@ class Expert(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
     curves: bool = False
     crosses: bool = False
     share: float = 1.0
+    without: tuple[str, ...] = ()
 
     def sees(self, name: str) -> bool:
         """Whether the feature is one of its own."""
+        if name in self.without:
+            return False
         return not self.names or name in self.names or ("=" in name and name[: name.index("=") + 1] in self.names)
 
 
 EXPERTS: Final = (
     Expert(name="linear", share=8.0),
-    Expert(name="curves", curves=True),
+    Expert(name="curves", curves=True, without=("since_send_log_h",)),
     Expert(name="history", names=HISTORY, curves=True),
 )
 
@@ -99,7 +104,7 @@ class MixConfig(msgspec.Struct, frozen=True, kw_only=True):
     prior: float = 0.15
     rate: float = 0.05
     indicator_rate: float = 0.1
-    curve_rate: float = 0.04
+    curve_rate: float = 0.02
     curve_floor: float = 1.0
     mix_rate: float = 0.02
     calibration_rate: float = 0.003
