@@ -11,8 +11,8 @@ The log holds no opening time (an open counts from the send's), one message a br
 cannot support a send-time claim: the features of the hour are left out unless --hours is given.
 
 Beside it: who is active in the next hour (`benchmarks.models_taobao`), who will buy or fall silent
-(`benchmarks.models_propensity`), and two small sets that River brings, against
-River's own examples (`benchmarks.models_river`).
+(`benchmarks.models_propensity`), small sets that River brings against River's own examples (`benchmarks.models_river`),
+and opens after the horizon, in a simulation (`benchmarks.models_late`).
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ from app.core.plan import Campaign, Plan, Trigger, event_id
 from app.core.profile import Pending, Profile, SendMemory
 from app.learning.learner import Learner
 from app.learning.logistic import log_loss
-from benchmarks import models_propensity, models_river, models_taobao
+from benchmarks import models_late, models_propensity, models_river, models_taobao
 from benchmarks.common import machine
 from benchmarks.models_plot import reliability, reliability_plot
 from schemas.events import NOTIFICATION_OPENED
@@ -238,7 +238,7 @@ def main() -> None:
     arguments.add_argument("--plot", type=Path, help="newsletters: write a reliability plot (needs matplotlib)")
     arguments.add_argument("--json", action="store_true", help="one JSON object as the last line")
     chosen = arguments.parse_args()
-    result: dict[str, object] = {**measure_river()}
+    result: dict[str, object] = {**measure_river(), **models_late.measure()}
     skipped = []
     for file, run in (
         (FILE, lambda path: measure(path, hours=chosen.hours, kind=chosen.kind, plot=chosen.plot)),

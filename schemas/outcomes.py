@@ -7,6 +7,7 @@ from typing import Final
 import msgspec
 
 LATE_OPT_OUT: Final = -1
+LATE_OPEN: Final = -2
 NO_EXAMPLE: Final = LATE_OPT_OUT
 """Of a record with `items`: builds that do not know these take it for an opt-out of no campaign, and skip it."""
 
@@ -17,6 +18,7 @@ class Outcome(msgspec.Struct, rename="camel", omit_defaults=True, kw_only=True, 
     `label` is 1 when the notification was opened within the horizon, 0 when the horizon passed without an open, and
     `LATE_OPT_OUT` in a record that is no example: it says that the user opted out, or clicked, after the example had
     gone out.
+    `LATE_OPEN` takes an example with label 0 back, of the same id: it was opened after all, after the horizon.
     `score` is the probability that the serving model gave at decision time, so metrics on it are progressive.
     `clicked` and `opted_out` are 1 when that happened before the record went out; `chooser`, `opt_out_limit` and
     `reward` (what its choice of variants learns from, empty for the open) are the campaign's; `hour` is the local hour

@@ -150,7 +150,9 @@ class Tally:
     def outcome(self, value: bytes) -> None:
         """A record of `outcomes`: an example whose label is known."""
         matured = _matured.decode(value)
-        label = 1 if matured.label else 0
+        if matured.label not in (0, 1):
+            return  # an opt-out or an open that came later, or a basket
+        label = matured.label
         self.opened += label
         self._examples.append((matured.score, label))
         arm = self._arm(matured.campaign, matured.variant)

@@ -8,6 +8,7 @@ and there is no example (censored).
        |-------|----------|--------------------|
                           1                    0      the row, always; the example, by default
                                              1 or 0   the example, if the policy lets opens wait
+                                               |---1  an example of 0 taken back, if the policy has `late_opens`
 
 Examples of opens that come at once and of the rest a horizon later bias the learner: it sees only opens at a cold
 start, and too many whenever traffic grows (delayed feedback: Chapelle 2014, Modeling Delayed Feedback in Display
@@ -24,13 +25,15 @@ from app.core import identity, influence, local_time, logged, open_rates, reward
 from app.core.batch import Batch
 from app.core.ids import stable_id
 from app.core.label_history import push_label
-from app.core.profile import EMITTED, IN_TIME, LATE, Output, Pending, Profile, Timer
+from app.core.profile import EMITTED, IN_TIME, LATE, SILENT, Output, Pending, Profile, Timer
 from schemas.events import Event
-from schemas.outcomes import LATE_OPT_OUT, Outcome, encode_outcome
+from schemas.outcomes import LATE_OPEN, LATE_OPT_OUT, Outcome, encode_outcome
 from schemas.topics import OUTCOMES
 
 EXAMPLES_DAY_MAX: Final = 8.0
 EXAMPLES_HALF_LIFE_MS: Final = 86_400_000
+SILENT_MAX: Final = 4
+"""Decisions whose features wait for a late open: some 150 bytes each, and only where a policy asks for it."""
 
 
 def _pending(profile: Profile, event: Event) -> Pending | None:
@@ -74,22 +77,44 @@ def fold_opened(batch: Batch, profile: Profile, event: Event, at_ms: int) -> Non
         rewards.answered(batch, profile, event.properties.get("decisionId"), "open", at_ms)
     pending = _pending(profile, event)
     if pending is not None:
-        if pending.answered:
+        if pending.answered == SILENT:
+            _opened_late(batch, profile, pending)
+        elif pending.answered:
             return
-        if not pending.sent_ms:  # the receipt comes from another producer and may come later
-            pending.sent_ms = min(at_ms, batch.now_ms)
-            profile.sent += 1
-        pending.answered = IN_TIME if at_ms <= _horizon_end_ms(batch, pending) else LATE
-        _count_label(profile, pending, int(pending.answered == IN_TIME))
-        if not batch.index.plan.opens_wait:
-            _mature(batch, profile, pending)
-            pending.answered, pending.features = EMITTED, b""  # the id stays: a second open is not counted
+        else:
+            _opened(batch, profile, pending, at_ms)
     profile.opened += 1
     profile.ignored_run = 0
     if batch.index.plan.adaptive is not None:
         weariness.opened(profile, batch.index.plan.adaptive, at_ms)
     hour = local_time.hour_of_week(profile.timezone, batch.index.plan.default_timezone, at_ms)
     profile.hours[hour] = profile.hours.get(hour, 0) + 1
+
+
+def _opened(batch: Batch, profile: Profile, pending: Pending, at_ms: int) -> None:
+    if not pending.sent_ms:  # the receipt comes from another producer and may come later
+        pending.sent_ms = min(at_ms, batch.now_ms)
+        profile.sent += 1
+    pending.answered = IN_TIME if at_ms <= _horizon_end_ms(batch, pending) else LATE
+    _count_label(profile, pending, int(pending.answered == IN_TIME))
+    if not batch.index.plan.opens_wait:
+        _mature(batch, profile, pending)
+        pending.answered, pending.features = EMITTED, b""  # the id stays: a second open is not counted
+
+
+def _opened_late(batch: Batch, profile: Profile, pending: Pending) -> None:
+    """Take back the example that said "not opened". It went out with the label of then, and stays one example."""
+    at_ms = pending.sent_ms or pending.decided_ms
+    profile.open_rates = open_rates.count(profile.open_rates, at_ms, opens=1.0)
+    hour = _hour_of(batch, profile, pending)
+    profile.hour_opens[hour] = profile.hour_opens.get(hour, 0) + 1
+    if influence.is_quarantined(profile, pending, batch.now_ms):
+        batch.count("outcomes", "quarantined")
+    else:
+        _emit_outcome(batch, profile, pending, LATE_OPEN, example_weight(profile, batch.now_ms))
+        batch.count("outcomes", "late_open")
+    pending.answered, pending.features = EMITTED, b""
+    pending.opted_out, pending.clicked = 0, 1  # what comes now is after the horizon
 
 
 def fold_clicked(batch: Batch, profile: Profile, event: Event, at_ms: int) -> None:
@@ -146,6 +171,9 @@ def horizon_passed(batch: Batch, profile: Profile, timer: Timer) -> None:
     pending = next((other for other in profile.pending if other.id == timer.key), None)
     if pending is None:
         return
+    if pending.answered == SILENT:
+        _forget(batch, profile, pending.id)
+        return
     end_ms = _horizon_end_ms(batch, pending)
     if pending.sent_ms and pending.answered != EMITTED and end_ms > batch.now_ms:
         timer.due_ms = end_ms
@@ -156,13 +184,27 @@ def horizon_passed(batch: Batch, profile: Profile, timer: Timer) -> None:
             _emit_outcome(batch, profile, pending, LATE_OPT_OUT)
         _forget(batch, profile, pending.id)
         return
-    profile.pending = [other for other in profile.pending if other.id != pending.id]
     if not pending.answered:
         _count_label(profile, pending, 0)
         profile.ignored_run += 1
         if batch.index.plan.adaptive is not None:
             weariness.ignored(profile, batch.index.plan.adaptive, batch.now_ms)
     _mature(batch, profile, pending)
+    if batch.index.plan.late_opens_ms and not pending.answered:
+        _await_late(batch, profile, pending, timer)
+    else:
+        profile.pending = [other for other in profile.pending if other.id != pending.id]
+
+
+def _await_late(batch: Batch, profile: Profile, pending: Pending, timer: Timer) -> None:
+    """Keep the features of what was not opened for as long as a late open counts; the oldest give way."""
+    silent = [other.id for other in profile.pending if other.answered == SILENT]
+    if len(silent) >= SILENT_MAX:
+        _forget(batch, profile, silent[0])
+        profile.timers = [other for other in profile.timers if other.kind != timers.HORIZON or other.key != silent[0]]
+    pending.answered = SILENT
+    timer.due_ms = _horizon_end_ms(batch, pending) + batch.index.plan.late_opens_ms
+    profile.timers.append(timer)
 
 
 def _horizon_end_ms(batch: Batch, pending: Pending) -> int:
@@ -175,7 +217,7 @@ def _forget(batch: Batch, profile: Profile, decision_id: str) -> None:
     for pending in profile.pending:
         if pending.id != decision_id:
             kept.append(pending)
-        elif pending.answered != EMITTED:
+        elif pending.answered not in (EMITTED, SILENT):
             batch.count("outcomes", "censored")
     profile.pending = kept
 

@@ -18,7 +18,7 @@ from app.core import membership, owed, timers
 from app.core.batch import Batch
 from app.core.browsing import Browsing
 from app.core.ids import stable_id
-from app.core.profile import EMITTED, Output, Profile, Timer, forget
+from app.core.profile import EMITTED, SILENT, Output, Profile, Timer, forget
 from schemas.decisions import ERASED, Decision, decision_headers, decision_id, encode_decision
 from schemas.erasures import PROFILE, ErasureReceipt, Subjects, encode_receipt
 from schemas.events import ERASE, NOTIFICATIONS_ENABLED, Event, Rejected, encode_event
@@ -79,7 +79,7 @@ def fold_erase(batch: Batch, profile: Profile, event: Event, offset: int, subjec
     membership.leave_all(batch, profile, offset, ERASED)
     # In full: packed, they would be the mark's, and it does not know whose it is.
     outputs = [entry for entry in owed.outputs(profile, batch.key) if entry.mark == offset]
-    censored = sum(pending.answered != EMITTED for pending in profile.pending)
+    censored = sum(pending.answered not in (EMITTED, SILENT) for pending in profile.pending)
     forget(profile)
     profile.timers, profile.outbox = [], outputs
     profile.offset, profile.erased_ms = offset, batch.now_ms

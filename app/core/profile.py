@@ -68,14 +68,15 @@ class Timer(msgspec.Struct, array_like=True, gc=False):
 IN_TIME: Final = 1
 LATE: Final = 2
 EMITTED: Final = 3
+SILENT: Final = 4
 
 
 class Pending(msgspec.Struct, array_like=True, gc=False):
     """A decision to send whose label has not matured.
 
     `sent_ms` is 0 until the sender's receipt arrives; `answered` is 0, or once it was opened `IN_TIME` or `LATE`, or
-    `EMITTED` when its example has gone out. `clicked` and `opted_out` are 1 when that followed within the horizon; a
-    click after the example had gone out is 2.
+    `EMITTED` when its example has gone out, or `SILENT` when that said "not opened" and a late open may correct it.
+    `clicked` and `opted_out` are 1 when that followed within the horizon; a click after the example had gone out is 2.
     `features` are packed, see `app.core.logged`; empty once their example has gone out.
     `events` is how many events the row had then, -1 when that is not known.
     """

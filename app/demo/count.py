@@ -153,7 +153,8 @@ class Tally:
         """A record of `outcomes`."""
         assert record.value is not None, "an outcome has a value"
         outcome = decode_outcome(record.value)
-        self.examples.setdefault(outcome.id, (outcome.score, outcome.label, outcome.decided_ms))
+        if outcome.label in (0, 1):
+            self.examples.setdefault(outcome.id, (outcome.score, outcome.label, outcome.decided_ms))
 
     def dead_letter(self, record: TopicRecord) -> None:
         """A record of `dead-letters`; one that was emitted again after a crash counts once."""

@@ -42,7 +42,7 @@ def read_outcomes(records: Iterable[Recorded], model: str) -> tuple[dict[str, Ou
             continue
         if outcome.label == LATE_OPT_OUT:
             later.append(outcome)
-        elif outcome.variant:
+        elif outcome.variant and outcome.label in (0, 1):
             found[outcome.id] = outcome
     for more in later:
         if more.id in found:

@@ -20,12 +20,13 @@ from app.learning.contract import BadModel, Model
 from app.learning.drift import AdaptiveWindow, AdwinState, CampaignDrift, DriftState, LossDrift
 from app.learning.duel import Duel
 from app.learning.kinds import new_model, read_model
+from app.learning.late import correction_weight
 from app.learning.logistic import log_loss
 from app.learning.progressive import BLOCK, Progressive
 from app.learning.scorer import Frozen
 from app.learning.serving import LEARNER_VERSION, check_version, served_state
 from schemas.models import ModelSnapshot
-from schemas.outcomes import Outcome
+from schemas.outcomes import LATE_OPEN, Outcome
 
 RECENT_MAX: Final = 4096
 """Outcome ids remembered. A worker that restarts repeats at most the outcomes of its uncommitted batches."""
@@ -61,6 +62,7 @@ class _State(msgspec.Struct, kw_only=True):
     kept: list[Kept] = []
     calm_from: int = 0
     adwin: AdwinState = msgspec.field(default_factory=AdwinState)
+    corrected: int = 0
 
 
 class Learner:
@@ -79,6 +81,8 @@ class Learner:
         Outcomes that came again and were skipped.
     refused
         Outcomes of another model, or whose label is neither 0 nor 1.
+    corrected
+        Examples taken back because they were opened after the horizon.
     challenger
         A model of another kind that learns the same examples and is promoted when it is surely better.
     alarms
@@ -103,6 +107,7 @@ class Learner:
         self.adwin = AdaptiveWindow()
         self.duplicates = 0
         self.refused = 0
+        self.corrected = 0
         self._recent: deque[int] = deque()
         self._known: set[int] = set()
 
@@ -114,6 +119,8 @@ class Learner:
         bool
             False when it taught nothing: it was learned before, or is not an example of this model.
         """
+        if outcome.model == self.name and outcome.label == LATE_OPEN:
+            return self._correct(outcome)
         if outcome.model != self.name or outcome.label not in (0, 1):
             self.refused += 1
             return False
@@ -134,6 +141,19 @@ class Learner:
             self._drifted("adwin")
         if campaign and self.campaign_drift.update(campaign, loss):
             self._drifted("campaign")
+        return True
+
+    def _correct(self, outcome: Outcome) -> bool:
+        """Take back an example that was learned as not opened: see `app.learning.late`."""
+        if not self._remember(message_hash(f"{outcome.id}\x1flate")):
+            self.duplicates += 1
+            return False
+        weight = outcome.weight * correction_weight(outcome.score)
+        for model in (self.model, self.challenger):
+            if model is not None:
+                model.learn_one(outcome.features, 1, weight)
+        self.progressive.correct(outcome.score, outcome.campaign)
+        self.corrected += 1
         return True
 
     def configure(self, plan: ModelPlan) -> None:
@@ -209,6 +229,7 @@ class Learner:
                 result["challenger_gain_lower"] = self.duel.lower_bound
         result["duplicates"] = float(self.duplicates)
         result["refused"] = float(self.refused)
+        result["corrected"] = float(self.corrected)
         return result
 
     def snapshot(self, next_offset: int, now_ms: int, partition: int) -> ModelSnapshot:
@@ -237,6 +258,7 @@ class Learner:
             kept=self._kept,
             calm_from=self._calm_from,
             adwin=self.adwin.state,
+            corrected=self.corrected,
         )
         return ModelSnapshot(
             model=self.name,
@@ -285,6 +307,7 @@ class Learner:
         learner._calm_from = state.calm_from
         learner.duplicates = state.duplicates
         learner.refused = state.refused
+        learner.corrected = state.corrected
         learner._recent = deque(struct.unpack(f">{len(state.recent) // 8}q", state.recent))
         learner._known = set(learner._recent)
         return learner

@@ -83,6 +83,15 @@ class Track(msgspec.Struct):
         self.scores += p
         (self.bins_1 if y else self.bins_0)[score_bin(p) if at is None else at] += 1
 
+    def correct(self, p: float) -> None:
+        """An example that was judged as a negative is a positive. Of the newest examples it may be gone already."""
+        at = score_bin(p)
+        self.positives += 1
+        self.loss += log_loss(p, 1) - log_loss(p, 0)
+        self.brier += (p - 1.0) ** 2 - p**2
+        self.bins_1[at] += 1
+        self.bins_0[at] -= self.bins_0[at] > 0
+
     def merged(self, other: Track) -> Track:
         """Both together."""
         return Track(
@@ -146,6 +155,13 @@ class Sums(msgspec.Struct, array_like=True):
         self.said += says
         self.hits += says and y
 
+    def correct(self, p: float, says: bool) -> None:
+        """An example that was judged as a negative is a positive."""
+        self.positives += 1
+        self.loss += log_loss(p, 1) - log_loss(p, 0)
+        self.brier += (p - 1.0) ** 2 - p**2
+        self.hits += says
+
     def merged(self, other: Sums) -> Sums:
         """Both together."""
         return Sums(
@@ -196,6 +212,15 @@ class Small(msgspec.Struct, array_like=True):
             self.blocks = [self.blocks[1], Sums()]
         self.blocks[1].add(p, y, loss, says)
         self.bins.setdefault(at // _CAMPAIGN_BINS, [0, 0])[y] += 1
+
+    def correct(self, p: float, says: bool) -> None:
+        """See `Sums.correct`."""
+        self.positives += 1
+        self.loss += log_loss(p, 1) - log_loss(p, 0)
+        self.blocks[1].correct(p, says)
+        counts = self.bins.setdefault(score_bin(p) // _CAMPAIGN_BINS, [0, 0])
+        counts[1] += 1
+        counts[0] -= counts[0] > 0
 
     def to_dict(self) -> dict[str, float]:
         """Mean log loss (nats), and AUC and mean score over base rate where defined; those of the newest examples, and
@@ -265,6 +290,18 @@ class Progressive(msgspec.Struct):
                 del self.campaigns[min(self.campaigns, key=lambda other: (self.campaigns[other].examples, other))]
             found = self.campaigns[name] = Small()
         return found
+
+    def correct(self, served: float, campaign: str = "") -> None:
+        """An example with label 0 was opened after its horizon: every figure is then of label 1.
+
+        The learner's own score of then is not known any more; the served one stands for it.
+        """
+        p = served if 0.0 <= served <= 1.0 else 0.5
+        for track in (self.served, self.learner, self.blocks[2], self.blocks[3]):
+            track.correct(p)
+        found = self.campaigns.get(campaign)
+        if found is not None:
+            found.correct(p, p >= self.threshold)
 
     @property
     def threshold(self) -> float:

@@ -162,6 +162,7 @@ class Compiler:
             segment_users_min=defaults.segment_users_min,
             label_horizon_ms=defaults.label_horizon,
             opens_wait=defaults.learn_opens == "at_horizon",
+            late_opens_ms=defaults.late_opens,
             adaptive=AdaptiveCaps(adaptive.floor, adaptive.half_life) if adaptive else None,
             suppressed_share=defaults.suppressed_share,
             grace_ms=defaults.grace,

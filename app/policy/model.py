@@ -116,6 +116,7 @@ class Defaults(_Model):
     age_max: DurationMs = 400 * 86_400_000
     label_horizon: DurationMs = 86_400_000
     learn_opens: Literal["at_open", "at_horizon"] = "at_open"
+    late_opens: Annotated[DurationMs, Field(ge=0, le=30 * 86_400_000)] = 0
     holdout: Holdout = Holdout(share=0.0)
     quiet_hours: QuietHours | None = None
     caps: Annotated[list[CapModel], Field(max_length=32)] = []
