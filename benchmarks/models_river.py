@@ -1,15 +1,18 @@
-"""Two small sets that River brings, in the order given, each label learned at once: ours beside River's own examples.
+"""Small sets that River brings, in the order given, each label learned at once: ours beside River's own examples.
 
 Phishing (1,250 web pages, 9 numbers) is what River's documentation introduces logistic regression with. Bananas (5,300
-points of two numbers, not separable by a line) is what it shows its forests with.
+points of two numbers, not separable by a line) is what it shows its forests with. Windows (2,310 image segments, 18 numbers:
+is it a window?) is its ImageSegments, one class against the rest. SEA (1,000 points of three numbers, another concept
+from the middle on) is the example of its adaptive tree.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final
 
 from river import datasets, forest, linear_model, preprocessing, tree
+from river.datasets import synth
 
 from app.learning.mix import MixModel
 from app.learning.mix_state import Expert, MixConfig
@@ -46,24 +49,52 @@ def _regression() -> Any:
     return preprocessing.StandardScaler() | linear_model.LogisticRegression()
 
 
+def _adaptive_tree() -> Any:
+    return tree.HoeffdingAdaptiveTreeClassifier(
+        grace_period=100, delta=1e-5, leaf_prediction="nb", nb_threshold=10, seed=0
+    )
+
+
 MODELS: Final[dict[str, Callable[[], Any]]] = {
     "": _Ours,
     "_river_lr": _regression,
     "_river_tree": tree.HoeffdingTreeClassifier,
+    "_river_adaptive_tree": _adaptive_tree,
     "_river_forest": _forest,
+}
+
+
+def _windows() -> Iterable[tuple[dict[str, float], bool]]:
+    for x, y in datasets.ImageSegments():
+        yield x, y == "window"
+
+
+def _sea() -> Iterable[tuple[dict[str, float], bool]]:
+    stream = synth.ConceptDriftStream(
+        stream=synth.SEA(seed=42, variant=0), drift_stream=synth.SEA(seed=42, variant=1), seed=1, position=500, width=50
+    )
+    for x, y in stream.take(1_000):
+        yield {str(name): float(value) for name, value in x.items()}, bool(y)
+
+
+SETS: Final[dict[str, Callable[[], Iterable[tuple[dict[str, float], bool]]]]] = {
+    "phishing": datasets.Phishing,
+    "bananas": datasets.Bananas,
+    "windows": _windows,
+    "sea": _sea,
 }
 
 
 def replay() -> dict[str, tuple[list[float], list[int]]]:
     """Scores and labels by ``{set}{model}``; ours has no suffix."""
     result = {}
-    for name, data in (("phishing", datasets.Phishing()), ("bananas", datasets.Bananas())):
+    for name, data in SETS.items():
         for suffix, make in MODELS.items():
             model = make()
             scores, labels = [], []
-            for x, y in data:
+            for x, y in data():
                 scores.append(float(model.predict_proba_one(x).get(True, 0.5)))
                 labels.append(int(y))
-                model.learn_one(x, y)
+                model.learn_one(x, bool(y))
             result[name + suffix] = (scores, labels)
     return result
