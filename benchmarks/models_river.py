@@ -1,9 +1,9 @@
 """Small sets that River brings, in the order given, each label learned at once: ours beside River's own examples.
 
-Phishing (1,250 web pages, 9 numbers) is what River's documentation introduces logistic regression with. Bananas (5,300
-points of two numbers, not separable by a line) is what it shows its forests with. Windows (2,310 image segments, 18 numbers:
-is it a window?) is its ImageSegments, one class against the rest. SEA (1,000 points of three numbers, another concept
-from the middle on) is the example of its adaptive tree.
+Phishing (1,250 web pages, 9 numbers) is what River's documentation introduces logistic regression with. Bananas
+(5,300 points of two numbers, not separable by a line) is what it shows its forests with. Windows (2,310 image
+segments, 18 numbers: is it a window?) is its ImageSegments, one class against the rest. SEA (1,000 points of three
+numbers, another concept from the middle on) is the example of its adaptive tree.
 """
 
 from __future__ import annotations
