@@ -14,6 +14,7 @@ import math
 from typing import Final
 
 from app.core.fold import AFFINITY_HALF_LIFE_MS
+from app.core.hashing import hashed, trait_feature
 from app.core.label_history import FAST, MIDDLE, RATE_PRIOR_MEAN, SLOW, open_run
 from app.core.local_time import hour_of_week
 from app.core.open_rates import logits
@@ -21,8 +22,11 @@ from app.core.plan import Campaign, Plan, event_id
 from app.core.profile import HOURS_PER_WEEK, Profile
 from schemas.events import APPLICATION_OPENED, NOTIFICATION_OPENED
 
-FEATURES_MAX: Final = 36
+FEATURES_MAX: Final = 44
 SEGMENTS_MAX: Final = 5
+TRAITS_MAX: Final = 8
+DEVICES: Final = frozenset({"ios", "android", "web", "desktop", "mobile", "tablet"})
+"""Devices with a feature of their own; what else a producer calls a device is hashed."""
 
 RATE_PRIOR_SENDS: Final = 3.0
 """Prior of a user's open rate: Beta(0.45, 2.55), worth three sends. Its mean is the usual open rate of broadcasts;
@@ -178,8 +182,14 @@ def open_features(profile: Profile, campaign: Campaign, now_ms: int, plan: Plan)
     if hour >= 5 * 24:
         features["weekend="] = 1.0
     if profile.device:
-        features["d=" + profile.device[:32]] = 1.0
+        if profile.device in DEVICES:
+            features["d=" + profile.device] = 1.0
+        else:
+            name, sign = hashed("d", profile.device)
+            features[name] = sign
     _add_segments(features, profile, plan)
+    if plan.traits:
+        _add_traits(features, profile, plan)
     return features
 
 
@@ -190,3 +200,11 @@ def _add_segments(features: dict[str, float], profile: Profile, plan: Plan) -> N
         segment = known.get(segment_id)
         if segment is not None:
             features["s=" + segment.name] = 1.0
+
+
+def _add_traits(features: dict[str, float], profile: Profile, plan: Plan) -> None:
+    """The traits that the policy names for its open model."""
+    traits = profile.traits
+    for trait in plan.traits[:TRAITS_MAX]:
+        if (found := trait_feature(trait, traits.get(trait))) is not None:
+            features[found[0]] = found[1]

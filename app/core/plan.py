@@ -378,6 +378,8 @@ class Plan:
     """A segment with fewer users is worth a warning: too little to learn from, or to measure an effect on."""
     opens_wait: bool = False
     """Whether the example of an open waits for the label horizon, as that of silence does."""
+    traits: tuple[str, ...] = ()
+    """Traits of the user that the open model is told."""
     late_opens_ms: int = 0
     """How long after the label horizon an open still corrects its example; 0 for never."""
     adaptive: AdaptiveCaps | None = None

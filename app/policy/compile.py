@@ -163,6 +163,7 @@ class Compiler:
             label_horizon_ms=defaults.label_horizon,
             opens_wait=defaults.learn_opens == "at_horizon",
             late_opens_ms=defaults.late_opens,
+            traits=tuple(self.policy.models[defaults.model].traits) if defaults.model in self.policy.models else (),
             adaptive=AdaptiveCaps(adaptive.floor, adaptive.half_life) if adaptive else None,
             suppressed_share=defaults.suppressed_share,
             grace_ms=defaults.grace,
@@ -180,6 +181,8 @@ class Compiler:
         for name, model in self.policy.models.items():
             if model.event is not None:
                 self._check_event(("models", name, "event"), model.event)
+            if model.traits and name != self.policy.defaults.model:
+                self._refuse(("models", name, "traits"), "only the model of opens is told traits")
             if model.horizon is not None and name == self.policy.defaults.model:
                 self._refuse(("models", name, "horizon"), f"{name!r} learns opens: their horizon is label_horizon")
 

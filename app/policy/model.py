@@ -140,6 +140,7 @@ class LearnedModel(_Model):
     on_drift: Literal["alarm", "learn_faster", "fall_back"] = "alarm"
     event: EventName | None = None
     horizon: Annotated[DurationMs, Field(ge=3_600_000, le=90 * 86_400_000)] | None = None
+    traits: Annotated[list[Annotated[str, Field(pattern=r"^[^=]{1,64}$")]], Field(max_length=8)] = []
 
     @model_validator(mode="after")
     def _differ(self) -> Self:

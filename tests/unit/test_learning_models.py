@@ -9,6 +9,8 @@ import random
 import pytest
 from river import optim
 
+from app.core.answers import example_weight
+from app.core.profile import Profile
 from app.learning import model as model_module
 from app.learning.constant import ConstantModel
 from app.learning.contract import BadModel, Model
@@ -333,3 +335,39 @@ def test_a_state_whose_parts_do_not_fit_is_refused(damage: dict[str, object]) ->
     state = json.loads(taught("open-mix", examples(50)).to_bytes())
     with pytest.raises(BadModel):
         read_model("open-mix", json.dumps(state | damage).encode())
+
+
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "constant"])
+def test_a_cold_user_has_the_rate_of_the_segment_else_of_all_else_the_default(kind: str) -> None:
+    rng = random.Random(3)
+    model = new_model(kind)
+    user = {"open_logit": -1.7, "c=cart": 1.0}
+    assert model.predict_proba_one(user | {"s=keen": 1.0}) == pytest.approx(0.15)
+    for _ in range(6_000):
+        keen = rng.random() < 0.5
+        model.learn_one(user | {"s=keen" if keen else "s=cold": 1.0}, int(rng.random() < (0.6 if keen else 0.1)))
+    assert model.predict_proba_one(user | {"s=keen": 1.0}) == pytest.approx(0.6, abs=0.08)
+    assert model.predict_proba_one(user | {"s=cold": 1.0}) == pytest.approx(0.1, abs=0.08)
+    assert 0.15 < model.predict_proba_one(user | {"s=new": 1.0}) < 0.55
+
+
+@pytest.mark.parametrize("kind", ["open-mix", "open-lr"])
+def test_a_bot_that_opens_all_day_teaches_the_model_of_all_little(kind: str) -> None:
+    rng = random.Random(4)
+    x = {"c=cart": 1.0}
+    said = {}
+    for bounded in (True, False):
+        model, row = new_model(kind), Profile()
+        for number in range(4_000):  # a day in which every second example is the bot's
+            model.learn_one(x, int(rng.random() < 0.2))
+            model.learn_one(x, 1, example_weight(row, 1_700_000_000_000 + number * 21_600) if bounded else 1.0)
+        said[bounded] = model.predict_proba_one(x)
+    assert said[True] == pytest.approx(0.2, abs=0.06)
+    assert said[False] > 0.5
+
+
+def test_a_user_has_as_much_say_in_a_day_as_eight_examples_however_many_there_are() -> None:
+    row = Profile()
+    day = [example_weight(row, 1_700_000_000_000 + number * 8_640) for number in range(30_000)]
+    assert sum(day[:10_000]) < 9 * (1 + math.log(10_000 / 8))  # the first day: the pace is not known yet
+    assert sum(day[10_000:20_000]) < 1.5 * sum(day[20_000:]) < 1.5 * 8
