@@ -17,7 +17,7 @@ from app.core.profile import Profile
 from app.core.send_time import FLAT, choose_slot, curve_of
 from app.demo import audience
 from app.demo.audience import Person, Sent
-from app.policy.compile import SLOT_EXPLORE
+from app.policy.campaign_parts import SLOT_EXPLORE
 
 START_MS: Final = 1_772_409_600_000  # 2026-03-02 00:00 UTC, a Monday
 DAY_MS: Final = 86_400_000
