@@ -4,12 +4,16 @@
 FROM python:3.11-slim-bookworm AS build
 # What push services need; "[push,otel]" adds the export of traces.
 ARG EXTRAS="[push]"
+RUN apt-get update && apt-get install -y --no-install-recommends gcc libc6-dev && rm -rf /var/lib/apt/lists/*
 WORKDIR /src
 COPY . .
-# The versions that the tests ran with; the hashes of the lock cannot be checked beside a folder.
+# The versions that the tests ran with; the hashes of the lock cannot be checked beside a folder. The core is compiled
+# by mypyc, which is part of mypy and must see the types of what is installed.
 RUN sed -e '/^ *--hash/d' -e 's/ *\\$//' requirements.lock > /tmp/constraints.txt \
     && python -m venv /opt/nudge \
-    && /opt/nudge/bin/pip install --no-cache-dir --disable-pip-version-check --constraint /tmp/constraints.txt ".${EXTRAS}" \
+    && /opt/nudge/bin/pip install --no-cache-dir --disable-pip-version-check --constraint /tmp/constraints.txt ".${EXTRAS}" mypy setuptools \
+    && NUDGE_COMPILE=1 /opt/nudge/bin/pip install --no-cache-dir --disable-pip-version-check --no-build-isolation --no-deps --force-reinstall . \
+    && /opt/nudge/bin/pip uninstall --yes mypy librt pathspec setuptools \
     && /opt/nudge/bin/python -m compileall -q /opt/nudge/lib
 
 FROM python:3.11-slim-bookworm

@@ -3,7 +3,7 @@
 
 SHELL = /bin/sh
 .DEFAULT_GOAL = help
-.PHONY: help docs venv demo test test-kafka simulation lint format types bench lock clean distclean
+.PHONY: help docs venv compile demo test test-kafka simulation lint format types bench lock clean distclean
 
 ARGS ?=
 # Tests mostly wait, so they run in twice as many processes as there are cores; a few that ARGS names run in one.
@@ -40,7 +40,12 @@ format: $(READY) ## ruff: mend what can be mended
 types: $(READY) ## mypy --strict on our packages
 	@$(BIN)/mypy
 
-bench: $(READY) ## the engine beside idiomatic Faust and the floor
+compile: $(READY) ## the modules that run once an event, compiled by mypyc (needs a C compiler; `make clean` goes back)
+	@rm -f app/core/*.so nudge_core__mypyc*.so
+	@NUDGE_COMPILE=1 $(BIN)/python setup.py --quiet build_ext --inplace
+	@touch app/core/*.so # setuptools gives copies the time of what it built before
+
+bench: $(READY) ## the engine beside idiomatic Faust and the floor (after `make compile`, if it is to be fast)
 	@$(BIN)/python -m benchmarks.engine $(ARGS)
 
 docs: $(READY) ## the documentation site into build/site; a broken link fails (ARGS=serve shows it on 127.0.0.1:8000)
@@ -60,6 +65,7 @@ $(READY): requirements.lock pyproject.toml
 	@touch $(READY)
 
 clean: ## remove caches and build output
+	rm -f app/core/*.so nudge_core__mypyc*.so
 	rm -rf build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage
 	find . -name .venv -prune -o -name __pycache__ -type d -prune -exec rm -rf {} +
 

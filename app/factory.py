@@ -16,6 +16,7 @@ from agents import profiles as profiles_agent
 from agents import timers as timers_agent
 from app.admin import Admin
 from app.catalog_feed import CatalogFeed
+from app.compiled import is_compiled, stale
 from app.core.features import open_features
 from app.core.history_fold import HistoryFold
 from app.core.index import PlanIndex
@@ -201,7 +202,8 @@ class Worker:
         self.metrics.policy_serial.clear()
         self.metrics.policy_serial.labels(plan.name, plan.version).set(serial)
         self.metrics.build_info.clear()
-        self.metrics.build_info.labels(version("nudge-engine"), plan.version).set(1)
+        core = "compiled" if is_compiled() else "interpreted"
+        self.metrics.build_info.labels(version("nudge-engine"), plan.version, core).set(1)
         if plan.model != before.model:
             self.processor.scorer = prior_scorer()
         if plan.model != before.model or plan.models.keys() != before.models.keys():
@@ -241,6 +243,8 @@ class Worker:
     async def _before_start(self) -> None:
         await self.health.start()
         log.info("http", address=f"http://{self.settings.http_host}:{self.health.port}")
+        if old := stale():
+            log.warning("compiled_core_is_stale", modules=old, mend="make compile, or make clean")
         await self.preflight.wait()
         await self.policies.start()
         await self.models.reader.start()

@@ -243,7 +243,9 @@ class Metrics:
             "Since the feed of opt-outs was last read to its end; +Inf before the first time.",
             registry=registry,
         )
-        self.build_info = Gauge("nudge_build_info", "Always 1.", ["version", "policy_version"], registry=registry)
+        self.build_info = Gauge(
+            "nudge_build_info", "Always 1.", ["version", "policy_version", "core"], registry=registry
+        )
         self.policy_serial = Gauge(
             "nudge_policy_serial",
             "Serial of the policy version in force; 0 when it came from a file.",

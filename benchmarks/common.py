@@ -22,6 +22,7 @@ from typing import Any, Final, Self
 import psutil
 
 from app.children import Child
+from app.compiled import is_compiled
 
 ROOT: Final = Path(__file__).parents[1]
 VERSIONS_OF: Final = ("nudge-engine", "faust-streaming", "aiokafka", "msgspec", "rocksdict", "river", "uvloop")
@@ -224,6 +225,7 @@ def machine(also: Sequence[str] = ()) -> dict[str, Any]:
         "memory_gb": round(psutil.virtual_memory().total / 2**30, 1),
         "system": f"{platform.system()} {platform.machine()}",
         "python": platform.python_version(),
+        "core": "compiled" if is_compiled() else "interpreted",
         "versions": versions,
     }
 

@@ -84,26 +84,27 @@ def _fold_features(
         for feature_id, size, path, where in ops:
             if age >= size or (where is not None and not where(properties)):
                 continue
-            value: int | None = 1
+            value = 1
             if path is not None:
-                value = milli(property_at(properties, path))
-                if not value:
-                    if value is None:
+                amount = milli(property_at(properties, path))
+                if not amount:
+                    if amount is None:
                         batch.count("ignored_values")
                     continue
+                value = amount
             state = states.get(feature_id)
             if state is None:
-                states[feature_id] = [value, pane, value]  # type: ignore[list-item]
+                states[feature_id] = [value, pane, value]
                 continue
             newest = state[-2] if state else pane + 1
             if newest == pane:  # the oldest panes wait for the next one to be dropped
-                state[0] += value  # type: ignore[operator]
-                state[-1] += value  # type: ignore[operator]
+                state[0] += value
+                state[-1] += value
             elif newest < pane and state[1] > current - size:
-                state[0] += value  # type: ignore[operator]
-                state += (pane, value)  # type: ignore[arg-type]
+                state[0] += value
+                state += (pane, value)
             else:
-                panes.add(state, pane, value, current=current, size=size)  # type: ignore[arg-type]
+                panes.add(state, pane, value, current=current, size=size)
 
 
 def _fold_affinity(affinity: dict[str, list[float]], category: str, at_ms: int) -> None:

@@ -32,16 +32,7 @@ _to_json = msgspec.json.Encoder().encode
 _to_msgpack = msgspec.msgpack.Encoder().encode
 
 
-class _Rest(msgspec.Struct, array_like=True, frozen=True, gc=False):
-    segment: str
-    change: Change
-    cause: Cause
-    reason: str
-    version: str
-    trace: bytes | None = None
-
-
-_read_rest = msgspec.msgpack.Decoder(_Rest).decode
+_read_rest = msgspec.msgpack.Decoder(tuple[str, Change, Cause, str, str, bytes | None]).decode
 
 
 class Wording:
@@ -59,7 +50,7 @@ class Wording:
 
     def __init__(self, segment: str, change: Change, cause: Cause, reason: str, version: str) -> None:
         self._words = (segment, change, cause, reason, version)
-        self._packed = _to_msgpack(_Rest(*self._words))
+        self._packed = _to_msgpack((*self._words, None))
         self._named = f"\x1f{segment}\x1f{change}\x1f".encode()
         like = MembershipChange(
             id="", user="", segment=segment, change=change, at_ms=0, cause=cause, reason=reason, policy_version=version
@@ -90,7 +81,7 @@ class Wording:
 
     def pack(self, mark: int, at_ms: int, identity: bytes, trace: bytes | None) -> bytes:
         """The change as a row owes it."""
-        rest = self._packed if trace is None else _to_msgpack(_Rest(*self._words, trace))
+        rest = self._packed if trace is None else _to_msgpack((*self._words, trace))
         return _HEAD.pack(len(rest), mark, at_ms, identity) + rest
 
 
@@ -130,7 +121,7 @@ def _unpacked(owed: bytes, key: bytes) -> Iterator[OutboxEntry]:
     while at < len(owed):
         length, mark, at_ms, identity = _HEAD.unpack_from(owed, at)
         at += _HEAD.size + length
-        rest = _read_rest(owed[at - length : at])
-        wording = Wording(rest.segment, rest.change, rest.cause, rest.reason, rest.version)
-        headers = [] if rest.trace is None else [("traceparent", rest.trace)]
+        segment, change, cause, reason, version, trace = _read_rest(owed[at - length : at])
+        wording = Wording(segment, change, cause, reason, version)
+        headers = [] if trace is None else [("traceparent", trace)]
         yield OutboxEntry(mark, Output(SEGMENTS, key, wording.value(identity, user, at_ms), headers))

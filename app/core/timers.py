@@ -26,6 +26,7 @@ TIDY: Final = 7
 SEND_TIME: Final = 5
 """A candidate that waits for a good hour to be sent in; `origin` is its own."""
 DEFERRALS: Final = (DEFERRED, SEND_TIME)
+_CANCELLABLE: Final = (ABSENCE, DEFERRED, SEND_TIME)
 SCHEDULE: Final = 6
 """The next time of a `schedule` campaign (`ref`); `key` is the zone and `origin` the schedule for which it was set."""
 
@@ -86,7 +87,7 @@ def cancel(profile: Profile, ref: int, key: str | None, *, before_ms: int) -> in
         timer
         for timer in profile.timers
         if timer.ref != ref
-        or timer.kind not in (ABSENCE, *DEFERRALS)
+        or timer.kind not in _CANCELLABLE
         or (timer.set_ms > before_ms if key is None else timer.key != key)
     ]
     cancelled = len(profile.timers) - len(kept)

@@ -15,6 +15,7 @@ KEY_CHARS_MAX: Final = 128
 ITEMS_MAX: Final = 24
 DATA_BYTES_MAX: Final = 2_000
 AMOUNT_MAX: Final = 1e9
+_WHOLE_AMOUNT_MAX: Final = int(AMOUNT_MAX)
 _INT_MAX = 2**63 - 1
 
 
@@ -28,9 +29,10 @@ def milli(value: object) -> int | None:
     >>> milli(12.5), milli("12.5"), milli(float("nan")), milli(-1), milli(True)
     (12500, None, None, None, None)
     """
-    kind = type(value)
-    if (kind is float or kind is int) and 0 <= value <= AMOUNT_MAX:  # type: ignore[operator]
-        return round(value * 1000)  # type: ignore[operator]
+    if type(value) is float:
+        return round(value * 1000) if 0.0 <= value <= AMOUNT_MAX else None
+    if type(value) is int:
+        return value * 1000 if 0 <= value <= _WHOLE_AMOUNT_MAX else None
     return None
 
 
@@ -60,12 +62,11 @@ def key_of(value: object) -> str:
 
 def scalar(value: object) -> object | None:
     """The value when a row may hold it (text up to `TEXT_CHARS_MAX`, number, truth value), else None."""
-    kind = type(value)
-    if kind is str:
-        return value if len(value) <= TEXT_CHARS_MAX else None  # type: ignore[arg-type]
-    if kind is int:
-        return value if -_INT_MAX <= value <= _INT_MAX else None  # type: ignore[operator]
-    return value if kind is float or kind is bool else None
+    if type(value) is str:
+        return value if len(value) <= TEXT_CHARS_MAX else None
+    if type(value) is int:
+        return value if -_INT_MAX <= value <= _INT_MAX else None
+    return value if type(value) is float or type(value) is bool else None
 
 
 def plain(value: object) -> object | None:

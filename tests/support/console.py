@@ -26,7 +26,7 @@ NOW_MS = 1_772_442_000_000
 async def console(**settings: Any) -> AsyncIterator[tuple[ConsoleServer, Metrics]]:
     """A console that listens on a free port, and the metrics of the process that it watches."""
     metrics = Metrics(CollectorRegistry())
-    metrics.build_info.labels("0.1.0", "shop+1").set(1)
+    metrics.build_info.labels("0.1.0", "shop+1", "interpreted").set(1)
     health = HealthServer("127.0.0.1", 0, metrics.registry, dict)
     await health.start()
     usual = {

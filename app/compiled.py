@@ -1,0 +1,31 @@
+"""Whether the modules that run once an event are compiled (`make compile`, setup.py), and of these sources."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Final
+
+from app.core import run
+
+CORE: Final = Path(__file__).parent / "core"
+
+
+def is_compiled() -> bool:
+    """Whether this process runs the compiled core."""
+    return not run.__file__.endswith(".py")
+
+
+def stale(folder: Path = CORE) -> list[str]:
+    """Names of the modules whose source is newer than what was compiled of it: they run as they were then.
+
+    Times mean something only in a checkout; an installation writes both files in no particular order.
+    """
+    if not (folder.parent.parent / "setup.py").exists():
+        return []
+    built = {binary.name.partition(".")[0]: binary for binary in folder.glob("*.so")}
+    sources = {name: folder / f"{name}.py" for name in built}
+    return sorted(
+        name
+        for name, binary in built.items()
+        if not sources[name].exists() or sources[name].stat().st_mtime > binary.stat().st_mtime
+    )

@@ -1,0 +1,55 @@
+"""The compiled core: with NUDGE_COMPILE=1 the modules that run once an event are built by mypyc, from the same sources.
+
+    make compile
+
+Without it nothing is built, and nothing but speed differs (docs/adr/0008). Rows are msgspec structs, whose
+metaclass is not mypyc's, so `profile` stays as it is.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from setuptools import setup
+
+CORE = (
+    "answers",
+    "arbiter",
+    "batch",
+    "expression_runtime",
+    "fold",
+    "guardrails",
+    "identity",
+    "ids",
+    "index",
+    "label_history",
+    "local_time",
+    "marks",
+    "membership",
+    "owed",
+    "panes",
+    "propensity",
+    "rfm",
+    "run",
+    "schedule",
+    "timers",
+    "triggers",
+    "turn",
+    "values",
+    "weariness",
+)
+"""Of `app/core`, those of the hot path."""
+
+
+def extensions() -> list[Any]:
+    """The C extensions to build: none unless asked for."""
+    if os.environ.get("NUDGE_COMPILE") != "1":
+        return []
+    from mypyc.build import mypycify  # noqa: PLC0415 - part of mypy, which an ordinary installation has no use for
+
+    options = ["--follow-imports=silent", "--ignore-missing-imports", "--no-warn-unused-ignores"]
+    return list(mypycify([*options, *(f"app/core/{name}.py" for name in CORE)], opt_level="3", group_name="nudge_core"))
+
+
+setup(ext_modules=extensions())
