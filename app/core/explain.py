@@ -25,6 +25,7 @@ from app.core.index import PlanIndex
 from app.core.logged import rounded
 from app.core.plan import Campaign, Plan, Scorer, Segment, event_id
 from app.core.profile import Profile
+from app.core.scores import persona_of
 from app.core.weariness import opt_out_risk
 
 Contributions = Callable[[Mapping[str, float]], Mapping[str, float]]
@@ -152,6 +153,7 @@ def profile_summary(profile: Profile, plan: Plan) -> dict[str, Any]:
         "dismissed": profile.dismissed,
         "ignored_run": profile.ignored_run,
         "favourites": favourites,
+        "persona": persona_of(profile) or "",
         "last_ms": last,
         "offset": profile.offset,
     }

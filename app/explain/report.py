@@ -198,6 +198,7 @@ def _profile(view: UserView) -> Table:
         ("orders", f"{profile['orders']}, revenue {profile['revenue']:.2f}"),
         ("notifications", f"{profile['sent']} sent, {answers}, {profile['ignored_run']} ignored in a row"),
         ("favourites", ", ".join(profile["favourites"]) or "none yet"),
+        *((("persona", profile["persona"]),) if profile.get("persona") else ()),
         ("last", ", ".join(f"{name} {ago(at_ms)}" for name, at_ms in last) or "nothing that the policy names"),
     )
 

@@ -11,6 +11,7 @@ import pytest
 
 from app.core import timers
 from app.core.activity import Activity, fold
+from app.core.explain import Explainer
 from app.core.ids import BUCKETS, bucket
 from app.core.persona_table import Persona, PersonaTable
 from app.core.persona_vector import BANDS, CATEGORIES_MAX, COMPOSITIONS, MEASURES, vector_of
@@ -18,10 +19,11 @@ from app.core.personas import ACTIVE_MS
 from app.core.plan import ModelPlan, PersonaPlan
 from app.core.profile import Profile, due_ms
 from app.core.scores import persona_of
+from app.explain.report import read_by
 from app.policy.errors import PolicyErrors
 from app.policy.load import load_policy_text
 from schemas.outcomes import NO_EXAMPLE, Outcome
-from tests.support.plans import DAY, HOUR, make_plan
+from tests.support.plans import DAY, HOUR, FixedScorer, campaign_only, make_plan
 from tests.support.streams import START, SUBJECTS, USER, Stream, track
 
 NIGHT = Persona(1, "night-time visitors", (1.0, 0.0))
@@ -186,6 +188,20 @@ def test_an_erased_user_has_no_persona() -> None:
     user.send(msgspec.json.encode(msgspec.to_builtins(request)), key=USER.encode())
     assert user.row.erased_ms
     assert user.row.propensity is None
+
+
+def test_an_explanation_says_the_persona_and_what_a_condition_read() -> None:
+    user = Stream(load_policy_text(POLICY))
+    user.processor.personas = TABLE
+    visits(user, 2, range(2))
+    run_to(user, START + 3 * DAY)
+    explainer = Explainer(user.processor.index, campaign_only)
+    view = explainer.user(USER, user.row, user.now_ms, FixedScorer(), None)
+    assert view.profile["persona"] == NIGHT.name
+    owls = view.segments[0]
+    assert owls.inside
+    assert owls.clause is not None
+    assert NIGHT.name in read_by(owls.clause)
 
 
 # -- the vector

@@ -59,6 +59,7 @@ function view(user) {
     ["notifications", `${profile.sent} sent, ${profile.opened} opened, ${profile.clicked} clicked, ${profile.dismissed} dismissed`],
     ["orders", `${profile.orders}, revenue ${number(profile.revenue, 2)}`],
     ["favourites", profile.favourites.join(", ") || "none yet"],
+    ...(profile.persona ? [["persona", profile.persona]] : []),
     ["device, zone", [profile.device, profile.timezone].filter(Boolean).join(", ") || "unknown"],
     ["policy, model", `${user.policy_version}, ${user.model} version ${user.model_version}`],
     ["traits", Object.entries(profile.traits).map(([name, value]) => `${name}: ${value}`).join(", ") || "none"],
