@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from types import SimpleNamespace
 from typing import Any, Literal
 
@@ -10,6 +11,7 @@ from app.core.plan import ModelPlan
 from app.learning.book import ModelBook
 from app.learning.learner import Learner
 from app.learning.progressive import BLOCK
+from app.learning.serving import read_scorer
 from schemas.outcomes import Outcome
 
 SECRET = b"test secret"
@@ -37,22 +39,24 @@ def learner_of(on_drift: Literal["alarm", "fall_back"]) -> Learner:
     return learner
 
 
+def example(number: int, label: int, features: dict[str, float], score: float) -> Outcome:
+    return Outcome(
+        id=f"d{number}",
+        model="open",
+        label=label,
+        features=features,
+        score=score,
+        model_version=0,
+        campaign="c",
+        decided_ms=0,
+        matured_ms=0,
+    )
+
+
 def feed(learner: Learner, count: int, score: float = 0.1) -> None:
     for _ in range(count):
         number = learner.version
-        learner.learn(
-            Outcome(
-                id=f"d{number}",
-                model="open",
-                label=int(number % 10 == 0),
-                features={},
-                score=score,
-                model_version=0,
-                campaign="c",
-                decided_ms=0,
-                matured_ms=0,
-            )
-        )
+        learner.learn(example(number, int(number % 10 == 0), {}, score))
 
 
 async def test_after_an_alarm_a_version_from_before_is_served_until_the_newest_is_better() -> None:
@@ -73,6 +77,34 @@ async def test_after_an_alarm_a_version_from_before_is_served_until_the_newest_i
     feed(learner, 1, score=0.9)
     await guarded._guard(learner)
     assert topic.book.pin("open") is None
+
+
+async def test_while_receipts_of_opens_are_lost_a_version_from_before_is_served_and_is_right() -> None:
+    topic = Topic()
+    guarded, learner = service(topic), Learner("open", "open-lr")
+    learner.configure(ModelPlan(kind="open-lr", on_drift="fall_back"))
+    rng = random.Random(7)
+
+    async def live(count: int, *, lost: bool) -> None:
+        for _ in range(count):
+            keen = rng.random() < 0.5
+            label = int(not lost and rng.random() < (0.8 if keen else 0.3))
+            x = {"s=keen" if keen else "s=cold": 1.0}
+            score = read_scorer(served).open_probability(x) if (served := topic.book.served("open")) else 0.15
+            learner.learn(example(learner.version, label, x, score))
+            if learner.version % 100 == 0:
+                await guarded._guard(learner)
+
+    await live(6_000, lost=False)
+    assert topic.book.pin("open") is None
+    await live(1_500, lost=True)
+    pinned = topic.book.pin("open")
+    assert pinned is not None
+    assert pinned[0] <= 6_000
+    served = topic.book.served("open")
+    assert served is not None
+    assert read_scorer(served).open_probability({"s=keen": 1.0}) > 0.7
+    assert learner.scorer().open_probability({"s=keen": 1.0}) < 0.6
 
 
 async def test_while_a_version_is_pinned_none_is_overwritten() -> None:
