@@ -17,6 +17,8 @@ Linden, Smith, York, 2003: Amazon.com Recommendations: Item-to-Item Collaborativ
 
 from __future__ import annotations
 
+import heapq
+import math
 from typing import Final
 
 import msgspec
@@ -51,6 +53,9 @@ class ItemLearner:
         self.baskets = 0
         self.at_ms = 0
         self._items: dict[str, ItemCount] = {}
+        self._worths: dict[str, float] = {}
+        self._least: list[tuple[float, str]] = []
+        """A heap of worths, some of them out of date: what `_worths` does not say any more is passed by."""
         self._recent = RecentIds(RECENT_MAX)
 
     def learn(self, outcome: Outcome) -> bool:
@@ -79,6 +84,7 @@ class ItemLearner:
             count = self._items[product] = ItemCount(product, at_ms=self.at_ms, count=inherited)
         self._decay(count)
         count.count += 1.0
+        self._value(count)
         count.category, count.name = category or count.category, name or count.name
         if user not in count.users and len(count.users) < USERS_MIN:
             count.users.append(user)
@@ -88,11 +94,27 @@ class ItemLearner:
         """Forget the least product if there are too many. Returns the count that its successor inherits."""
         if len(self._items) < ITEMS_MAX:
             return 0.0
-        for count in self._items.values():
-            self._decay(count)
-        least = min(self._items.values(), key=lambda count: (count.count, count.id))
-        del self._items[least.id]
+        if len(self._least) > 4 * ITEMS_MAX:
+            self._rank()
+        while True:
+            worth, product = heapq.heappop(self._least)
+            if self._worths.get(product) == worth:
+                break
+        least = self._items.pop(product)
+        del self._worths[product]
+        self._decay(least)
         return least.count
+
+    def _value(self, count: ItemCount) -> None:
+        """Note what a product is worth beside the others: all decay alike, so it changes only with its count."""
+        worth = math.log2(max(count.count, 1e-300)) + count.at_ms / HALF_LIFE_MS
+        self._worths[count.id] = worth
+        heapq.heappush(self._least, (worth, count.id))
+
+    def _rank(self) -> None:
+        self._worths, self._least = {}, []
+        for count in self._items.values():
+            self._value(count)
 
     def _decay(self, count: ItemCount) -> None:
         """Bring a product's counts to the newest event time."""
@@ -107,6 +129,7 @@ class ItemLearner:
         for count in self._items.values():
             self._decay(count)
             count.near = {other: number for other, number in count.near.items() if other in self._items}
+        self._rank()  # as one that is restored from this does
         state = ItemsState(
             baskets=self.baskets,
             at_ms=self.at_ms,
@@ -130,6 +153,7 @@ class ItemLearner:
         learner = cls(snapshot.model.removesuffix(SUFFIX))
         learner.baskets, learner.at_ms = state.baskets, state.at_ms
         learner._items = {count.id: count for count in state.unpacked()}
+        learner._rank()
         try:
             learner._recent = RecentIds.from_bytes(state.recent, RECENT_MAX)
         except ValueError as exc:
