@@ -9,7 +9,7 @@ from app.stream.app import StreamApp
 
 SWITCH_INTERVAL_S: Final = 0.0005
 """How long the event loop may keep the interpreter from the consumer's thread that has a fetch to hand over. Python's
-own 5 ms was most of the way from event to decision (ADR 6).
+own 5 ms was most of the way from event to decision (ADR 7).
 """
 
 

@@ -78,7 +78,7 @@ class StoreOptions:
 
     cache_bytes: int = 32 << 20
     memtable_bytes: int = 8 << 20
-    bulk_memtable_bytes: int = 32 << 20
+    bulk_memtable_bytes: int = 16 << 20
 
 
 class StoreFactory:
