@@ -17,7 +17,7 @@ mkdir -p "$work"
 build() {
     if ! $image inspect --type image "$base" >/dev/null 2>&1; then
         debootstrap --variant=minbase \
-            --include=python3,python3-venv,python3-pip,python-is-python3,ca-certificates bookworm "$work/root"
+            --include=python3,python3-dev,python3-venv,python3-pip,python-is-python3,ca-certificates bookworm "$work/root"
         cp /etc/ssl/certs/ca-certificates.crt "$work/root/etc/ssl/certs/" # as this machine trusts
         from=$($image from scratch)
         $image copy -q "$from" "$work/root" /
