@@ -83,4 +83,5 @@ def unpack(fetched: Any) -> list[Any]:
             found += records
         position = batch.next_offset
     fetched.next_fetch_offset = position
+    fetched._records_iterator = None  # a cycle: it would keep the fetch's bytes until the next garbage collection
     return found

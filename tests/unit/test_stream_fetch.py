@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import gc
 import random
 import struct
+import weakref
 from typing import Any
 
 import pytest
@@ -84,6 +86,18 @@ def test_a_wrong_checksum_gives_nothing_and_moves_nothing() -> None:
     with pytest.raises(CorruptRecordException):
         unpack(got)
     assert got.next_fetch_offset == 0
+
+
+def test_what_was_read_is_freed_at_once() -> None:
+    got = fetched(batch(0, [0, 1]), 0)
+    gone = weakref.ref(got)
+    gc.disable()
+    try:
+        unpack(got)
+        del got
+        assert gone() is None
+    finally:
+        gc.enable()
 
 
 @pytest.mark.parametrize("seed", range(30))
