@@ -15,7 +15,6 @@ changes nothing. Batches overlap: while one awaits acknowledgements the next is 
 from __future__ import annotations
 
 import asyncio
-import itertools
 import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -29,13 +28,13 @@ from app.core.effects import Effects
 from app.core.erasure import is_mark, mark_key
 from app.core.history import Windows
 from app.core.panes import NEVER_MS
-from app.core.profile import Output, Profile, decode_profile, encode_profile, read_head, unpack_segments
+from app.core.profile import Output, Profile, decode_profile, read_head, unpack_segments
 from app.stream.app import StreamApp
 from app.stream.batch import RecordBatch
 from app.stream.contracts import BatchProcessor, Observer
 from app.stream.inflight import InFlight
+from app.stream.partition import Partition, RowCache, Settling, Work
 from app.stream.table import PendingWrite, RowTable
-from app.stream.timers import TimerIndex
 from schemas.erasures import Subjects
 
 log = structlog.get_logger(__name__)
@@ -43,81 +42,6 @@ log = structlog.get_logger(__name__)
 CHUNK_RECORDS: Final = 1024
 SLICE_RECORDS: Final = 64
 TIMER_ROWS_MAX: Final = 500
-
-
-class RowCache:
-    """Decoded rows of one partition, at most `limit` of them between batches; the oldest in the cache go first.
-
-    Evicting is always safe: the table knows the bytes of rows that have not reached the store yet. First in, first out
-    costs nothing for a row that is there; a busy user's row is decoded again once in each turn of the cache.
-    """
-
-    def __init__(self, limit: int) -> None:
-        self.rows: dict[bytes, Profile] = {}
-        self._limit = limit
-
-    def trim(self) -> None:
-        """Drop the rows over the limit."""
-        excess = len(self.rows) - self._limit
-        if excess > 0:
-            for key in list(itertools.islice(self.rows, excess)):
-                del self.rows[key]
-
-
-class _Work:
-    """What came of a chunk: merged effects, the newest bytes of each changed row, and how many rows are new."""
-
-    __slots__ = ("added", "effects", "rows")
-
-    def __init__(self) -> None:
-        self.effects = Effects()
-        self.rows: dict[bytes, bytes | None] = {}
-        self.added = 0
-
-    def add(self, effects: Effects, absent: set[bytes]) -> None:
-        """Take in the effects of a slice; `absent` are the keys that had no row before it."""
-        for key, row in effects.changed.items():
-            self.rows[key] = encode_profile(row)
-        if absent:
-            self.added += len(absent.intersection(effects.changed))
-        whole = self.effects
-        whole.outputs += effects.outputs
-        whole.due += effects.due
-        whole.latencies_ms += effects.latencies_ms
-        whole.counts.update(effects.counts)
-        whole.members.update(effects.members)
-        whole.wished += effects.wished
-
-
-class _Partition:
-    """What the engine holds of a partition.
-
-    `lock` is held from reading rows to queueing them for the changelog: queueing may wait, and what another task wrote
-    of the same row meanwhile would stand before it in the changelog, older though newer.
-    """
-
-    def __init__(self, cache_rows: int) -> None:
-        self.cache = RowCache(cache_rows)
-        self.timers = TimerIndex()
-        self.members: dict[int, int] = {}
-        self.marks = 0
-        """Marks of erased users that were found or made: where there is none, nobody looks for them."""
-        self.owing: list[bytes] = []
-        self.position = 0
-        self.committed = 0
-        """The offset from which the partition was resumed: what follows from those below it is acknowledged."""
-        self.lock = asyncio.Lock()
-        self.newest: _Settling | None = None
-
-
-class _Settling:
-    """A processed chunk on its way to being durable."""
-
-    __slots__ = ("published", "task")
-
-    def __init__(self) -> None:
-        self.published: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self.task: asyncio.Task[None] | None = None
 
 
 class Engine:
@@ -157,7 +81,7 @@ class Engine:
         self._cache_rows = cache_rows
         self._copartitioned = copartitioned
         self._subjects = subjects
-        self._partitions: dict[int, _Partition] = {}
+        self._partitions: dict[int, Partition] = {}
         self._inflight = InFlight()
         self._tasks: set[asyncio.Task[None]] = set()
         self.on_wished: Callable[[int, list[tuple[int, bytes]]], None] = lambda partition, wishes: None
@@ -166,7 +90,7 @@ class Engine:
 
     def begin_scan(self, partition: int) -> None:
         """Forget what was known of the partition."""
-        self._partitions[partition] = _Partition(self._cache_rows)
+        self._partitions[partition] = Partition(self._cache_rows)
 
     def visit(self, partition: int, rows: Sequence[tuple[bytes, bytes]]) -> None:
         """Index some restored rows."""
@@ -246,11 +170,11 @@ class Engine:
         assert last is not None
         last.add_done_callback(lambda task: None if task.cancelled() or task.exception() else batch.complete())
 
-    def _fold(self, batch: RecordBatch, chunk: Sequence[Any]) -> _Work:
+    def _fold(self, batch: RecordBatch, chunk: Sequence[Any]) -> Work:
         """Process a chunk a slice at a time, so that a slice's rows are in the processor's cache from their decoding
         to their encoding.
         """
-        work = _Work()
+        work = Work()
         moved: set[bytes] = set()
         partition = batch.partition
         for start in range(0, len(chunk), SLICE_RECORDS):
@@ -275,7 +199,7 @@ class Engine:
             work.added = sum((new is not None) - (was is not None) for new, was in pairs)
         return work
 
-    def _move(self, state: _Partition, effects: Effects, work: _Work) -> None:
+    def _move(self, state: Partition, effects: Effects, work: Work) -> None:
         """Store rows that have become marks, and marks that have become rows, under the other key.
 
         The new one goes first: a changelog that ends in between has both, and the request is folded again.
@@ -307,7 +231,7 @@ class Engine:
         return looked
 
     async def _turn(
-        self, partition: int, state: _Partition, keys: list[bytes], process: Callable[..., Effects]
+        self, partition: int, state: Partition, keys: list[bytes], process: Callable[..., Effects]
     ) -> Effects | None:
         """Have rows changed by something else than their events; None when the partition is being given up."""
         await self._inflight.acquire(len(keys))
@@ -318,7 +242,7 @@ class Engine:
         async with state.lock:
             rows, absent = self._load(partition, keys)
             effects = process(keys, rows, mark=state.position, acked_offset=self._acked(partition))
-            work = _Work()
+            work = Work()
             work.add(effects, absent)
             tidied = state.marks > 0 and any(map(is_mark, work.rows))
             task = await self._settle(partition, state, work, flush=tidied)
@@ -410,7 +334,7 @@ class Engine:
             if value is not None:
                 rows[key] = decode_profile(value)
 
-    def _reload(self, partition: int, key: bytes, work: _Work) -> Profile | None:
+    def _reload(self, partition: int, key: bytes, work: Work) -> Profile | None:
         places = [key] if self._subjects is None else [key, mark_key(self._subjects, key)]
         for place in places:
             value = work.rows[place] if place in work.rows else self.table.get_many(partition, [place])[0]
@@ -418,9 +342,7 @@ class Engine:
                 return decode_profile(value)
         return None
 
-    async def _settle(
-        self, partition: int, state: _Partition, work: _Work, *, flush: bool = False
-    ) -> asyncio.Task[None]:
+    async def _settle(self, partition: int, state: Partition, work: Work, *, flush: bool = False) -> asyncio.Task[None]:
         """Queue the rows for the changelog, in order, and leave the rest to a task. The partition's lock is held.
 
         `flush` brings them to disk, so that a compaction finds what they have replaced.
@@ -439,7 +361,7 @@ class Engine:
         except Exception as exc:
             self.app.fatal("a changelog record could not be queued", exc)
         state.cache.trim()
-        previous, settling = state.newest, _Settling()
+        previous, settling = state.newest, Settling()
         state.newest = settling
         task = asyncio.create_task(self._make_durable(partition, effects, write, previous, settling, flush=flush))
         settling.task = task
@@ -452,8 +374,8 @@ class Engine:
         partition: int,
         effects: Effects,
         write: PendingWrite | None,
-        previous: _Settling | None,
-        settling: _Settling,
+        previous: Settling | None,
+        settling: Settling,
         *,
         flush: bool,
     ) -> None:
