@@ -10,6 +10,7 @@ from typing import Final, Literal
 import msgspec
 
 DAY_MS: Final = 86_400_000
+HOUR_MS: Final = 3_600_000
 
 
 class Topic(msgspec.Struct, frozen=True, kw_only=True):
@@ -147,6 +148,7 @@ TOPICS: Final[tuple[Topic, ...]] = (
         partitions="events",
         cleanup="compact",
         retention_ms=-1,
+        history_ms=HOUR_MS,
         purpose="the profiles table: one row per user",
     ),
     Topic(
@@ -156,6 +158,7 @@ TOPICS: Final[tuple[Topic, ...]] = (
         partitions="events",
         cleanup="compact",
         retention_ms=-1,
+        history_ms=HOUR_MS,
         purpose="the sender's ledger: which decision was sent",
     ),
     Topic(

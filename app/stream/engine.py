@@ -74,6 +74,7 @@ class Engine:
     ) -> None:
         self.app = app
         self.table = table
+        table.rewrite = self.rewrite
         self.source = source
         self.processor = processor
         self._observer = observer
@@ -249,6 +250,23 @@ class Engine:
         task.add_done_callback(partial(self._end_flight, len(keys)))
         task.add_done_callback(self._release)
         return effects
+
+    async def rewrite(self, partition: int, keys: list[bytes]) -> None:
+        """Write rows again as they are. When the partition is being given up, its next owner does it."""
+        state = self._partitions.get(partition)
+        if state is None:
+            return
+        await self._inflight.acquire(len(keys))
+        if not self.app.batches.flow_active or self._partitions.get(partition) is not state:
+            self._inflight.release(len(keys))
+            return
+        self.app.batches.barrier.hold()
+        async with state.lock:
+            work = Work()
+            work.rows = dict(zip(keys, self.table.get_many(partition, keys), strict=True))
+            task = await self._settle(partition, state, work)
+        task.add_done_callback(partial(self._end_flight, len(keys)))
+        task.add_done_callback(self._release)
 
     def _end_flight(self, records: int, _task: asyncio.Task[None]) -> None:
         self._inflight.release(records)

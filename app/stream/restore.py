@@ -8,15 +8,16 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping
-from typing import Any, Final
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final, Protocol
 
 import structlog
 from aiokafka import TopicPartition
 
 from app.stream.fence import Fence
 from app.stream.fetch import ChangelogConsumer
-from app.stream.store import PartitionStore, StoreDamaged
+from app.stream.store import StoreDamaged
 
 log = structlog.get_logger(__name__)
 
@@ -28,6 +29,30 @@ _YIELDS: Final = 4
 """Turns of the event loop after which aiokafka has sent the next fetch: it is answered while we apply this one."""
 
 
+class Restorable(Protocol):
+    """What changelog records are applied to: a `PartitionStore`."""
+
+    @property
+    def next_offset(self) -> int:
+        """The changelog offset that comes next."""
+
+    @property
+    def counted(self) -> bool:
+        """Whether the number of its rows is known."""
+
+    @property
+    def path(self) -> Path:
+        """Where it is."""
+
+    def begin_bulk(self) -> None:
+        """Be filled in bulk from now on."""
+
+    def restore(
+        self, records: Sequence[tuple[bytes, bytes | None]], *, next_offset: int, epoch: int | None = None
+    ) -> None:
+        """Apply consecutive records."""
+
+
 class RestoreStalled(RuntimeError):
     """No progress for `RESTORE_STALL_S`: the process ends, and says which partitions were left."""
 
@@ -35,7 +60,7 @@ class RestoreStalled(RuntimeError):
 async def restore_partitions(
     settings: Mapping[str, Any],
     topic: str,
-    stores: Mapping[int, PartitionStore],
+    stores: Mapping[int, Restorable],
     *,
     interrupted: Callable[[], bool] = lambda: False,
     on_remaining: Callable[[int], None] = lambda remaining: None,
@@ -87,7 +112,7 @@ async def restore_partitions(
     try:
         partitions = {TopicPartition(topic, partition): store for partition, store in stores.items()}
         if fences is None:
-            fences = {partition: Fence(store.epoch) for partition, store in stores.items()}
+            fences = {partition: Fence(getattr(store, "epoch", 0)) for partition, store in stores.items()}
         consumer.assign(list(partitions))
         for tp, store in partitions.items():
             consumer.seek(tp, store.next_offset)
@@ -98,7 +123,7 @@ async def restore_partitions(
 
 async def _read_to_end(
     consumer: Any,
-    partitions: dict[TopicPartition, PartitionStore],
+    partitions: dict[TopicPartition, Restorable],
     fences: Mapping[int, Fence],
     interrupted: Callable[[], bool],
     on_remaining: Callable[[int], None],

@@ -9,8 +9,9 @@ from __future__ import annotations
 import asyncio
 import time
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import faust
@@ -41,6 +42,23 @@ class PendingWrite:
         self.futures: list[tuple[asyncio.Future[Any], int]] = []
         self.previous = previous
         self.done = asyncio.Event()
+
+
+class Bystander:
+    """Reads a changelog as a store does, and keeps nothing."""
+
+    counted = True
+
+    def __init__(self, next_offset: int, path: Path) -> None:
+        self.next_offset = next_offset
+        self.path = path
+
+    def begin_bulk(self) -> None:
+        """There is nothing to fill."""
+
+    def restore(self, records: Sequence[Row], *, next_offset: int, epoch: int | None = None) -> None:
+        """The records have been seen."""
+        self.next_offset = next_offset
 
 
 class RowTable(faust.Table):
@@ -78,6 +96,11 @@ class RowTable(faust.Table):
         """Partitions whose rows have changed since their client last saw them, or may have."""
         self._torn: set[int] = set()
         """Partitions whose store stays at its position until the next restore: see `commit_write`."""
+        self._tails: dict[int, int] = {}
+        """The changelog's end as our own records make it: what stands beyond it is somebody else's."""
+        self._mending: dict[int, asyncio.Task[None]] = {}
+        self.rewrite: Callable[[int, list[bytes]], Awaitable[None]] = self._rewrite
+        """Writes rows again as they are; whoever writes rows of its own sets one that takes turns with that."""
 
     @property
     def producer(self) -> DurableProducer:
@@ -156,22 +179,58 @@ class RowTable(faust.Table):
             pending.previous = None
         store = self.stores.get(pending.partition)
         if store is not None:
+            self._follow(pending.partition, store.next_offset, places)
             next_offset = store.next_offset
-            for offset, count in places:
-                next_offset += count if offset == next_offset else 0
-            if next_offset != store.next_offset + sum(count for _, count in places):
-                next_offset = store.next_offset
-                self._warn_of_foreign(pending.partition, next_offset)
+            if pending.partition not in self._torn:
+                next_offset += sum(count for _, count in places)
             store.write(pending.rows.items(), added=pending.added, next_offset=next_offset)
         others = self._pending.get(pending.partition)
         if others is not None:
             others.remove(pending)
         pending.done.set()
 
-    def _warn_of_foreign(self, partition: int, offset: int) -> None:
-        if partition not in self._torn:
-            self._torn.add(partition)
-            log.warning("changelog_has_other_records", table=self.name, partition=partition, offset=offset)
+    def _follow(self, partition: int, stored: int, places: list[tuple[int, int]]) -> None:
+        """Notice records of others between ours; `stored` is the store's position."""
+        tail = self._tails.get(partition, stored)
+        for offset, count in places:
+            if offset != tail:
+                log.warning("changelog_has_other_records", table=self.name, partition=partition, offset=tail)
+                self._torn.add(partition)
+                if partition not in self._mending:
+                    task = self._mending[partition] = asyncio.create_task(self._mend(partition))
+                    task.add_done_callback(lambda _task: self._mending.pop(partition, None))
+            tail = offset + count
+        self._tails[partition] = tail
+
+    async def _mend(self, partition: int) -> None:
+        """Read what others wrote since the store's position, and write again what is behind void records.
+
+        Until then a compaction could keep the void record of a key and drop its row, and who restored from an empty
+        store would not have it. That is why the topic's `min.compaction.lag.ms` leaves an hour.
+        """
+        store, fence = self.stores.get(partition), self._fences.get(partition)
+        if store is None or fence is None:
+            return
+        seen = Fence(fence.epoch)
+        try:
+            read = await restore_partitions(
+                self.app.client_settings,
+                self.changelog,
+                {partition: Bystander(store.next_offset, store.path)},
+                interrupted=lambda: self.stores.get(partition) is not store,
+                connect=self.connect,
+                fences={partition: seen},
+            )
+            if read is not None and seen.epoch == fence.epoch and seen.void:
+                keys = sorted(seen.void)
+                log.warning("void_records", table=self.name, partition=partition, keys=len(keys), action="write again")
+                await self.rewrite(partition, keys)
+        except Exception as exc:
+            self.app.fatal("rows behind void records could not be written again", exc)
+
+    async def _rewrite(self, partition: int, keys: list[bytes]) -> None:
+        rows = dict(zip(keys, self.get_many(partition, keys), strict=True))
+        await self.commit_write(await self.begin_write(partition, rows, added=0))
 
     async def write(self, partition: int, rows: Sequence[Row]) -> None:
         """`begin_write` and `commit_write`, with the count found by a read."""
@@ -271,11 +330,11 @@ class RowTable(faust.Table):
         for partition in sorted(partitions):
             fence = self._fences[partition]
             self._torn.discard(partition)
+            self._tails.pop(partition, None)
             if fence.void:
                 keys = sorted(fence.void)
                 log.warning("void_records", table=self.name, partition=partition, keys=len(keys), action="write again")
-                rows = dict(zip(keys, self.get_many(partition, keys), strict=True))
-                await self.commit_write(await self.begin_write(partition, rows, added=0))
+                await self._rewrite(partition, keys)
                 fence.void.clear()
 
     def _keep(self, partition: int, store: PartitionStore) -> None:
@@ -301,6 +360,7 @@ class RowTable(faust.Table):
         self._pending.pop(partition, None)
         self._fences.pop(partition, None)
         self._torn.discard(partition)
+        self._tails.pop(partition, None)
         self._unscanned.discard(partition)
         if store is not None:
             try:

@@ -15,6 +15,8 @@ from tests.simulation.machine import Machine, World
 
 SESSION_S = 3.0
 REBALANCE_S = 4.0
+COMPACTION_LAG_S = 4.0
+"""What is younger is not compacted; in earnest it is an hour, against a session of seconds."""
 
 
 class Refused(Exception):
@@ -33,13 +35,15 @@ class Entry:
     headers: tuple[tuple[str, bytes], ...] = ()
     timestamp: int = 0
     timestamp_type: int = 0
+    appended_at: float = 0.0
 
 
 class Log:
     """One partition: what was appended, by offset; some offsets are left out, as transactions and compaction do."""
 
-    def __init__(self, tp: TP) -> None:
+    def __init__(self, tp: TP, world: World) -> None:
         self.tp = tp
+        self.world = world
         self.entries: list[Entry] = []
         self.end = 0
 
@@ -47,7 +51,9 @@ class Log:
         """Append a batch after `gap` unused offsets; returns its base offset."""
         base = self.end = self.end + gap
         for key, value, headers in rows:
-            self.entries.append(Entry(self.tp.topic, self.tp.partition, self.end, key, value, tuple(headers)))
+            entry = Entry(self.tp.topic, self.tp.partition, self.end, key, value, tuple(headers))
+            entry.appended_at = self.world.now
+            self.entries.append(entry)
             self.end += 1
         return base
 
@@ -57,9 +63,10 @@ class Log:
         return self.entries[start : start + limit]
 
     def compact(self, keep_newest: int) -> None:
-        """Keep the last record of each key, and the newest `keep_newest` records whatever their key."""
-        cut = max(0, len(self.entries) - keep_newest)
-        last = {entry.key: entry.offset for entry in self.entries}
+        """Of what is old enough, but for the newest `keep_newest` records, keep the last of each key."""
+        old = sum(self.world.now - entry.appended_at > COMPACTION_LAG_S for entry in self.entries)
+        cut = max(0, min(old, len(self.entries) - keep_newest))
+        last = {entry.key: entry.offset for entry in self.entries[:cut]}
         self.entries = [e for n, e in enumerate(self.entries) if n >= cut or last[e.key] == e.offset]
 
 
@@ -155,7 +162,7 @@ class Cluster:
         """A partition's log."""
         tp = TP(topic, partition)
         if tp not in self.logs:
-            self.logs[tp] = Log(tp)
+            self.logs[tp] = Log(tp, self.world)
         return self.logs[tp]
 
     def append(self, topic: str, partition: int, rows: Sequence[Any]) -> int:

@@ -171,6 +171,9 @@ class Table(RowTable):
         self._pending = {}
         self._unscanned = set()
         self._torn = set()
+        self._tails = {}
+        self._mending = {}
+        self.rewrite = self._rewrite
         self.connect = process.kafka
         self.bulk_records = 20  # so that some stores are filled in bulk, and killed meanwhile
 

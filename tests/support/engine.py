@@ -178,6 +178,9 @@ class BareTable(RowTable):
         self._pending = {}
         self._unscanned = set()
         self._torn = set()
+        self._tails = {}
+        self._mending = {}
+        self.rewrite = self._rewrite
 
 
 @dataclass

@@ -1,8 +1,9 @@
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, ClassVar
 
 from app.stream.fence import CLAIM_KEY, Fence, claim_headers, row_headers
 from app.stream.store import _META_BEFORE_EPOCHS, _META_KEY, StoreFactory
@@ -72,6 +73,55 @@ async def test_a_store_keeps_its_position_when_records_of_others_stand_before_it
     await table.write(0, [(b"ann", b"2")])
     assert table.stores[0].next_offset == 1
     assert table.stores[0].get_many([b"ann"]) == [b"2"]
+
+
+class Log:
+    """Reads a partition from memory, as the restore's consumer."""
+
+    records: ClassVar[list[Any]] = []
+
+    def __init__(self, **_settings: Any) -> None:
+        self.at = 0
+
+    async def start(self) -> None: ...
+
+    async def stop(self) -> None: ...
+
+    def assign(self, _partitions: Any) -> None: ...
+
+    def seek(self, _tp: Any, offset: int) -> None:
+        self.at = offset
+
+    async def position(self, _tp: Any) -> int:
+        return self.at
+
+    def highwater(self, _tp: Any) -> int:
+        return len(self.records)
+
+    async def getmany(self, tp: Any, timeout_ms: int) -> dict[Any, list[Any]]:
+        found, self.at = self.records[self.at :], len(self.records)
+        return {tp: found}
+
+
+async def test_a_row_behind_a_void_record_is_written_again_at_the_owners_next_write(tmp_path: Path) -> None:
+    app = FakeApp()
+    app.client_settings = {}
+    table = BareTable(app, StoreFactory(tmp_path))
+    table.connect = Log
+    table.stores[0] = table.factory.open("profiles", 0)
+    table._fences[0] = Fence(2)
+    await table.write(0, [(b"ann", b"ours"), (b"bob", b"his")])
+    app.durable_producer.changelog.append((0, b"ann", b"of a deposed owner"))
+    writers = [(b"ann", 2), (b"bob", 2), (b"ann", 1), (b"bob", 2)]
+    Log.records = [
+        SimpleNamespace(key=key, value=b"", offset=at, headers=row_headers(epoch))
+        for at, (key, epoch) in enumerate(writers)
+    ]
+    await table.write(0, [(b"bob", b"new")])
+    await asyncio.wait_for(table._mending[0], 5)
+    assert app.durable_producer.changelog[4:] == [(0, b"ann", b"ours")]
+    await table.write(0, [(b"bob", b"newer")])
+    assert table._mending == {}, "nothing stands between ours any more"
 
 
 async def test_rows_whose_owner_was_deposed_do_not_reach_the_store(tmp_path: Path) -> None:
