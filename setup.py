@@ -49,7 +49,9 @@ def extensions() -> list[Any]:
     from mypyc.build import mypycify  # noqa: PLC0415 - part of mypy, which an ordinary installation has no use for
 
     options = ["--follow-imports=silent", "--ignore-missing-imports", "--no-warn-unused-ignores"]
-    return list(mypycify([*options, *(f"app/core/{name}.py" for name in CORE)], opt_level="3", group_name="nudge_core"))
+    sources = [f"app/core/{name}.py" for name in CORE]
+    # What they share becomes app/core/compiled__mypyc: beside the modules, since only packages of ours can be imported.
+    return list(mypycify([*options, *sources], opt_level="3", group_name="app.core.compiled"))
 
 
 setup(ext_modules=extensions())

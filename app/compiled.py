@@ -22,7 +22,7 @@ def stale(folder: Path = CORE) -> list[str]:
     """
     if not (folder.parent.parent / "setup.py").exists():
         return []
-    built = {binary.name.partition(".")[0]: binary for binary in folder.glob("*.so")}
+    built = {binary.name.partition(".")[0]: binary for binary in folder.glob("*.so") if "__mypyc" not in binary.name}
     sources = {name: folder / f"{name}.py" for name in built}
     return sorted(
         name

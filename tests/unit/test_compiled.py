@@ -28,6 +28,7 @@ def test_a_module_that_was_changed_after_it_was_compiled_is_stale(tmp_path: Path
             (core / f"{name}.cpython-311-x86_64-linux-gnu.so").touch()
             os.utime(core / f"{name}.cpython-311-x86_64-linux-gnu.so", (built_s, built_s))
     (core / "gone.cpython-311-x86_64-linux-gnu.so").touch()
+    (core / "compiled__mypyc.cpython-311-x86_64-linux-gnu.so").touch()  # what they share
     assert stale(core) == ["gone", "old"]
     (tmp_path / "setup.py").unlink()
     assert stale(core) == [], "an installation"
