@@ -35,10 +35,9 @@ from app.demo.reader import TopicReader
 from app.demo.report import WHAT_IS_REAL, Summary, summarise, tables, write_summary
 from app.demo.screen import Screen
 from app.demo.script import Delivery, write_script
-from app.demo.shelf import Shelf
 from app.embedded import HOST, BrokerUnavailable, EmbeddedBroker, free_port, is_free
 from app.topics import create_topics
-from schemas.topics import CATALOG, DEAD_LETTERS, DECISIONS, EVENTS, OUTCOMES, PROFILES_CHANGELOG, SEGMENTS
+from schemas.topics import DEAD_LETTERS, DECISIONS, EVENTS, OUTCOMES, PROFILES_CHANGELOG, SEGMENTS
 
 EVENT_DAYS_PER_SECOND: Final = 0.35
 """How fast the clock runs: 21 days in a minute. So 50 ms of real time are 25 minutes of event time, little against a
@@ -239,15 +238,13 @@ class _Demo:
         screen = Screen(self._console, tally, progress, plain=plain)
         async with (
             EventFeed(self._broker.bootstrap) as feed,
-            EventFeed(self._broker.bootstrap, topic=CATALOG) as shelves,
             TopicReader(self._broker.bootstrap, _READ) as reader,
         ):
             player = Player(script, self._audience, clock, feed)
             follower = _Follower(reader, tally, player)
             screen.open()
             try:
-                shelf = Shelf(journey, clock, shelves, options.seed)
-                background = [follower.follow(), fleet.watch(), self._refresh(screen, fleet), shelf.keep()]
+                background = [follower.follow(), fleet.watch(), self._refresh(screen, fleet)]
                 async with _beside(*background):
                     await player.play(journey.end_ms)
                     drained = await self._drain(feed)
