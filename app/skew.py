@@ -20,6 +20,7 @@ import structlog
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError
 
+from app.stream.background import Background
 from schemas.topics import CLOCK
 
 log = structlog.get_logger(__name__)
@@ -110,7 +111,7 @@ class BrokerClock:
         return min(found, key=lambda one: one.error_s, default=None)
 
 
-class ClockWatch:
+class ClockWatch(Background):
     """Asks twice a minute, for as long as the process lives, and passes on the best of the last few minutes.
 
     Parameters
@@ -118,6 +119,8 @@ class ClockWatch:
     told
         Called with seconds ahead of the broker; NaN for "cannot be told".
     """
+
+    task_name = "clock"
 
     def __init__(
         self, clock: Callable[[], BrokerClock], told: Callable[[float], object], *, interval_s: float = INTERVAL_S
@@ -127,19 +130,7 @@ class ClockWatch:
         self._interval_s = interval_s
         self._kept: deque[Reading] = deque(maxlen=_KEPT)
         self._skewed = False
-        self._task: asyncio.Task[None] | None = None
         told(math.nan)
-
-    def start(self) -> None:
-        """Begin to ask."""
-        self._task = asyncio.create_task(self._run(), name="clock")
-
-    async def stop(self) -> None:
-        """Ask no more."""
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
-            self._task = None
 
     async def _run(self) -> None:
         while True:

@@ -14,6 +14,7 @@ from typing import Final
 import structlog
 
 from app.core.plan import Plan
+from app.stream.background import Background
 
 log = structlog.get_logger(__name__)
 
@@ -21,7 +22,7 @@ SPEAKER: Final = 0
 _LOOK_S: Final = 60.0
 
 
-class SmallSegments:
+class SmallSegments(Background):
     """Looks at the sizes now and then.
 
     Parameters
@@ -33,6 +34,8 @@ class SmallSegments:
     settle_s
         How long a segment must have been too small.
     """
+
+    task_name = "small-segments"
 
     def __init__(
         self,
@@ -50,18 +53,6 @@ class SmallSegments:
         self._settle_s = settle_s
         self._since: dict[tuple[str, str], float] = {}
         self._told: set[tuple[str, str]] = set()
-        self._task: asyncio.Task[None] | None = None
-
-    def start(self) -> None:
-        """Begin to look."""
-        self._task = asyncio.create_task(self._run(), name="small-segments")
-
-    async def stop(self) -> None:
-        """Stop looking."""
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
-            self._task = None
 
     async def _run(self) -> None:
         clock = asyncio.get_running_loop().time

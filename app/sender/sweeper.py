@@ -11,6 +11,7 @@ from typing import Final, Protocol
 
 import structlog
 
+from app.stream.background import Background
 from tables.ledger import RETENTION_MS, sweep
 
 log = structlog.get_logger(__name__)
@@ -41,7 +42,7 @@ class Ledger(Protocol):
         ...
 
 
-class Sweeper:
+class Sweeper(Background):
     """Walks over the ledger, partition by partition, page by page, for ever.
 
     Parameters
@@ -49,6 +50,8 @@ class Sweeper:
     failed
         Called when a deletion could not be made durable: nothing is lost, but the disk or the broker refuses writes.
     """
+
+    task_name = "sweeper"
 
     def __init__(
         self,
@@ -68,18 +71,6 @@ class Sweeper:
         self._sleep = sleep
         self._partition = -1
         self._cursor = b""
-        self._task: asyncio.Task[None] | None = None
-
-    def start(self) -> None:
-        """Begin to walk."""
-        self._task = asyncio.create_task(self._run(), name="sweeper")
-
-    async def stop(self) -> None:
-        """Stop, wherever it is."""
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
-            self._task = None
 
     async def _run(self) -> None:
         while True:

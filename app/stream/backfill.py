@@ -21,6 +21,7 @@ from aiokafka.errors import KafkaError
 
 from app.core.history import Windows
 from app.core.profile import Profile, decode_profile
+from app.stream.background import Background
 from app.stream.engine import Engine
 from app.stream.history import HistoryReader
 from app.stream.pace import Pace
@@ -66,7 +67,7 @@ class BackfillObserver(Protocol):
         """Windows of a partition were folded from `offset` on, whose record arrived at `at_ms`."""
 
 
-class Backfill:
+class Backfill(Background):
     """Sweeps the partitions of an engine for as long as it runs.
 
     Parameters
@@ -80,6 +81,8 @@ class Backfill:
     reader
         Reads a partition of the engine's source again; from Kafka when not given.
     """
+
+    task_name = "backfill"
 
     def __init__(
         self,
@@ -100,7 +103,6 @@ class Backfill:
         self._pace = Pace(share)
         self._reader = reader or self._read_kafka
         self._done: dict[int, tuple[object, int]] = {}
-        self._task: asyncio.Task[None] | None = None
 
     def _read_kafka(self, partition: int) -> HistoryReader:
         return HistoryReader(self._engine.app.client_settings, self._engine.source, partition)
@@ -108,17 +110,6 @@ class Backfill:
     def remaining(self) -> int:
         """How many of our partitions are not yet as the policy in force has them."""
         return len(self._waiting())
-
-    def start(self) -> None:
-        """Begin to look for partitions to sweep."""
-        self._task = asyncio.create_task(self._run(), name="backfill")
-
-    async def stop(self) -> None:
-        """Stop, wherever it is."""
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
-            self._task = None
 
     async def _run(self) -> None:
         while True:

@@ -23,6 +23,7 @@ from app.core.percentiles import Board, Measured, counted
 from app.core.profile import Profile, decode_profile
 from app.core.sketch import Sketch
 from app.stream.backfill import LAG_MAX, PAGE_ROWS
+from app.stream.background import Background
 from app.stream.engine import Engine
 from app.stream.pace import Pace
 from schemas.percentiles import Percentiles, encode_percentiles, percentiles_key
@@ -97,7 +98,7 @@ class _Tally:
         return True
 
 
-class Census:
+class Census(Background):
     """Counts the partitions of an engine for as long as it runs.
 
     Parameters
@@ -111,6 +112,8 @@ class Census:
     share
         Of the time, at most, that it works; it pauses while a partition lags.
     """
+
+    task_name = "census"
 
     def __init__(
         self,
@@ -134,18 +137,6 @@ class Census:
         self._decided: dict[str, float] = {}
         self._seen = (-1, 0)
         self._decided_s = float("-inf")
-        self._task: asyncio.Task[None] | None = None
-
-    def start(self) -> None:
-        """Begin to look for partitions to count."""
-        self._task = asyncio.create_task(self._run(), name="census")
-
-    async def stop(self) -> None:
-        """Stop, wherever it is."""
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
-            self._task = None
 
     async def _run(self) -> None:
         while True:

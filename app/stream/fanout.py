@@ -23,6 +23,7 @@ from app.core.effects import Effects
 from app.core.offers import Offer
 from app.core.plan import ItemTrigger
 from app.core.profile import Profile, decode_profile
+from app.stream.background import Background
 from app.stream.engine import Engine
 from app.stream.pace import Pace
 from app.stream.wish_index import WishIndex
@@ -88,7 +89,7 @@ class _Partition:
             self.next_index.add(item, key)
 
 
-class FanOut:
+class FanOut(Background):
     """Offers the changes of `recent` to the rows of an engine's partitions, for as long as it runs.
 
     Parameters
@@ -98,6 +99,8 @@ class FanOut:
     share
         Of the time, at most, that it works; a pass pauses altogether while its partition lags by `LAG_MAX` records.
     """
+
+    task_name = "fan-out"
 
     def __init__(
         self,
@@ -116,19 +119,7 @@ class FanOut:
         self._now_ms = now_ms
         self._pace = Pace(share)
         self._partitions: dict[int, _Partition] = {}
-        self._task: asyncio.Task[None] | None = None
         engine.on_wished = self.wished
-
-    def start(self) -> None:
-        """Begin to look for changes."""
-        self._task = asyncio.create_task(self._run(), name="fan-out")
-
-    async def stop(self) -> None:
-        """Stop, wherever it is."""
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
-            self._task = None
 
     def wished(self, partition: int, wishes: Iterable[tuple[int, bytes]]) -> None:
         """Rows want items that they did not want before."""
