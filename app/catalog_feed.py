@@ -8,8 +8,9 @@ from typing import Any
 
 import structlog
 
+from app.core.campaign import ItemTrigger
 from app.core.catalog import Catalog
-from app.core.plan import ItemTrigger, Plan
+from app.core.plan import Plan
 from app.core.processor import Processor
 from app.metrics import Metrics
 from app.stream.broadcast import BroadcastReader

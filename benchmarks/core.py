@@ -25,10 +25,11 @@ from typing import Any, Final
 
 import msgspec
 
+from app.core.campaign import Campaign, Trigger, Variant
 from app.core.effects import Effects
 from app.core.expressions import compile_expression
 from app.core.features import open_features
-from app.core.plan import Campaign, Cap, EventPlan, Feature, Plan, QuietHours, Segment, Trigger, Variant
+from app.core.plan import Cap, EventPlan, Feature, Plan, QuietHours, Segment
 from app.core.processor import Processor
 from app.core.profile import Profile, decode_profile, encode_profile
 from benchmarks.common import machine

@@ -21,9 +21,10 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from app.core.browsing import Browsing, Wish
+from app.core.campaign import Campaign, ItemTrigger, Trigger, Variant
 from app.core.catalog import Catalog, item_hash
 from app.core.offers import Offer
-from app.core.plan import Campaign, ItemTrigger, Plan, Trigger, Variant
+from app.core.plan import Plan
 from app.core.processor import Processor
 from app.core.profile import Profile, decode_profile, encode_profile
 from app.core.render import MessageTemplate

@@ -22,8 +22,9 @@ from typing import Any, Final
 
 from river import compose, linear_model, optim, preprocessing
 
+from app.core.campaign import Campaign, Trigger
 from app.core.features import open_features
-from app.core.plan import Campaign, Plan, Trigger, event_id
+from app.core.plan import Plan, event_id
 from app.core.profile import Profile, SendMemory
 from app.learning.learner import Learner
 from app.learning.open_state import Config

@@ -32,9 +32,10 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from app.core import open_rates
+from app.core.campaign import Campaign, Trigger
 from app.core.features import open_features, smoothed_open_rate
 from app.core.label_history import push_label
-from app.core.plan import Campaign, Plan, Trigger, event_id
+from app.core.plan import Plan, event_id
 from app.core.profile import Pending, Profile, SendMemory
 from app.learning.learner import Learner
 from app.learning.logistic import log_loss

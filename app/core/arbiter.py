@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from app.core import choose, decide, guardrails, send_time, timers
 from app.core.batch import Batch
-from app.core.plan import Campaign, Scorer
+from app.core.campaign import Campaign
+from app.core.plan import Scorer
 from app.core.profile import Profile, Timer
 from app.core.triggers import Candidate, put
 from app.core.values import bounded

@@ -23,9 +23,9 @@ from typing import Final
 
 import xxhash
 
+from app.core.campaign import Campaign, Variant
 from app.core.choices import UNTAUGHT, CampaignChoices, Choices, context_of, of_campaign
 from app.core.ids import BUCKETS, bucket, stable_id
-from app.core.plan import Campaign, Variant
 from app.core.profile import Profile
 
 SHOWN_MAX: Final = 64

@@ -14,9 +14,10 @@ import msgspec
 
 from app.core import answers, choose, devices, guardrails, logged, rewards, send_time
 from app.core.batch import Batch, trace_of
+from app.core.campaign import Campaign
 from app.core.choose import Pick
 from app.core.ids import BUCKETS, bucket, stable_id
-from app.core.plan import Campaign, Plan, Scorer
+from app.core.plan import Plan, Scorer
 from app.core.profile import Output, Pending, PendingReward, Profile
 from app.core.recommend import as_context, recommend
 from app.core.triggers import Candidate

@@ -15,6 +15,7 @@ import msgspec
 from app.core import explain_choice, owed, timers
 from app.core.arbiter import score
 from app.core.batch import Batch
+from app.core.campaign import Campaign
 from app.core.choices import NOTHING_KNOWN, Choices
 from app.core.decide import FeaturesOf
 from app.core.durations import format_duration
@@ -23,7 +24,7 @@ from app.core.explain_gates import Gate, gates, refusal
 from app.core.expression_explain import Clause, Explain, explain_expression, explain_hysteresis
 from app.core.index import PlanIndex
 from app.core.logged import rounded
-from app.core.plan import Campaign, Plan, Scorer, Segment, event_id
+from app.core.plan import Plan, Scorer, Segment, event_id
 from app.core.profile import Profile
 from app.core.scores import persona_of
 from app.core.weariness import opt_out_risk

@@ -10,9 +10,9 @@ from typing import Literal
 
 import msgspec
 
+from app.core.campaign import Campaign
 from app.core.choices import UNTAUGHT, Choices, context_of, of_campaign
 from app.core.choose import pick_variant, propensities, tiredness
-from app.core.plan import Campaign
 from app.core.profile import Profile
 
 

@@ -13,10 +13,11 @@ import msgspec
 
 from app.core import choose, guardrails, weariness
 from app.core.batch import Batch
+from app.core.campaign import Campaign
 from app.core.durations import format_duration
 from app.core.expression_explain import format_age
 from app.core.ids import BUCKETS, bucket, stable_id
-from app.core.plan import AdaptiveCaps, Campaign, Cap
+from app.core.plan import AdaptiveCaps, Cap
 from app.core.profile import Profile
 from app.core.triggers import Candidate
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Protocol
 
+from app.core.campaign import Where
 from app.core.expression_context import ExpressionContext
 from app.core.expression_errors import ExpressionError
 from app.core.expression_ir import Scalar, Truth, Value
 from app.core.percentiles import Cut
-from app.core.plan import Feature, Where
+from app.core.plan import Feature
 
 
 class Call(Protocol):

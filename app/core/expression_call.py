@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from app.core.campaign import Where
 from app.core.expression_codegen import generate_where, load_functions, make_function
 from app.core.expression_context import ANY_EVENT, Expression
 from app.core.expression_errors import ExpressionError, nearest
@@ -14,7 +15,7 @@ from app.core.expression_ir import Atom, Scalar, Truth, Value, quote, truth_code
 from app.core.expression_percentiles import CUT_GLOBAL
 from app.core.ids import stable_id
 from app.core.percentiles import CountedValue, Cut, Measured
-from app.core.plan import Feature, Where
+from app.core.plan import Feature
 from app.core.scores import open_score
 from schemas.events import NAME_CHARS_MAX
 

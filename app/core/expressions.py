@@ -7,13 +7,14 @@ helpers are in `expression_runtime`. docs/policy.md is the language's reference.
 
 from __future__ import annotations
 
+from app.core.campaign import Where
 from app.core.expression_call import segment_globals
 from app.core.expression_codegen import generate, generate_where
 from app.core.expression_context import ANY_EVENT, Expression, ExpressionContext
 from app.core.expression_ir import Condition, is_clocked
 from app.core.expression_parser import Parser, parse_tree, segments_named
 from app.core.percentiles import joined
-from app.core.plan import Feature, Where
+from app.core.plan import Feature
 
 
 def compile_expression(text: str, context: ExpressionContext | None = None, label: str = "expression") -> Expression:

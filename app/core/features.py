@@ -13,12 +13,13 @@ from __future__ import annotations
 import math
 from typing import Final
 
+from app.core.campaign import Campaign
 from app.core.fold import AFFINITY_HALF_LIFE_MS
 from app.core.hashing import hashed, trait_feature
 from app.core.label_history import FAST, MIDDLE, RATE_PRIOR_MEAN, SLOW, open_run
 from app.core.local_time import hour_of_week
 from app.core.open_rates import logits
-from app.core.plan import Campaign, Plan, event_id
+from app.core.plan import Plan, event_id
 from app.core.profile import HOURS_PER_WEEK, Profile
 from schemas.events import APPLICATION_OPENED, NOTIFICATION_OPENED
 

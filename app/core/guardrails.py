@@ -6,8 +6,9 @@ from typing import Final
 
 from app.core import local_time, weariness
 from app.core.batch import Batch
+from app.core.campaign import Campaign
 from app.core.ids import BUCKETS, bucket
-from app.core.plan import AdaptiveCaps, Campaign
+from app.core.plan import AdaptiveCaps
 from app.core.profile import Profile, SendMemory
 from app.core.triggers import Candidate
 

@@ -6,10 +6,11 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Final
 
 from app.core import owed
+from app.core.campaign import Campaign
 from app.core.effects import Record
 from app.core.history import Windows, windows_only
 from app.core.panes import Panes
-from app.core.plan import Campaign, Plan
+from app.core.plan import Plan
 from app.core.processor import Processor
 from app.core.profile import Profile
 from schemas.erasures import Subjects

@@ -14,6 +14,12 @@ def stable_id(text: str) -> int:
     return xxhash.xxh32_intdigest(text.encode())
 
 
+def set_default_id(owner: object, attribute: str, text: str) -> None:
+    """Of a frozen `owner`: an id that was not given is `text`'s, so that a plan built by hand needs none."""
+    if not getattr(owner, attribute):
+        object.__setattr__(owner, attribute, stable_id(text))
+
+
 def message_hash(message_id: str) -> int:
     """A 63-bit hash of a message id for de-duplication (MessagePack stores 63 bits in 9 bytes)."""
     return xxhash.xxh3_64_intdigest(message_id.encode()) >> 1

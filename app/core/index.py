@@ -10,12 +10,13 @@ from collections.abc import Callable, Mapping
 from typing import Final, NamedTuple
 
 from app.core import weariness
+from app.core.campaign import Campaign, Where
 from app.core.earlier import NOTHING, Earlier
 from app.core.expression_judge import Judge, make_judge, settled_when_new
 from app.core.ids import stable_id
 from app.core.marks import MarkOp
 from app.core.owed import Cause, Wording
-from app.core.plan import Campaign, EventPlan, Feature, Plan, Segment, Where, event_id
+from app.core.plan import EventPlan, Feature, Plan, Segment, event_id
 from app.core.profile import Profile
 from schemas.events import (
     DEVICE_TOKEN_REMOVED,

@@ -12,7 +12,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
-    from app.core.plan import RenderedContent
+    from app.core.campaign import RenderedContent
 
 LOCALE_CHARS_MAX: Final = 35
 """As long as RFC 5646, section 4.4.1 has a tag be."""

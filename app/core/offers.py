@@ -19,10 +19,10 @@ import msgspec
 from app.core import arbiter, owed
 from app.core.batch import Batch
 from app.core.browsing import Browsing
+from app.core.campaign import Campaign, ItemTrigger
 from app.core.catalog import Change, facts, has_bought
 from app.core.fold import AFFINITY_HALF_LIFE_MS
 from app.core.items import state_of
-from app.core.plan import Campaign, ItemTrigger
 from app.core.profile import Profile, decode_profile, encode_profile
 from app.core.triggers import Candidate
 from app.core.values import milli

@@ -10,10 +10,10 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Final
 
 from app.core.browsing import Browsing, Item
+from app.core.campaign import Recommend
 from app.core.ids import stable_id
 from app.core.item_table import ItemTable
 from app.core.items import item_of
-from app.core.plan import Recommend
 from app.core.profile import Profile
 
 SEEDS_MAX: Final = 6

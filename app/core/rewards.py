@@ -19,9 +19,10 @@ from typing import Final
 
 from app.core import influence, logged, timers
 from app.core.batch import Batch
+from app.core.campaign import Campaign, Reward
 from app.core.choices import CONTEXT
 from app.core.ids import stable_id
-from app.core.plan import Campaign, Plan, Reward
+from app.core.plan import Plan
 from app.core.profile import Output, PendingReward, Profile, Timer
 from app.core.values import milli, property_at
 from schemas.events import Event

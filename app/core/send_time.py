@@ -23,9 +23,10 @@ from collections.abc import Mapping, Sequence
 from typing import Final, NamedTuple
 
 from app.core import local_time
+from app.core.campaign import Campaign, SendTime
 from app.core.choose import dice, remember
 from app.core.ids import stable_id
-from app.core.plan import Campaign, QuietHours, SendTime
+from app.core.plan import QuietHours
 from app.core.profile import HOURS_PER_WEEK, Profile
 from app.core.slot_bandit import shares_of_best
 

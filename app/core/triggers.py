@@ -13,12 +13,13 @@ import msgspec
 
 from app.core import timers
 from app.core.batch import Batch
+from app.core.campaign import Campaign
 from app.core.catalog import still_holds
 from app.core.cron import next_at_ms
 from app.core.ids import BUCKETS, bucket, stable_id
 from app.core.index import EventOps
 from app.core.membership import Changes
-from app.core.plan import Campaign, event_id
+from app.core.plan import event_id
 from app.core.profile import Profile, Timer
 from app.core.values import bounded, key_of
 from schemas.events import Event

@@ -7,9 +7,10 @@ from collections.abc import Iterable, Sequence
 import msgspec
 import numpy as np
 
+from app.core.campaign import Campaign
 from app.core.choices import Choices, context_of, of_campaign
 from app.core.choose import propensities
-from app.core.plan import Campaign, Plan
+from app.core.plan import Plan
 from app.core.profile import Profile
 from app.experiments.off_policy import Array, Evaluation, Log, evaluate
 from app.experiments.sources import Recorded

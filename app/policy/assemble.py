@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
+from app.core.campaign import Campaign
 from app.core.expression_context import ANY_EVENT, TRAITS_EVENT, Expression
 from app.core.percentiles import Measured, joined
-from app.core.plan import Campaign, EventPlan, Feature, Plan, Segment, event_id
+from app.core.plan import EventPlan, Feature, Plan, Segment, event_id
 from app.core.scores import open_score
 
 

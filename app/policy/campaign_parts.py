@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Final
 
-from app.core.plan import ItemTrigger, Novelty, Recommend, SendTime, Trigger, Where
+from app.core.campaign import ItemTrigger, Novelty, Recommend, SendTime, Trigger, Where
 from app.core.wishes import KINDS
 from app.policy.item_model import ItemModel
 from app.policy.model import CampaignModel, NoveltyModel, RecommendModel, SendTimeModel, TriggerModel

@@ -7,6 +7,7 @@ from graphlib import CycleError, TopologicalSorter
 from typing import Final, TypeVar, cast
 from zoneinfo import available_timezones
 
+from app.core.campaign import Campaign, Reward, Trigger, Variant, Where
 from app.core.cron import cron_problem
 from app.core.expression_context import Expression, ExpressionContext
 from app.core.expression_errors import ExpressionErrors, nearest
@@ -16,21 +17,7 @@ from app.core.ids import stable_id
 from app.core.lengths import limits_of
 from app.core.locales import Render, localized
 from app.core.panes import NEVER_MS
-from app.core.plan import (
-    AdaptiveCaps,
-    Campaign,
-    Cap,
-    ModelPlan,
-    PersonaPlan,
-    Plan,
-    QuietHours,
-    Reward,
-    RfmGrid,
-    Segment,
-    Trigger,
-    Variant,
-    Where,
-)
+from app.core.plan import AdaptiveCaps, Cap, ModelPlan, PersonaPlan, Plan, QuietHours, RfmGrid, Segment
 from app.core.profile import Profile
 from app.core.render import FieldError, MessageTemplate
 from app.core.rfm import Cuts, Lifecycle

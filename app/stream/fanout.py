@@ -18,10 +18,10 @@ from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from typing import Final, Protocol
 
+from app.core.campaign import ItemTrigger
 from app.core.catalog import Change
 from app.core.effects import Effects
 from app.core.offers import Offer
-from app.core.plan import ItemTrigger
 from app.core.profile import Profile, decode_profile
 from app.stream.background import Background
 from app.stream.engine import Engine

@@ -11,9 +11,9 @@ from random import Random
 from types import SimpleNamespace
 from typing import Any, Final, Literal
 
+from app.core.campaign import Campaign, Trigger, Variant
 from app.core.choices import NOTHING_KNOWN, Choices
 from app.core.choose import pick
-from app.core.plan import Campaign, Trigger, Variant
 from app.core.profile import Profile
 from app.learning.arms import ArmLearner
 from app.learning.served_choices import read_choices

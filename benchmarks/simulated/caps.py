@@ -13,7 +13,8 @@ from typing import Any, Final
 
 import msgspec
 
-from app.core.plan import AdaptiveCaps, Campaign, Cap, EventPlan, Plan, Trigger, Variant
+from app.core.campaign import Campaign, Trigger, Variant
+from app.core.plan import AdaptiveCaps, Cap, EventPlan, Plan
 from app.core.processor import Processor
 from app.core.profile import Profile
 from app.demo.audience import Audience, Sent

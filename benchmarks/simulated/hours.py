@@ -11,8 +11,8 @@ import math
 from random import Random
 from typing import Final, Literal
 
+from app.core.campaign import SendTime
 from app.core.local_time import hour_of_week
-from app.core.plan import SendTime
 from app.core.profile import Profile
 from app.core.send_time import FLAT, choose_slot, curve_of
 from app.demo import audience

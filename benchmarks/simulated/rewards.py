@@ -16,8 +16,9 @@ from typing import Any, Final
 
 import msgspec
 
+from app.core.campaign import Campaign, Reward, Trigger, Variant
 from app.core.choices import NOTHING_KNOWN
-from app.core.plan import Campaign, EventPlan, Plan, Reward, Trigger, Variant
+from app.core.plan import EventPlan, Plan
 from app.core.processor import Processor
 from app.core.profile import Profile
 from app.learning.arms import ArmLearner

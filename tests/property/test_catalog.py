@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from app.core.plan import ItemTrigger, Trigger
+from app.core.campaign import ItemTrigger, Trigger
 from app.core.profile import decode_profile, encode_profile
 from app.core.wishes import KINDS
 from schemas.decisions import Decision

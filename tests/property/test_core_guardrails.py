@@ -10,9 +10,10 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from app.core.campaign import Campaign, SendTime, Trigger
 from app.core.local_time import quiet_until
 from app.core.panes import NEVER_MS
-from app.core.plan import AdaptiveCaps, Campaign, Cap, QuietHours, SendTime, Trigger
+from app.core.plan import AdaptiveCaps, Cap, QuietHours
 from app.core.weariness import memory_ms, tightened
 from schemas.events import NOTIFICATION_DISMISSED, NOTIFICATION_OPENED, NOTIFICATION_SENT
 from tests.support.plans import DAY, HOUR, MINUTE, campaign, make_plan, on_event

@@ -5,7 +5,8 @@ from __future__ import annotations
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from app.core.plan import Cap, Trigger
+from app.core.campaign import Trigger
+from app.core.plan import Cap
 from app.core.profile import Profile, decode_profile, encode_profile
 from schemas.events import NOTIFICATION_OPENED, NOTIFICATION_SENT, ORDER_COMPLETED, PRODUCT_ADDED
 from tests.support.plans import DAY, HOUR, MINUTE, at_least, campaign, count_feature, make_plan, on_event

@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 
 from app.core.activity import Activity
 from app.core.activity import features as activity_features
+from app.core.campaign import Trigger
 from app.core.features import open_features
 from app.core.ids import WORD_BYTES, message_word
 from app.core.logged import NAMES, ROOM, pack, rounded, unpack
-from app.core.plan import Trigger
 from app.core.profile import BadRow, Pending, Profile, Propensity, Watch, decode_profile, encode_profile
 from tests.support.plans import campaign, make_plan
 

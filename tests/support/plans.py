@@ -7,7 +7,8 @@ from types import SimpleNamespace
 from typing import Any
 
 from app.core import panes
-from app.core.plan import Campaign, EventPlan, Feature, Plan, Segment, Trigger, Variant
+from app.core.campaign import Campaign, Trigger, Variant
+from app.core.plan import EventPlan, Feature, Plan, Segment
 from app.core.profile import Profile
 
 MINUTE = 60_000

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from app.core.arbiter import score
+from app.core.campaign import Campaign, Variant
 from app.core.choose import pick_variant
 from app.core.logged import unpack
-from app.core.plan import Campaign, Variant
 from app.core.profile import Profile
 from app.core.weariness import opt_out_risk
 from schemas.topics import DECISIONS

@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
+from app.core.campaign import Campaign, ItemTrigger, Trigger
 from app.core.catalog import Catalog, facts, item_hash
-from app.core.plan import Campaign, ItemTrigger, QuietHours, Trigger
+from app.core.plan import QuietHours
 from app.core.processor import Processor, make_index
 from app.core.wishes import KINDS, WISHES_MAX
 from schemas.catalog import CatalogItem, decode_item, encode_item

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from app.core.campaign import Campaign, Novelty, Variant
 from app.core.choices import DIMENSIONS, NOTHING_KNOWN, UNTAUGHT, CampaignChoices, Choices, LinearArm
 from app.core.choose import SHOWN_MAX, Pick, dice, held_out, pick, propensities, remember_shown
-from app.core.plan import Campaign, Novelty, Variant
 from app.core.profile import Profile
 from schemas.events import NOTIFICATION_OPENED, NOTIFICATION_SENT, NOTIFICATIONS_DISABLED
 from schemas.outcomes import LATE_OPT_OUT

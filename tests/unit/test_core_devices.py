@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
+from app.core.campaign import Trigger
 from app.core.devices import DEVICES_MAX, KEY_CHARS_MAX, TOKEN_CHARS_MAX
-from app.core.plan import Trigger
 from app.core.profile import decode_profile, encode_profile
 from schemas.decisions import token_id
 from schemas.events import DEVICE_TOKEN_REMOVED

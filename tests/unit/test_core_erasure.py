@@ -7,8 +7,8 @@ from typing import Any
 import msgspec
 import pytest
 
+from app.core.campaign import Trigger
 from app.core.erasure import TIDY_MS, is_mark, mark_key
-from app.core.plan import Trigger
 from app.core.profile import Profile, encode_profile
 from schemas.decisions import decode_decision
 from schemas.erasures import ErasureReceipt, Subjects, decode_receipt

@@ -6,9 +6,10 @@ from typing import Any
 
 import pytest
 
+from app.core.campaign import Campaign
 from app.core.guardrails import SENDS_MAX
 from app.core.ids import BUCKETS, bucket
-from app.core.plan import Campaign, Cap, QuietHours
+from app.core.plan import Cap, QuietHours
 from app.core.processor import make_index
 from schemas.decisions import SUPPRESS_REASONS
 from schemas.events import NOTIFICATIONS_DISABLED, NOTIFICATIONS_ENABLED

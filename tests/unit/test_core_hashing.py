@@ -6,9 +6,10 @@ import random
 
 import pytest
 
+from app.core.campaign import Campaign, Trigger
 from app.core.features import FEATURES_MAX, open_features
 from app.core.hashing import BUCKETS, hashed, trait_feature
-from app.core.plan import Campaign, Plan, Trigger
+from app.core.plan import Plan
 from app.core.profile import Profile
 from app.learning.mix import MixModel
 from app.policy.errors import PolicyErrors

@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from app.core import timers
+from app.core.campaign import Reward
 from app.core.influence import BURST_EVENTS_MAX
 from app.core.merge_rows import merge_rows
-from app.core.plan import Reward
 from app.core.profile import PendingReward, Profile, Timer
 from schemas.events import (
     NOTIFICATION_CLICKED,

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from app.core.campaign import Trigger
 from app.core.panes import NEVER_MS
-from app.core.plan import Trigger
 from app.core.processor import make_index
 from app.core.profile import due_ms
 from schemas.events import PRODUCT_VIEWED

@@ -12,10 +12,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from app.core import slot_bandit
+from app.core.campaign import Novelty, SendTime
 from app.core.choices import Choices
 from app.core.choose import dice
 from app.core.local_time import hour_of_week
-from app.core.plan import Novelty, QuietHours, SendTime
+from app.core.plan import QuietHours
 from app.core.profile import HOURS_PER_WEEK, Profile
 from app.core.send_time import FLAT, SPREAD_MS, Slot, choose_slot, curve_of, remember_used, response, slots
 from app.core.timers import SEND_TIME

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from app.core import timers
-from app.core.plan import QuietHours, Trigger
+from app.core.campaign import Trigger
+from app.core.plan import QuietHours
 from app.core.processor import make_index
 from app.core.profile import due_ms
 from schemas.events import NOTIFICATION_SENT, ORDER_COMPLETED, PRODUCT_ADDED, PRODUCT_VIEWED

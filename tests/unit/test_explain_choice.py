@@ -7,11 +7,11 @@ import io
 import pytest
 from rich.console import Console
 
+from app.core.campaign import Campaign, Novelty
 from app.core.choices import DIMENSIONS, CampaignChoices, Choices, LinearArm
 from app.core.explain import Explainer, UserView
 from app.core.explain_choice import learned_arms
 from app.core.index import PlanIndex
-from app.core.plan import Campaign, Novelty
 from app.explain.choice_report import because, decision_choice
 from app.explain.report import user_report
 from tests.support.plans import HOUR, FixedScorer, campaign, campaign_only, make_plan, on_event, variant

@@ -6,6 +6,7 @@ import math
 
 import pytest
 
+from app.core.campaign import Campaign, Trigger
 from app.core.features import (
     FEATURES_MAX,
     hour_response,
@@ -13,7 +14,7 @@ from app.core.features import (
     smoothed_open_rate,
 )
 from app.core.label_history import EMPTY, LABELS_MAX, RATE_PRIOR_MEAN, DecayedRate, label_count, open_run, push_label
-from app.core.plan import Campaign, Plan, Segment, Trigger, event_id
+from app.core.plan import Plan, Segment, event_id
 from app.core.profile import Pending, Profile, SendMemory
 from schemas.events import NOTIFICATION_OPENED
 

@@ -6,7 +6,7 @@ import textwrap
 
 import pytest
 
-from app.core.plan import ItemTrigger, Trigger
+from app.core.campaign import ItemTrigger, Trigger
 from app.policy.errors import PolicyErrors
 from app.policy.load import load_policy_text
 from tests.support.plans import DAY, MINUTE

@@ -7,7 +7,8 @@ from textwrap import dedent
 
 import pytest
 
-from app.core.plan import AdaptiveCaps, Novelty, Plan, Reward, SendTime, event_id
+from app.core.campaign import Novelty, Reward, SendTime
+from app.core.plan import AdaptiveCaps, Plan, event_id
 from app.core.profile import Profile
 from app.policy.errors import PolicyErrors
 from app.policy.load import load_policy, load_policy_text

@@ -12,10 +12,11 @@ from hypothesis import strategies as st
 
 from agents.learner import LearnerService, _Partition
 from app.core.browsing import Browsing, Item, Viewed
+from app.core.campaign import Campaign, Recommend
 from app.core.ids import stable_id
 from app.core.item_table import ItemTable
 from app.core.items import BASKETS_DAY_MAX, BOUGHT_MAX, VIEWED_MAX, merged
-from app.core.plan import Campaign, Plan, Recommend
+from app.core.plan import Plan
 from app.core.profile import Profile, encode_profile
 from app.core.recommend import recommend
 from app.learning.contract import BadModel

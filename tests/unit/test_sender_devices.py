@@ -128,7 +128,7 @@ async def test_a_replay_tells_again_that_the_token_is_gone() -> None:
 @pytest.mark.parametrize("transactional", [False, True])
 async def test_the_core_forgets_what_the_sender_tells(transactional: bool) -> None:
     """The sender's event, folded by the processor: the token is in no later decision."""
-    from app.core.plan import Trigger
+    from app.core.campaign import Trigger
     from schemas.events import encode_event
     from tests.support.plans import campaign, make_plan
     from tests.support.streams import START, Stream, track

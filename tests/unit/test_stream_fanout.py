@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from app.core.campaign import ItemTrigger, Trigger
 from app.core.catalog import Catalog, item_hash
-from app.core.plan import ItemTrigger, Trigger
 from app.core.processor import Processor
 from app.core.wishes import KINDS
 from app.stream.fanout import FanOut, Recent

@@ -9,7 +9,7 @@ from prometheus_client import CollectorRegistry
 from structlog.testing import capture_logs
 
 from agents.learner import LearnerService, _Partition
-from app.core.plan import Campaign
+from app.core.campaign import Campaign
 from app.metrics import Metrics
 from app.model_feed import ModelFeed
 from app.settings import load_settings
