@@ -3,13 +3,16 @@
 A batch of outcomes is complete when a snapshot that contains it has been acknowledged, and a snapshot says up to which
 offset it has learned. So whoever owns the partition next starts from the snapshot and skips what it holds: no example
 is lost and none is learned twice.
+
+Nothing of this stands in the way of folding: the snapshots are read, and what they need is imported, when the first
+outcomes come after an assignment, in a thread.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import msgspec
@@ -24,7 +27,7 @@ from app.learning.served_personas import SUFFIX as PERSONAS_SUFFIX
 from app.learning.served_personas import is_personas
 from app.stream.app import StreamApp
 from app.stream.batch import RecordBatch
-from app.stream.broadcast import read_to_end
+from app.stream.broadcast import Apply, read_to_end
 from schemas.models import BadSignature, ModelSnapshot, decode_snapshot, encode_snapshot
 from schemas.outcomes import LATE_OPT_OUT, Outcome, decode_outcome
 from schemas.topics import MODELS, OUTCOMES
@@ -41,6 +44,9 @@ MODELS_MAX: Final = 16
 CHUNK: Final = 200
 
 
+Reader = Callable[[Mapping[str, Any], str, Apply], Awaitable[None]]
+
+
 class LearnerObserver(Protocol):
     """Where the learner reports to."""
 
@@ -52,7 +58,7 @@ class LearnerObserver(Protocol):
 
 
 def _learner_type() -> type[Learner]:
-    """The learner, imported when a partition of outcomes is ours: it brings River, some 90 MB that others save."""
+    """The learner, imported when there is something to learn: NumPy and River cost memory and start-up in others."""
     from app.learning.learner import Learner  # noqa: PLC0415
 
     return Learner
@@ -72,6 +78,19 @@ def _items_type() -> type[ItemLearner]:
     return ItemLearner
 
 
+def _load_choosing() -> None:
+    """What a snapshot of the arms is computed with: a third of a second, once, that must not stop the event loop."""
+    from scipy import special  # noqa: F401, PLC0415
+
+
+def _load_kinds(kinds: Collection[str]) -> None:
+    """Likewise what the models of a policy are made with."""
+    from app.learning.kinds import load_kind  # noqa: PLC0415
+
+    for kind in kinds:
+        load_kind(kind)
+
+
 def _personas_type() -> type[PersonaLearner]:
     """As `_learner_type`: only policies with personas need it."""
     from app.learning.personas import PersonaLearner  # noqa: PLC0415
@@ -84,6 +103,8 @@ class _Partition:
 
     def __init__(self, next_offset: int) -> None:
         self.next_offset = next_offset
+        self.resumed = False
+        """Whether its snapshots have been read."""
         self.learners: dict[str, Learner] = {}
         self.arms: dict[str, ArmLearner] = {}
         """What is known about variants, by the model's name; its snapshots stand beside the model's."""
@@ -108,6 +129,10 @@ class LearnerService:
         What the policy in force says of a model, and the version that it is pinned to, as this worker knows it.
     personas_of
         What it says of personas.
+    kinds_of
+        The kinds of models that it names.
+    read
+        Reads a topic to its end.
     """
 
     def __init__(
@@ -121,7 +146,12 @@ class LearnerService:
         plan_of: Callable[[str], ModelPlan] = lambda _model: ModelPlan(),
         pin_of: Callable[[str], tuple[int, Pin] | None] = lambda _model: None,
         personas_of: Callable[[], PersonaPlan | None] = lambda: None,
+        kinds_of: Callable[[], frozenset[str]] = frozenset,
+        read: Reader = read_to_end,
     ) -> None:
+        self._read = read
+        self._kinds_of = kinds_of
+        self._kinds: frozenset[str] = frozenset()
         self._personas_of = personas_of
         self._plan_of = plan_of
         self._pin_of = pin_of
@@ -132,6 +162,7 @@ class LearnerService:
         self._interval_s = interval_s
         self._partitions: dict[int, _Partition] = {}
         self._publishing = asyncio.Lock()
+        self._resuming = asyncio.Lock()
         self._published_at = time.monotonic()
 
     # -- SourceClient
@@ -141,26 +172,35 @@ class LearnerService:
         self._partitions = {}
 
     async def before_resume(self, offsets: Mapping[int, int]) -> None:
+        """These partitions are ours. Their snapshots are read when there is something to learn."""
+        self._partitions = {partition: _Partition(offset) for partition, offset in offsets.items()}
+
+    async def _resume(self) -> None:
         """Go on from the newest snapshot of each model in our partitions."""
-        if not offsets:
-            return
-        await asyncio.to_thread(_learner_type)  # seconds at the first time: not on the event loop
-        newest: dict[str, ModelSnapshot] = {}
-
-        def keep(_key: bytes | None, value: bytes | None, _offset: int) -> None:
-            try:
-                snapshot = decode_snapshot(value or b"", self._secret)
-            except (BadSignature, msgspec.MsgspecError) as exc:
-                log.error("snapshot_rejected", error=str(exc))
+        async with self._resuming:
+            states = {number: state for number, state in self._partitions.items() if not state.resumed}
+            if not states:
                 return
-            newest[snapshot.model] = snapshot
+            newest: dict[str, ModelSnapshot] = {}
 
-        await read_to_end(self._app.client_settings, MODELS, keep)
-        for partition, offset in offsets.items():
-            state = self._partitions[partition] = _Partition(offset)
-            for snapshot in newest.values():
-                if snapshot.partition == partition:
-                    self._resume_from(state, snapshot)
+            def keep(_key: bytes | None, value: bytes | None, _offset: int) -> None:
+                try:
+                    snapshot = decode_snapshot(value or b"", self._secret)
+                except (BadSignature, msgspec.MsgspecError) as exc:
+                    log.error("snapshot_rejected", error=str(exc))
+                    return
+                newest[snapshot.model] = snapshot
+
+            await self._read(self._app.client_settings, MODELS, keep)
+            await asyncio.to_thread(self._restore, states, list(newest.values()))
+            for state in states.values():
+                state.resumed = True
+
+    def _restore(self, states: Mapping[int, _Partition], snapshots: list[ModelSnapshot]) -> None:
+        _learner_type()
+        for snapshot in snapshots:
+            if snapshot.partition in states:
+                self._resume_from(states[snapshot.partition], snapshot)
 
     def _resume_from(self, state: _Partition, snapshot: ModelSnapshot) -> None:
         try:
@@ -186,8 +226,14 @@ class LearnerService:
 
     async def submit(self, batch: RecordBatch) -> None:
         """Learn a batch; it completes with the next snapshot."""
-        state = self._partitions.get(batch.partition)
-        if state is None or not batch.begin():
+        if (state := self._partitions.get(batch.partition)) is None:
+            return
+        if not state.resumed:
+            await self._resume()
+        if not self._kinds >= (kinds := self._kinds_of()):
+            await asyncio.to_thread(_load_kinds, kinds)
+            self._kinds |= kinds
+        if self._partitions.get(batch.partition) is not state or not batch.begin():
             return
         state.waiting.append(batch)
         for name, learner in state.learners.items():
@@ -313,6 +359,8 @@ class LearnerService:
         await self._app.durable_producer.send(MODELS, snapshot.model.encode(), value)
 
     async def _publish_choices(self, state: _Partition, partition: int) -> None:
+        if state.dirty_arms:
+            await asyncio.to_thread(_load_choosing)
         arms, state.dirty_arms = state.dirty_arms, set()
         for stop in (stop for name in sorted(arms) for stop in state.arms[name].take_stops()):
             log.warning("variant_stopped", **msgspec.structs.asdict(stop))

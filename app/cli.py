@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
@@ -55,6 +56,8 @@ app.command(epilog="Example: nudge explain --user ann   or   nudge explain --dec
 
 
 def _run(build: Callable[[], Any]) -> None:
+    for variable in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS"):
+        os.environ.setdefault(variable, "1")  # NumPy's threads would spin beside the event loop, for tiny matrices
     gc.disable()  # an eighth of the start: what is imported now stays
     from app.faust_settings import install_uvloop  # noqa: PLC0415 - `nudge --help` must not load Kafka clients
     from app.policy.errors import PolicyErrors  # noqa: PLC0415

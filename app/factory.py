@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 from collections.abc import Collection
 from importlib.metadata import version
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import structlog
 from aiokafka.errors import KafkaError
@@ -64,9 +64,6 @@ from schemas.topics import (
 )
 from tables.profiles import profiles_table
 
-if TYPE_CHECKING:
-    pass  # brings River, which only the owner of the outcomes needs
-
 log = structlog.get_logger(__name__)
 
 WORKER_TOPICS = (
@@ -112,6 +109,7 @@ class Worker:
             plan_of=lambda model: self.plan.models.get(model, ModelPlan()),
             pin_of=self.models.pin,
             personas_of=lambda: self.plan.personas,
+            kinds_of=lambda: frozenset(kind for m in self.plan.models.values() for kind in m.kinds),
         )
         self.app.watch(OUTCOMES, self.learner)
         tracing = load_tracing("nudge-worker")

@@ -16,11 +16,12 @@ import msgspec
 import structlog
 
 from agents.profiles import Batches
-from app.sender.providers.base import Accepted, Message, Outcome, Provider
 from app.stream.batch import RecordBatch
 
 if TYPE_CHECKING:
     from opentelemetry.trace import Link, Tracer, TracerProvider
+
+    from app.sender.providers.base import Message, Outcome, Provider
 
 log = structlog.get_logger(__name__)
 
@@ -88,6 +89,8 @@ class _TracedProvider:
     async def send(self, message: Message) -> Outcome:
         """Try once, as a child of the decision's trace."""
         from opentelemetry.trace import SpanKind, StatusCode  # noqa: PLC0415
+
+        from app.sender.providers.base import Accepted  # noqa: PLC0415 - brings an HTTP client, which workers lack
 
         attributes = {"nudge.provider": self._name, "nudge.decision": message.id, "nudge.campaign": message.campaign}
         with self._tracer.start_as_current_span(

@@ -158,6 +158,11 @@ class ModelPlan:
     event: str = ""
     horizon_ms: int = 0
 
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        """The kinds that it names."""
+        return (self.kind, self.challenger) if self.challenger else (self.kind,)
+
 
 @dataclass(frozen=True, slots=True)
 class PersonaPlan:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Final
+from typing import Final, Self
 
 import msgspec
 
@@ -82,7 +82,7 @@ class ConstantModel:
         return msgspec.json.encode(self._state)
 
     @classmethod
-    def from_bytes(cls, raw: bytes) -> ConstantModel:
+    def from_bytes(cls, raw: bytes) -> Self:
         """Raises `BadModel`."""
         try:
             state = msgspec.json.decode(raw, type=_State)

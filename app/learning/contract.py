@@ -7,7 +7,7 @@ bits. There is nothing to seed.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Protocol
+from typing import Protocol, Self
 
 from app.learning.scorer import Frozen
 
@@ -53,4 +53,9 @@ class Model(Protocol):
 
     def to_bytes(self) -> bytes:
         """The whole state as JSON of plain numbers. Reading it back and going on equals never having stopped."""
+        ...
+
+    @classmethod
+    def from_bytes(cls, raw: bytes) -> Self:
+        """What `to_bytes` wrote. Raises `BadModel`."""
         ...

@@ -1,11 +1,15 @@
 """Alarms for the day on which the model's loss rises: three one-sided tests, for a falling loss is none.
 
-- River's Page-Hinkley on every example: soonest where the loss rises much.
+- Page-Hinkley on every example: soonest where the loss rises much.
 - River's ADWIN on means of blocks: no tolerance to be set, so it sees small rises, later.
 - Page's test again for each campaign alone: what happens to one of many is lost in the loss of all.
 
 River gives ADWIN's state only as opaque bytes that depend on its build (and reading torn ones panics). So what is kept
 is the block means that it was fed, and a restored detector is fed them again.
+
+`import river.drift` brings all of SciPy's statistics: a second of CPU, beside a worker that has just come back and has
+a backlog to fold. So Page-Hinkley, five numbers, is written out here (a test holds it to River's, bit for bit), and
+ADWIN is taken from River's compiled module, without the package around it.
 """
 
 from __future__ import annotations
@@ -14,7 +18,10 @@ import math
 from typing import Any, Final
 
 import msgspec
-from river import drift
+from river._river_rust.drift import AdaptiveWindowing
+
+INSTANCES_MIN: Final = 200
+"""Losses before Page-Hinkley judges."""
 
 
 class DriftState(msgspec.Struct):
@@ -56,35 +63,32 @@ class LossDrift:
 
     def __init__(self, state: DriftState | None = None, *, delta: float = 0.05, threshold: float = 50.0) -> None:
         state = state or DriftState()
+        self._delta = delta
+        self._threshold = threshold
         self._detections = state.detections
-        self._test: Any = drift.PageHinkley(min_instances=200, delta=delta, threshold=threshold, alpha=1.0, mode="up")
-        self._test._x_mean.n = state.count
-        self._test._x_mean._mean = state.mean
-        self._test._sum_increase = state.total
-        if state.total_min is not None:
-            self._test._min_increase = state.total_min
+        self._count = state.count
+        self._mean = state.mean
+        self._total = state.total
+        self._total_min = math.inf if state.total_min is None else state.total_min
 
     def update(self, loss: float) -> bool:
         """Whether this loss makes the alarm go off."""
-        self._test.update(loss)
-        if not self._test.drift_detected:
+        self._count += 1.0
+        self._mean += (1.0 / self._count) * (loss - self._mean)
+        self._total = self._total + (loss - self._mean) - self._delta
+        self._total_min = min(self._total_min, self._total)
+        if self._count < INSTANCES_MIN or self._total - self._total_min <= self._threshold:
             return False
         self._detections += 1
-        self._test._reset()
+        self._count = self._mean = self._total = 0.0
+        self._total_min = math.inf
         return True
 
     @property
     def state(self) -> DriftState:
         """What a new instance needs to go on as this one would."""
-        test = self._test
-        total_min = test._min_increase
-        return DriftState(
-            detections=self._detections,
-            count=float(test._x_mean.n),
-            mean=float(test._x_mean.get()),
-            total=test._sum_increase,
-            total_min=total_min if total_min != float("inf") else None,
-        )
+        total_min = self._total_min if self._total_min != math.inf else None
+        return DriftState(self._detections, self._count, self._mean, self._total, total_min)
 
 
 BLOCK: Final = 64
@@ -129,7 +133,7 @@ class AdaptiveWindow:
         self._window = self._fed()
 
     def _fed(self) -> Any:
-        window = drift.ADWIN(delta=ADWIN_DELTA, clock=1)
+        window = AdaptiveWindowing(delta=ADWIN_DELTA, clock=1, max_buckets=5, min_window_length=5, grace_period=10)
         for mean in self.state.means:
             window.update(mean)
         return window
@@ -143,10 +147,9 @@ class AdaptiveWindow:
             return False
         mean = round(state.total / BLOCK * math.sqrt(BLOCK), 5)
         state.total, state.examples = 0.0, 0
-        before = self._window.estimation
-        self._window.update(mean)
-        if self._window.drift_detected:
-            rose: bool = self._window.estimation > before
+        before = self._estimation()
+        if self._window.update(mean):
+            rose: bool = self._estimation() > before
             state.means = []
             state.detections += rose
             self._window = self._fed()
@@ -156,6 +159,10 @@ class AdaptiveWindow:
             state.means = state.means[-BLOCKS_MAX // 2 :]
             self._window = self._fed()
         return False
+
+    def _estimation(self) -> float:
+        width = self._window.get_width()
+        return float(self._window.get_total() / width) if width else 0.0
 
 
 DRIFT_CAMPAIGNS_MAX: Final = 32

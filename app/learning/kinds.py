@@ -8,34 +8,44 @@ from typing import Final
 from app.learning.constant import ConstantModel
 from app.learning.contract import BadModel, Model
 from app.learning.mix import MixModel
-from app.learning.model import FtrlModel, OpenModel
 
-_NEW: Final[dict[str, Callable[[], Model]]] = {
-    "open-mix": MixModel,
-    "open-lr": OpenModel,
-    "open-ftrl": FtrlModel,
-    "constant": ConstantModel,
+
+def _lr() -> type[Model]:
+    """River's regression is imported when a policy asks for it: it brings SciPy's statistics, a second of CPU."""
+    from app.learning.model import OpenModel  # noqa: PLC0415
+
+    return OpenModel
+
+
+def _ftrl() -> type[Model]:
+    """As `_lr`."""
+    from app.learning.model import FtrlModel  # noqa: PLC0415
+
+    return FtrlModel
+
+
+_KINDS: Final[dict[str, Callable[[], type[Model]]]] = {
+    "open-mix": lambda: MixModel,
+    "open-lr": _lr,
+    "open-ftrl": _ftrl,
+    "constant": lambda: ConstantModel,
 }
-_READ: Final[dict[str, Callable[[bytes], Model]]] = {
-    "open-mix": MixModel.from_bytes,
-    "open-lr": OpenModel.from_bytes,
-    "open-ftrl": FtrlModel.from_bytes,
-    "constant": ConstantModel.from_bytes,
-}
-KINDS: Final = tuple(_NEW)
+KINDS: Final = tuple(_KINDS)
+
+
+def load_kind(kind: str) -> type[Model]:
+    """The class of a model, with what it computes with. Raises `BadModel` for an unknown kind."""
+    try:
+        return _KINDS[kind]()
+    except KeyError:
+        raise BadModel(f"model kind {kind!r}; known are {', '.join(KINDS)}") from None
 
 
 def new_model(kind: str) -> Model:
     """An untaught model. Raises `BadModel` for an unknown kind."""
-    try:
-        return _NEW[kind]()
-    except KeyError:
-        raise BadModel(f"model kind {kind!r}; known are {', '.join(KINDS)}") from None
+    return load_kind(kind)()
 
 
 def read_model(kind: str, raw: bytes) -> Model:
     """A model from `Model.to_bytes`. Raises `BadModel`."""
-    try:
-        return _READ[kind](raw)
-    except KeyError:
-        raise BadModel(f"model kind {kind!r}; known are {', '.join(KINDS)}") from None
+    return load_kind(kind).from_bytes(raw)

@@ -1,4 +1,4 @@
-"""What the learner's agent does after an alarm: it goes back to a version from before, and forward again."""
+"""The learner's agent: what it does after an alarm (back to an older version, and forward again), and after a start."""
 
 from __future__ import annotations
 
@@ -12,7 +12,10 @@ from app.learning.book import ModelBook
 from app.learning.learner import Learner
 from app.learning.progressive import BLOCK
 from app.learning.serving import read_scorer
-from schemas.outcomes import Outcome
+from app.stream.batch import RecordBatch
+from app.stream.broadcast import Apply
+from schemas.models import encode_snapshot
+from schemas.outcomes import Outcome, encode_outcome
 
 SECRET = b"test secret"
 
@@ -129,3 +132,33 @@ async def test_an_alarm_alone_changes_nothing_that_is_served() -> None:
     await guarded._guard(learner)
     assert topic.book.pin("open") is None
     assert learner.take_alarms() == []
+
+
+async def test_snapshots_are_read_when_the_first_outcomes_come_and_what_they_hold_is_not_learned_again() -> None:
+    learner = learner_of("alarm")
+    feed(learner, 5)
+    kept = encode_snapshot(learner.snapshot(next_offset=5, now_ms=1, partition=0), SECRET)
+    reads: list[str] = []
+
+    async def read(_settings: Any, topic: str, apply: Apply) -> None:
+        reads.append(topic)
+        apply(b"open", kept, 0)
+
+    topic = Topic()
+    app: Any = SimpleNamespace(durable_producer=topic, client_settings={})
+    learned: list[Learner] = []
+    observer: Any = SimpleNamespace(learned=learned.append, refused=lambda _reason: None)
+    agent = LearnerService(app, SECRET, observer, lambda: 1, interval_s=0.0, read=read)
+    agent.assigned({0})
+    await agent.before_resume({0: 3})
+    await agent.drain()
+    assert reads == [], "an assignment waits for no model"
+    outcomes = [encode_outcome(example(offset, 0, {}, 0.1)) for offset in range(3, 7)]
+    records: Any = [SimpleNamespace(value=value, offset=3 + index) for index, value in enumerate(outcomes)]
+    done: list[RecordBatch] = []
+    batch = RecordBatch("outcomes", 0, records, 1, lambda _batch: True, done.append)
+    await agent.submit(batch)
+    await agent.submit(RecordBatch("outcomes", 0, records[-1:], 1, lambda _batch: False, done.append))
+    assert reads == ["models"]
+    assert [one.version for one in learned] == [7]
+    assert done == [batch]

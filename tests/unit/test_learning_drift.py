@@ -7,8 +7,9 @@ from collections.abc import Callable
 from functools import cache
 
 import pytest
+from river import drift
 
-from app.learning.drift import BLOCK, BLOCKS_MAX, AdaptiveWindow, CampaignDrift, LossDrift
+from app.learning.drift import ADWIN_DELTA, BLOCK, BLOCKS_MAX, AdaptiveWindow, CampaignDrift, LossDrift
 from app.learning.logistic import log_loss, sigmoid
 from app.model_feed import DETECTORS
 
@@ -54,6 +55,38 @@ def test_where_nothing_changes_no_detector_fires_in_20_seeds(make: Callable[[], 
 def test_page_hinkleys_tolerance_does_not_wear_off() -> None:
     # With River's default forgetting (alpha .9999) this test fired about every 40,000 examples.
     assert alarms(LossDrift(), losses(2, 60_000)) == []
+
+
+def test_page_hinkley_is_rivers_bit_for_bit() -> None:
+    ours = LossDrift()
+    rivers = drift.PageHinkley(min_instances=200, delta=0.05, threshold=50.0, alpha=1.0, mode="up")
+    found = []
+    for number, (_, loss) in enumerate(losses(5, 3_000) + losses(6, 3_000, 2.0) + losses(7, 3_000, 5.0)):
+        alarm = ours.update(loss)
+        rivers.update(loss)
+        assert alarm == rivers.drift_detected, number
+        if alarm:
+            found.append(number)
+            rivers._reset()
+        state = ours.state
+        low = float("inf") if state.total_min is None else state.total_min
+        kept = (state.count, state.mean, state.total, low)
+        assert kept == (rivers._x_mean.n, rivers._x_mean.get(), rivers._sum_increase, rivers._min_increase)
+    assert len(found) == ours.state.detections > 1
+
+
+def test_the_adaptive_window_is_rivers() -> None:
+    ours, rivers = AdaptiveWindow(), drift.ADWIN(delta=ADWIN_DELTA, clock=1)
+    for _, loss in losses(7, 40 * BLOCK) + losses(8, 120 * BLOCK, 2.0):
+        before = len(ours.state.means)
+        alarm = ours.update(loss)
+        if len(ours.state.means) == before + 1:
+            rivers.update(ours.state.means[-1])
+            assert not rivers.drift_detected
+            assert ours._estimation() == rivers.estimation
+        if alarm:
+            break
+    assert ours.state.detections == 1
 
 
 @pytest.mark.parametrize("make", [LossDrift, AdaptiveWindow, CampaignDrift])
