@@ -10,7 +10,7 @@ import structlog
 
 from app.core.campaign import ItemTrigger
 from app.core.catalog import Catalog
-from app.core.plan import Plan
+from app.core.offers import item_triggers
 from app.core.processor import Processor
 from app.metrics import Metrics
 from app.stream.broadcast import BroadcastReader
@@ -31,11 +31,6 @@ class _Reader(BroadcastReader):
 
     def _take(self, record: Any) -> None:
         self.take(record)
-
-
-def item_triggers(plan: Plan) -> tuple[ItemTrigger, ...]:
-    """The triggers of a policy that speak of the catalog."""
-    return tuple(campaign.trigger.item for campaign in plan.campaigns if campaign.trigger.item is not None)
 
 
 class CatalogFeed:

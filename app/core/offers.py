@@ -11,7 +11,7 @@ Who looked at the item after the change has seen it; who bought it has it; what 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -23,6 +23,7 @@ from app.core.campaign import Campaign, ItemTrigger
 from app.core.catalog import Change, facts, has_bought
 from app.core.fold import AFFINITY_HALF_LIFE_MS
 from app.core.items import state_of
+from app.core.plan import Plan
 from app.core.profile import Profile, decode_profile, encode_profile
 from app.core.triggers import Candidate
 from app.core.values import milli
@@ -48,6 +49,45 @@ class Offer(msgspec.Struct, frozen=True):
     wished: Sequence[Change] = ()
     affine: Sequence[Change] = ()
     affine_end: int = -1
+
+
+def item_triggers(plan: Plan) -> tuple[ItemTrigger, ...]:
+    """The triggers of a policy that speak of the catalog."""
+    return tuple(campaign.trigger.item for campaign in plan.campaigns if campaign.trigger.item is not None)
+
+
+def likes_categories(triggers: Iterable[ItemTrigger]) -> bool:
+    """Whether one of them speaks to those who only like an item's category."""
+    return any(trigger.affinity for trigger in triggers)
+
+
+def for_wishes(changes: Iterable[Change], keys_of: Callable[[int], Iterable[bytes]]) -> dict[bytes, Offer]:
+    """What to offer to whom wants the items themselves: `keys_of` gives the rows that may want an item."""
+    by_key: dict[bytes, list[Change]] = {}
+    for change in changes:
+        for key in keys_of(change.id):
+            by_key.setdefault(key, []).append(change)
+    return {key: Offer(wished=wanted) for key, wanted in by_key.items()}
+
+
+class Round:
+    """Changes that are offered together to those who like a category; who likes several hears of the best of them."""
+
+    def __init__(self, changes: Sequence[Change]) -> None:
+        self.end = changes[-1].offset if changes else -1
+        self._by_category: dict[str, list[Change]] = {}
+        for change in changes:
+            if change.item.category:
+                self._by_category.setdefault(change.item.category, []).append(change)
+
+    def __bool__(self) -> bool:
+        """Whether a row may be concerned at all."""
+        return bool(self._by_category)
+
+    def of(self, profile: Profile) -> Offer | None:
+        """What concerns a row."""
+        liked = [change for name in profile.affinity for change in self._by_category.get(name, ())]
+        return Offer(affine=liked, affine_end=self.end) if liked else None
 
 
 def candidates(batch: Batch, profile: Profile, offer: Offer) -> list[Candidate]:

@@ -206,3 +206,35 @@ def counted(measured: Measured, sketch: Sketch, partition: int, at_ms: int) -> P
     return Percentiles(
         number=measured.text, partition=partition, at_ms=at_ms, users=sketch.users, buckets=buckets, counts=counts
     )
+
+
+class Tally:
+    """What a pass over rows has found: users by number, rows, and those of which it cannot be told yet.
+
+    Parameters
+    ----------
+    policy_id
+        Of the policy in force: rows of another one are counted as `unreached`, and so are those whose windows are
+        still being rebuilt.
+    """
+
+    def __init__(self, measured: Iterable[Measured], policy_id: int) -> None:
+        self._measured = tuple(measured)
+        self._policy_id = policy_id
+        self.sketches = {one.text: Sketch() for one in self._measured}
+        self.rows = self.unreached = 0
+
+    def put(self, profile: Profile, now_ms: int, user: str) -> bool:
+        """One row; whether its user could be counted. A row that stands for nobody is passed by."""
+        if profile.erased_ms or profile.merged_into:
+            return False
+        self.rows += 1
+        measured = self._measured
+        if profile.policy != self._policy_id or not all(one.features.isdisjoint(profile.missing) for one in measured):
+            self.unreached += 1
+            return False
+        for one in measured:
+            number = one.value(profile, now_ms, user)
+            if number is not None:
+                self.sketches[one.text].put(number)
+        return True

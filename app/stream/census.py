@@ -19,9 +19,8 @@ import structlog
 from aiokafka.errors import KafkaError
 
 from app.core.erasure import is_mark
-from app.core.percentiles import Board, Measured, counted
+from app.core.percentiles import Board, Measured, Tally, counted
 from app.core.profile import Profile, decode_profile
-from app.core.sketch import Sketch
 from app.stream.backfill import LAG_MAX, PAGE_ROWS
 from app.stream.background import Background
 from app.stream.engine import Engine
@@ -76,26 +75,6 @@ class _Done(NamedTuple):
     at_s: float
     moves: int
     whole: bool = True
-
-
-class _Tally:
-    """What a pass over a partition has found: users by number, rows, and those that the backfill has not reached."""
-
-    def __init__(self, measured: Sequence[Measured]) -> None:
-        self._measured = measured
-        self.sketches = {one.text: Sketch() for one in measured}
-        self.rows = self.unreached = 0
-
-    def put(self, profile: Profile, now_ms: int, user: str) -> bool:
-        """One user; False when windows are missing that are still being rebuilt."""
-        for one in self._measured:
-            if not one.features.isdisjoint(profile.missing):
-                return False
-        for one in self._measured:
-            number = one.value(profile, now_ms, user)
-            if number is not None:
-                self.sketches[one.text].put(number)
-        return True
 
 
 class Census(Background):
@@ -181,7 +160,7 @@ class Census(Background):
         longer wanted.
         """
         measured = self._policy.measured
-        tally = _Tally(measured)
+        tally = Tally(measured, mark[1])
         cursor, at_ms = b"", self._clock_ms()
         await self._engine.settled(partition)
         while True:
@@ -204,20 +183,14 @@ class Census(Background):
         await self._publish([counted(one, tally.sketches[one.text], partition, at_ms) for one in measured])
         return True
 
-    def _read(self, page: Sequence[tuple[bytes, bytes]], tally: _Tally) -> Iterator[bytes]:
+    def _read(self, page: Sequence[tuple[bytes, bytes]], tally: Tally) -> Iterator[bytes]:
         """Count the users of a page; gives those whose rows must follow."""
         now_ms = self._clock_ms()
         for key, value in page:
             if is_mark(key):
                 continue
             profile, user = decode_profile(value), key.decode()
-            if profile.erased_ms or profile.merged_into:
-                continue
-            tally.rows += 1
-            if profile.policy != self._policy.policy_id or not tally.put(profile, now_ms, user):
-                tally.unreached += 1
-                continue
-            if self._policy.astray(profile, user, now_ms):
+            if tally.put(profile, now_ms, user) and self._policy.astray(profile, user, now_ms):
                 yield key
 
     async def _rest(self, partition: int) -> None:

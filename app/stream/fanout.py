@@ -21,7 +21,7 @@ from typing import Final, Protocol
 from app.core.campaign import ItemTrigger
 from app.core.catalog import Change
 from app.core.effects import Effects
-from app.core.offers import Offer
+from app.core.offers import Offer, Round, for_wishes, likes_categories
 from app.core.profile import Profile, decode_profile
 from app.stream.background import Background
 from app.stream.engine import Engine
@@ -172,7 +172,7 @@ class FanOut(Background):
         if not triggers:
             self._partitions.clear()
             return
-        likes = min((trigger.affinity for trigger in triggers if trigger.affinity), default=0.0)
+        likes = likes_categories(triggers)
         for partition in list(self._engine.tenures()):
             state = self._state(partition)
             if state is not None and self._engine.app.batches.flow_active:
@@ -198,12 +198,7 @@ class FanOut(Background):
 
     async def _tell_wishes(self, partition: int, state: _Partition) -> None:
         while changes := self._recent.since(state.wished_to, self._now_ms())[:ROUND_MAX]:
-            by_key: dict[bytes, list[Change]] = {}
-            for change in changes:
-                for key in state.index.keys(change.id):
-                    by_key.setdefault(key, []).append(change)
-            offers = {key: Offer(wished=wanted) for key, wanted in by_key.items()}
-            if not await self._offer(partition, offers):
+            if not await self._offer(partition, for_wishes(changes, state.index.keys)):
                 return
             state.wished_to = changes[-1].offset
 
@@ -231,24 +226,17 @@ class FanOut(Background):
     async def _tell_likes(self, partition: int, state: _Partition) -> None:
         """One pass for all changes that wait."""
         changes = self._recent.since(state.affine_to, self._now_ms())
-        by_category: dict[str, list[Change]] = {}
-        for change in changes:
-            if change.item.category:
-                by_category.setdefault(change.item.category, []).append(change)
         if not changes:
             return
-        end = changes[-1].offset
-        if by_category:
+        offered = Round(changes)
+        if offered:
             async for page in self._pages(partition, state):
-                offers = {}
-                for key, profile in page:
-                    if liked := [change for name in profile.affinity for change in by_category.get(name, ())]:
-                        offers[key] = Offer(affine=liked, affine_end=end)
+                offers = {key: offer for key, profile in page if (offer := offered.of(profile)) is not None}
                 if offers and not await self._offer(partition, offers):
                     return
             if self._state(partition) is not state:
                 return
-        state.affine_to = end
+        state.affine_to = offered.end
 
     async def _pages(self, partition: int, state: _Partition) -> AsyncIterator[list[tuple[bytes, Profile]]]:
         """Every row of the store, a page at a time; ends early when the partition is no longer ours."""
