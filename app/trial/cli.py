@@ -12,6 +12,7 @@ import typer
 from rich.table import Table
 
 from app.cli_common import Broker, err, fail, kafka_call, out, read_settings
+from schemas.topics import CATALOG, EVENTS
 
 if TYPE_CHECKING:  # a command imports what it runs, so that `nudge --help` is quick
     from app.core.plan import Plan
@@ -20,7 +21,7 @@ if TYPE_CHECKING:  # a command imports what it runs, so that `nudge --help` is q
     from app.trial.records import Recorded
 
 Events = Annotated[Path | None, typer.Option("--events", help="Recorded events, JSON lines.", exists=True)]
-FromTopic = Annotated[bool, typer.Option("--from-topic", help="Everything that the topic `events` holds now.")]
+FromTopic = Annotated[bool, typer.Option("--from-topic", help="All that the topics `events` and `catalog` hold now.")]
 PolicyFile = typer.Option(help="Policy file.", exists=True, dir_okay=False)
 
 _CHUNK = 500
@@ -52,7 +53,10 @@ def record(
     settings = read_settings(broker=broker)
     source = _demo(start, days, users, seed) if demo else _topic(settings)
     written, left_out = write_recording(file, source)
-    out.print(f"{written:,} events in {file}; {left_out:,} records that are no events left out", highlight=False)
+    out.print(
+        f"{written:,} records in {file}; {left_out:,} records that are neither events nor items left out",
+        highlight=False,
+    )
 
 
 def simulate(
@@ -60,6 +64,13 @@ def simulate(
     baseline: Annotated[Path | None, typer.Option(help="Compare with this file.", exists=True, dir_okay=False)] = None,
     events: Events = None,
     from_topic: FromTopic = False,
+    catalog: Annotated[
+        Path | None,
+        typer.Option(help="Records of the catalog, JSON lines, beside those of the recording.", exists=True),
+    ] = None,
+    count_every: Annotated[
+        str | None, typer.Option(help="How often users are counted for percentiles; else as the workers do.")
+    ] = None,
     share: Annotated[float, typer.Option(help="Share of the users, by a stable hash.", min=0.0001, max=1)] = 1.0,
     examples: Annotated[int, typer.Option(help="Users to show of those about whom the decisions differ.", min=0)] = 5,
     show_users: Annotated[bool, typer.Option("--show-users", help="Their ids instead of keyed hashes.")] = False,
@@ -72,6 +83,7 @@ def simulate(
     """
     from app.learning.serving import prior_scorer  # noqa: PLC0415
     from app.trial.compare import compare  # noqa: PLC0415
+    from app.trial.order import by_time  # noqa: PLC0415
     from app.trial.run import Trial  # noqa: PLC0415
     from schemas.erasures import Subjects  # noqa: PLC0415
 
@@ -81,11 +93,18 @@ def simulate(
     after = _load(policy)
     before = _load(baseline) if baseline is not None else _in_force(settings, after) if from_topic else _nothing()
     subjects = Subjects(settings.privacy_bytes())
-    trials = [Trial(plan, prior_scorer(), subjects) for plan in (before, after)]
+    every_ms, items_max = _count_every_ms(count_every, settings), settings.catalog_items_max
+    trials = [
+        Trial(plan, prior_scorer(), subjects, counted_every_ms=every_ms, items_max=items_max)
+        for plan in (before, after)
+    ]
     source = _topic(settings) if events is None else _file(events)
-    for chunk in _chunks(_sample(source, share)):
+    more = _file(catalog, CATALOG) if catalog is not None else ()
+    for chunk in _chunks(by_time(_sample(itertools.chain(more, source), share))):
         for trial in trials:
             trial.take(chunk)
+    for trial in trials:
+        trial.finish()
 
     def name_of(user: str) -> str:
         return user if show_users else subjects.of(user.encode()).hex()[:12]
@@ -97,6 +116,22 @@ def simulate(
         typer.echo(msgspec.json.format(msgspec.json.encode(report)).decode())
     else:
         _show(report)
+    if trials[1].wants_catalog and not report.catalog_changes:
+        err.print(
+            "no change of the catalog was recorded, so its triggers had nothing to tell: give --catalog FILE",
+            style="yellow",
+        )
+
+
+def _count_every_ms(given: str | None, settings: Settings) -> int:
+    from app.core.durations import parse_duration_ms  # noqa: PLC0415
+
+    if given is None:
+        return max(1, int(settings.percentiles_interval_s * 1000 * settings.make_clock().rate))
+    try:
+        return parse_duration_ms(given)
+    except ValueError as exc:
+        raise fail(f"--count-every: {exc}") from None
 
 
 def _chunks(records: Iterable[Recorded]) -> Iterator[list[Recorded]]:
@@ -110,7 +145,7 @@ def _sample(records: Iterable[Recorded], share: float) -> Iterator[Recorded]:
 
     for each in records:
         key = (each.key or b"").decode(errors="replace")
-        if share >= 1.0 or bucket(key, "simulate") < share * BUCKETS:
+        if share >= 1.0 or each.topic == CATALOG or bucket(key, "simulate") < share * BUCKETS:
             yield each
 
 
@@ -147,11 +182,11 @@ def _in_force(settings: Settings, after: Plan) -> Plan:
         raise fail(f"the version in force does not load: {exc}", 1) from None
 
 
-def _file(path: Path) -> Iterator[Recorded]:
+def _file(path: Path, topic: str = EVENTS) -> Iterator[Recorded]:
     from app.trial.records import BadRecording, read_recording  # noqa: PLC0415
 
     try:
-        yield from read_recording(path)
+        yield from read_recording(path, topic)
     except BadRecording as exc:
         raise fail(exc, 1) from None
 
@@ -187,6 +222,13 @@ def _show(report: Report) -> None:
         ("campaign", "decision", "reason", "before", "after", "difference"),
         [(r.campaign, r.action, r.reason, r.before, r.after, f"{r.after - r.before:+,}") for r in report.decisions],
     )
+    if report.thresholds:
+        _table(
+            ("percentile", "begins before", "after"),
+            [(r.percentile, _number(r.before), _number(r.after)) for r in report.thresholds],
+        )
+    if report.catalog_changes:
+        out.print(f"{report.catalog_changes:,} changes of the catalog were told", highlight=False)
     out.print(f"decided otherwise about {report.users_differing:,} of {report.users:,} users", highlight=False)
     for example in report.examples:
         out.print(f"  {example.user}", highlight=False, markup=False)
@@ -197,10 +239,16 @@ def _show(report: Report) -> None:
                 out.print(f"    {sign} {at} {said.action} {said.campaign}{reason}", highlight=False, markup=False)
 
 
+def _number(value: float | None) -> str:
+    return "" if value is None else f"{value:,.6g}"
+
+
 def _table(columns: tuple[str, ...], rows: list[tuple[Any, ...]]) -> None:
     table = Table(box=None, pad_edge=False)
     for column in columns:
-        table.add_column(column, justify="left" if column in ("segment", "campaign", "decision", "reason") else "right")
+        table.add_column(
+            column, justify="left" if column in ("segment", "campaign", "decision", "reason", "percentile") else "right"
+        )
     for row in rows:
         table.add_row(*(f"{cell:,}" if isinstance(cell, int) else str(cell) for cell in row))
     out.print(table)

@@ -38,6 +38,14 @@ class UserRow(msgspec.Struct, frozen=True):
     only_after: list[Said]
 
 
+class ThresholdRow(msgspec.Struct, frozen=True):
+    """Where a percentile begins at the end under each policy; None where it is not asked for, or not known yet."""
+
+    percentile: str
+    before: float | None
+    after: float | None
+
+
 class Report(msgspec.Struct, frozen=True):
     """The outcome of a trial. Deterministic: the same recording, policies and model give the same report."""
 
@@ -49,6 +57,9 @@ class Report(msgspec.Struct, frozen=True):
     decisions: list[DecisionRow]
     segments: list[SegmentRow]
     examples: list[UserRow]
+    thresholds: list[ThresholdRow] = []
+    catalog_changes: int = 0
+    """Changes of the catalog that were told, by the policy that told more."""
 
 
 def compare(before: Trial, after: Trial, name_of: Callable[[str], str], *, examples_max: int) -> Report:
@@ -74,7 +85,17 @@ def compare(before: Trial, after: Trial, name_of: Callable[[str], str], *, examp
         ],
         segments=_segments(before, after),
         examples=[_example(before, after, user, name_of(user)) for user in shown],
+        thresholds=_thresholds(before, after),
+        catalog_changes=max(before.catalog_changes, after.catalog_changes),
     )
+
+
+def _thresholds(before: Trial, after: Trial) -> list[ThresholdRow]:
+    old, new = (
+        {f"{cut.name} of {number}": cut.value for number, of in trial.thresholds().items() for cut in of.cuts}
+        for trial in (before, after)
+    )
+    return [ThresholdRow(name, old.get(name), new.get(name)) for name in sorted(old.keys() | new.keys())]
 
 
 def _digest(trial: Trial, user: str) -> bytes:

@@ -1,17 +1,19 @@
 """One policy over recorded events: the worker's own core, with the clock of the recording.
 
 The clock moves from record to record; on the way, whatever is due fires at its own time. So absences, dormancy, exits
-by the clock and quiet hours are as they would have been. Nothing is published.
+by the clock and quiet hours are as they would have been; users are counted for percentiles, and changes of the catalog
+are told, as a worker does. Nothing is published.
 
 What a recording cannot tell: how people would have answered notifications that they never got. Answers in it count
-where the policy decides to send what was really sent (the decision has the same id); else they are passed by.
+where the policy decides to send what was really sent (the decision has the same id); else they are passed by. Nor does
+it know what models, personas and recommendations would have learned.
 """
 
 from __future__ import annotations
 
 import heapq
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Final, NamedTuple
 
 import xxhash
@@ -19,18 +21,24 @@ import xxhash
 from app.core import owed
 from app.core.effects import Effects
 from app.core.features import open_features
+from app.core.panes import NEVER_MS
 from app.core.plan import Plan, Scorer
 from app.core.processor import Processor
 from app.core.profile import Profile
+from app.trial.acknowledged import ACKNOWLEDGED
+from app.trial.census import TrialCensus
 from app.trial.records import Recorded
+from app.trial.shelf import ROUND_MS, Shelf
 from schemas.decisions import decode_decision
 from schemas.erasures import Subjects
+from schemas.percentiles import Percentiles
 from schemas.segments import decode_membership
-from schemas.topics import DECISIONS, SEGMENTS
+from schemas.topics import CATALOG, DECISIONS, SEGMENTS
 
 REMEMBERED_MAX: Final = 20
 """Decisions of a user that are kept to be shown; all of them are compared."""
-_ACKNOWLEDGED: Final = 2**62
+COUNTED_EVERY_MS: Final = 300_000
+ITEMS_MAX: Final = 100_000
 
 
 class Said(NamedTuple):
@@ -68,6 +76,10 @@ class Trial:
         The model; the same for policies that are compared.
     subjects
         Needed to know a request to erase: nothing is decided about the user from there on.
+    counted_every_ms
+        How often users are counted for percentiles, in event time.
+    items_max
+        Of the catalog: what a worker keeps.
 
     Attributes
     ----------
@@ -79,7 +91,15 @@ class Trial:
         By user.
     """
 
-    def __init__(self, plan: Plan, scorer: Scorer, subjects: Subjects | None = None) -> None:
+    def __init__(
+        self,
+        plan: Plan,
+        scorer: Scorer,
+        subjects: Subjects | None = None,
+        *,
+        counted_every_ms: int = COUNTED_EVERY_MS,
+        items_max: int = ITEMS_MAX,
+    ) -> None:
         self.plan = plan
         self.decisions: Counter[tuple[str, str, str]] = Counter()
         self.changes: Counter[tuple[str, str]] = Counter()
@@ -88,15 +108,20 @@ class Trial:
         self._processor = Processor(plan, scorer, open_features, subjects)
         self._rows: dict[bytes, Profile] = {}
         self._due: list[tuple[int, bytes]] = []
-        self._now_ms = 0
-        self._partition = -1
+        self._now_ms = -1
+        self._census = TrialCensus(self._processor, self._rows, counted_every_ms)
+        self._shelf = Shelf(self._processor, self._rows, items_max)
 
-    def take(self, records: Sequence[Recorded]) -> None:
-        """Apply records, in the order of the recording."""
+    def take(self, records: Iterable[Recorded]) -> None:
+        """Apply records, in the order of time: see `app.trial.order`."""
         for record in records:
-            if record.partition != self._partition:
-                self._partition, self._now_ms, self._due = record.partition, 0, []
-            self._advance(record.at_ms, record.offset)
+            if self._now_ms < 0:
+                self._now_ms = record.at_ms
+                self._census.begin(record.at_ms)
+            self.advance(record.at_ms)
+            if record.topic == CATALOG:
+                self._shelf.take(record, self._now_ms)
+                continue
             self._settle(
                 self._processor.process(
                     [record],
@@ -104,10 +129,14 @@ class Trial:
                     record.partition,
                     self._rows,
                     now_ms=self._now_ms,
-                    acked_offset=_ACKNOWLEDGED,
+                    acked_offset=ACKNOWLEDGED,
                     reload=None,
                 )
             )
+
+    def finish(self) -> None:
+        """The recording has ended: what it changed at last is still told."""
+        self.advance(self._now_ms + ROUND_MS)
 
     def members(self) -> Mapping[str, set[bytes]]:
         """Who is in which segment at the end, by name."""
@@ -122,23 +151,50 @@ class Trial:
         """How many have a row."""
         return len(self._rows)
 
-    def _advance(self, at_ms: int, mark: int) -> None:
-        """Move the clock, never back, and fire what comes due on the way."""
+    def thresholds(self) -> Mapping[str, Percentiles]:
+        """Where percentiles begin at the end, by number."""
+        return self._census.thresholds()
+
+    @property
+    def wants_catalog(self) -> bool:
+        """Whether the policy has triggers on the catalog."""
+        return self._shelf.wanted
+
+    @property
+    def catalog_changes(self) -> int:
+        """Changes of the catalog that were told."""
+        return self._shelf.changes
+
+    def advance(self, at_ms: int) -> None:
+        """Move the clock, never back; what comes due on the way happens at its time."""
         at_ms = max(at_ms, self._now_ms)
-        while self._due and self._due[0][0] <= at_ms:
-            due_ms = max(self._due[0][0], self._now_ms)
-            keys = set()
-            while self._due and self._due[0][0] <= due_ms:
-                keys.add(heapq.heappop(self._due)[1])
-            self._now_ms = due_ms
-            self._settle(
-                self._processor.fire(sorted(keys), self._rows, now_ms=due_ms, mark=mark, acked_offset=_ACKNOWLEDGED)
-            )
+        while (due_ms := min(self._next_timer_ms(), self._shelf.next_ms, self._census.next_ms)) <= at_ms:
+            self._now_ms = now_ms = max(due_ms, self._now_ms)
+            if self._next_timer_ms() <= now_ms:
+                self._fire(now_ms)
+            elif self._shelf.next_ms <= now_ms:
+                self._settle_all(self._shelf.run(now_ms))
+            else:
+                self._settle_all(self._census.run(now_ms))
         self._now_ms = at_ms
+
+    def _next_timer_ms(self) -> int:
+        return self._due[0][0] if self._due else NEVER_MS
+
+    def _fire(self, now_ms: int) -> None:
+        keys = set()
+        while self._due and self._due[0][0] <= now_ms:
+            keys.add(heapq.heappop(self._due)[1])
+        self._settle(self._processor.fire(sorted(keys), self._rows, now_ms=now_ms, mark=0, acked_offset=ACKNOWLEDGED))
+
+    def _settle_all(self, effects: Iterable[Effects]) -> None:
+        for one in effects:
+            self._settle(one)
 
     def _settle(self, effects: Effects) -> None:
         for due in effects.due:
             heapq.heappush(self._due, due)
+        self._shelf.wished(effects.wished)
         for row in effects.changed.values():
             owed.settle(row)
         for labels, number in effects.counts.items():

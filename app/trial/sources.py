@@ -1,4 +1,4 @@
-"""Where recorded events come from: the `events` topic, or the demo's real purchases."""
+"""Where records come from: the topics `events` and `catalog`, or the demo's real purchases."""
 
 from __future__ import annotations
 
@@ -8,14 +8,18 @@ from typing import Any
 
 from app.trial.records import Recorded
 from app.whole_topic import read_whole
-from schemas.topics import EVENTS
+from schemas.topics import CATALOG, EVENTS
 
 
 def from_topic(settings: Mapping[str, Any], at_ms: Callable[[int], int]) -> Iterator[Recorded]:
-    """Everything that `events` holds now, partition by partition; `at_ms` turns wall time to event time."""
-    for records in read_whole(settings, EVENTS):
-        for record in records:
-            yield Recorded(record.key, record.value, record.partition, record.offset, at_ms(record.timestamp))
+    """Everything that the topics hold now, partition by partition; `at_ms` turns wall time to event time.
+
+    The catalog is compacted: of changes that are older than a day the topic may have kept only the last.
+    """
+    for topic in (CATALOG, EVENTS):
+        for records in read_whole(settings, topic):
+            for one in records:
+                yield Recorded(one.key, one.value, one.partition, one.offset, at_ms(one.timestamp), topic=topic)
 
 
 def from_demo(start: date, days: float, users: int, seed: int) -> Iterator[Recorded]:
