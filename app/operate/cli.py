@@ -12,7 +12,7 @@ from rich.markup import escape
 from app.cli_common import Broker, out, read_settings
 
 if TYPE_CHECKING:
-    from app.operate.doctor import Finding
+    from app.operate.findings import Finding
 
 _STYLE: Final = {"ok": "green", "warn": "yellow", "fail": "bold red"}
 

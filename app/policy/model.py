@@ -1,7 +1,7 @@
 """The shape of a policy file, validated by pydantic; what the words mean is in docs/policy.md.
 
 Only shapes and single values are checked here. What needs the whole file (names that refer to names, expressions,
-templates) is checked in `app.policy.compile`.
+templates) is checked in `app.policy.compile` and `campaigns`.
 """
 
 from __future__ import annotations

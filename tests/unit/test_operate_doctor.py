@@ -13,8 +13,8 @@ from typer.testing import CliRunner
 from app.cli import app
 from app.embedded import free_port
 from app.learning.learner import Learner
-from app.operate import doctor
-from app.operate.doctor import Finding
+from app.operate import check_broker, check_feeds, check_host, doctor
+from app.operate.findings import Finding
 from app.settings import Settings
 from app.skew import Reading
 from schemas.models import encode_snapshot
@@ -34,19 +34,19 @@ def status(findings: list[Finding], text: str = "") -> list[str]:
 
 @pytest.mark.parametrize("weak", ["short", "a" * 64, "0123456789" * 1, "abab" * 20])
 def test_a_weak_secret_fails_and_is_not_shown(weak: str) -> None:
-    found = doctor.check_secrets(settings(secret=weak))
+    found = check_host.check_secrets(settings(secret=weak))
     assert status(found, "NUDGE_SECRET is weak") == ["fail"]
     assert all(weak not in finding.says + finding.mend for finding in found)
 
 
 def test_a_random_secret_is_well_and_a_missing_one_for_privacy_a_warning() -> None:
-    assert set(status(doctor.check_secrets(settings()))) == {"ok"}
-    assert status(doctor.check_secrets(settings(privacy_secret="")), "PRIVACY") == ["warn"]
-    assert status(doctor.check_secrets(Settings(profile="dev")), "development") == ["warn"]
+    assert set(status(check_host.check_secrets(settings()))) == {"ok"}
+    assert status(check_host.check_secrets(settings(privacy_secret="")), "PRIVACY") == ["warn"]
+    assert status(check_host.check_secrets(Settings(profile="dev")), "development") == ["warn"]
 
 
 def test_listening_to_the_world_is_a_warning() -> None:
-    found = doctor.check_addresses(settings(http_host="0.0.0.0", http_port=0))
+    found = check_host.check_addresses(settings(http_host="0.0.0.0", http_port=0))
     assert status(found, "NUDGE_HTTP_HOST=0.0.0.0") == ["warn"]
     assert status(found, "NUDGE_CONSOLE_HOST=127.0.0.1") == ["ok"]
 
@@ -56,46 +56,46 @@ def test_a_port_that_is_taken_is_named() -> None:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = taken.getsockname()[1]
-        assert status(doctor.check_addresses(settings(http_port=port)), f"port {port}") == ["warn"]
+        assert status(check_host.check_addresses(settings(http_port=port)), f"port {port}") == ["warn"]
 
 
 @pytest.mark.parametrize(
     ("broker", "warned"), [("127.0.0.1:9092", 0), ("localhost:9092", 0), ("kafka.example:9092", 1)]
 )
 def test_plaintext_beyond_this_machine_is_a_warning(broker: str, warned: int) -> None:
-    assert len(status(doctor.check_addresses(settings(broker=broker, http_port=0)), "in clear")) == warned
+    assert len(status(check_host.check_addresses(settings(broker=broker, http_port=0)), "in clear")) == warned
 
 
 def test_a_folder_that_is_not_there_yet_is_judged_by_the_disk_it_will_be_on(tmp_path: Path) -> None:
-    [found, *_] = doctor.check_disk(tmp_path / "not" / "yet")
+    [found, *_] = check_host.check_disk(tmp_path / "not" / "yet")
     assert str(tmp_path) in found.says
 
 
 def test_a_broken_policy_fails_with_its_place(tmp_path: Path) -> None:
     broken = tmp_path / "broken.yaml"
     broken.write_text("version: 1\nname: broken\nsegments:\n  - name: x\n    when: cuont('A', '7d') > 1\n")
-    [found] = doctor.check_policy_file(settings(policy=broken))
+    [found] = check_host.check_policy_file(settings(policy=broken))
     assert found.status == "fail"
     assert "broken.yaml:5" in found.says
 
 
 @pytest.mark.parametrize(("ahead_ms", "expected"), [(-DAY_MS, "ok"), (4_000, "ok"), (6_000, "warn")])
 def test_a_record_from_the_future_means_that_clocks_disagree(ahead_ms: int, expected: str) -> None:
-    assert doctor.judge_clock(NOW_MS + ahead_ms, NOW_MS).status == expected
+    assert check_broker.judge_clock(NOW_MS + ahead_ms, NOW_MS).status == expected
 
 
 @pytest.mark.parametrize(
     ("ahead_s", "error_s", "expected"), [(0.2, 0.1, "ok"), (-3.0, 0.1, "warn"), (3.0, 0.1, "warn"), (3.0, 2.5, "ok")]
 )
 def test_a_clock_that_is_surely_off_is_a_warning(ahead_s: float, error_s: float, expected: str) -> None:
-    found = doctor.judge_skew(Reading(ahead_s, error_s), stamps=True)
+    found = check_broker.judge_skew(Reading(ahead_s, error_s), stamps=True)
     assert found.status == expected
     assert ("ahead of" if ahead_s > 0 else "behind") in found.says
 
 
 def test_a_broker_that_does_not_stamp_is_a_warning_where_it_could() -> None:
-    assert doctor.judge_skew(None, stamps=False).status == "ok"
-    found = doctor.judge_skew(None, stamps=True)
+    assert check_broker.judge_skew(None, stamps=False).status == "ok"
+    found = check_broker.judge_skew(None, stamps=True)
     assert (found.status, "LogAppendTime" in found.mend) == ("warn", True)
 
 
@@ -113,17 +113,17 @@ def test_a_broker_that_does_not_stamp_is_a_warning_where_it_could() -> None:
 def test_a_topic_that_keeps_longer_than_we_say_is_a_warning(
     topic: str, key: str, value: str, expected: list[str]
 ) -> None:
-    found = doctor.longer_kept(topic, {key: value})
+    found = check_broker.longer_kept(topic, {key: value})
     assert status(found) == expected
     assert all(key in finding.mend for finding in found)
 
 
 def test_a_snapshot_must_be_ours_and_fresh() -> None:
     raw = encode_snapshot(Learner("open").snapshot(0, NOW_MS, 0), b"ours")
-    assert doctor.judge_snapshot(raw, b"ours", NOW_MS).status == "ok"
-    assert doctor.judge_snapshot(raw, b"ours", NOW_MS + 2 * DAY_MS).status == "warn"
-    assert doctor.judge_snapshot(raw, b"theirs", NOW_MS).status == "fail"
-    assert doctor.judge_snapshot(b"{", b"ours", NOW_MS).status == "fail"
+    assert check_feeds.judge_snapshot(raw, b"ours", NOW_MS).status == "ok"
+    assert check_feeds.judge_snapshot(raw, b"ours", NOW_MS + 2 * DAY_MS).status == "warn"
+    assert check_feeds.judge_snapshot(raw, b"theirs", NOW_MS).status == "fail"
+    assert check_feeds.judge_snapshot(b"{", b"ours", NOW_MS).status == "fail"
 
 
 def test_without_a_broker_the_rest_is_examined_all_the_same_and_the_exit_code_is_1() -> None:

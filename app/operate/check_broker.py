@@ -1,0 +1,144 @@
+"""What the doctor asks the broker: whether it answers, how its topics are set up, what time it has."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
+from aiokafka.errors import KafkaError
+
+from app.demo.reader import TopicReader
+from app.operate.findings import Finding, Findings
+from app.settings import Settings
+from app.skew import SKEW_S_MAX, BrokerClock, Reading
+from app.topics import check_topics
+from schemas.topics import BY_NAME, CLOCK, EVENTS, TOPICS
+
+SKEW_MS_MAX: Final = 5_000
+LOOKS: Final = 5
+
+
+async def check_broker(settings: Settings) -> Findings:
+    """Whether anybody answers."""
+    admin = AIOKafkaAdminClient(request_timeout_ms=5_000, **settings.client_settings())
+    try:
+        await asyncio.wait_for(admin.start(), 15)
+        topics = await admin.describe_topics()
+    except (KafkaError, OSError, TimeoutError) as exc:
+        says = f"no Kafka broker answers at {settings.broker} (NUDGE_BROKER): {type(exc).__name__}"
+        return [Finding("broker", "fail", says, "start it, or mend the address, the firewall or the credentials")]
+    finally:
+        await admin.close()
+    return [Finding("broker", "ok", f"{settings.broker} answers and has {len(topics)} topics")]
+
+
+async def check_topic_settings(settings: Settings) -> Findings:
+    """Topics as the registry has them; what keeps erased data longer is a warning."""
+    security = settings.client_settings()
+    del security["bootstrap_servers"]
+    problems = await check_topics(settings.broker, settings.partitions, **security)
+    found = [Finding("topics", "fail", f"{each.topic}: {each.problem}", each.mend) for each in problems]
+    missing = {each.topic for each in problems}
+    actual = await _topic_configs(settings, [topic.name for topic in TOPICS if topic.name not in missing])
+    for name, config in actual.items():
+        found += longer_kept(name, config)
+    return found or [Finding("topics", "ok", "all topics are as they must be")]
+
+
+def longer_kept(topic: str, actual: Mapping[str, str]) -> Findings:
+    """Settings by which a topic keeps records longer than the registry says."""
+    found = []
+    for key, wanted in BY_NAME[topic].config().items():
+        value = actual.get(key, "")
+        if not key.endswith(".ms") or not value.lstrip("-").isdigit():
+            continue
+        if int(value) > int(wanted) or (int(value) < 0 <= int(wanted)):
+            says = f"{topic}: {key}={value}; {wanted} is meant: what was erased stays longer"
+            mend = f"kafka-configs --alter --topic {topic} --add-config {key}={wanted}"
+            found.append(Finding("topics", "warn", says, mend))
+    return found
+
+
+async def _topic_configs(settings: Settings, names: Sequence[str]) -> dict[str, dict[str, str]]:
+    """By topic; a broker that reports no configuration leaves it out."""
+    if not names:
+        return {}
+    admin = AIOKafkaAdminClient(**settings.client_settings())
+    await admin.start()
+    found: dict[str, dict[str, str]] = {}
+    try:
+        resources = [ConfigResource(ConfigResourceType.TOPIC, name) for name in names]
+        for response in await admin.describe_configs(resources):
+            for _code, _message, _kind, name, entries in response.resources:
+                config = {key: value for key, value, *_ in entries if value is not None}
+                if config:
+                    found[name] = config
+    finally:
+        await admin.close()
+    return found
+
+
+async def check_clock(settings: Settings) -> Findings:
+    """Compare this machine's clock with the broker's, and with the newest timestamps in `events`: their producers'."""
+    found = await _broker_clock(settings)
+    newest_ms = await _newest_ms(settings)
+    if newest_ms is None:
+        return [*found, Finding("clock", "ok", "`events` is empty: no producer's clock to compare with")]
+    return [*found, judge_clock(newest_ms, time.time_ns() // 1_000_000)]
+
+
+async def _broker_clock(settings: Settings) -> Findings:
+    config = await _topic_configs(settings, [CLOCK])
+    if CLOCK not in config:  # a topic that is missing is told by another check
+        return []
+    async with BrokerClock(settings.client_settings()) as clock:
+        return [judge_skew(await clock.best_of(LOOKS), stamps=settings.idempotent)]
+
+
+def judge_skew(found: Reading | None, *, stamps: bool) -> Finding:
+    """What a look at the broker's clock says.
+
+    Parameters
+    ----------
+    stamps
+        Whether this kind of broker can stamp records at all: Apache Kafka can, the embedded one cannot.
+    """
+    if found is None:
+        if not stamps:
+            return Finding("clock", "ok", "the embedded broker does not tell its time")
+        mend = f"kafka-configs --alter --topic {CLOCK} --add-config message.timestamp.type=LogAppendTime"
+        return Finding("clock", "warn", f"{CLOCK}: records are not stamped, so the broker's clock is unknown", mend)
+    where = "ahead of" if found.ahead_s > 0 else "behind"
+    says = f"this machine's clock is {abs(found.ahead_s):.3f} s {where} the broker's (± {found.error_s:.3f} s)"
+    if abs(found.ahead_s) - found.error_s > SKEW_S_MAX:
+        mend = "run NTP (chrony) here and on the brokers; see the runbook clock-skew"
+        return Finding("clock", "warn", says, mend)
+    return Finding("clock", "ok", says)
+
+
+def judge_clock(newest_ms: int, now_ms: int) -> Finding:
+    """What a newest record at `newest_ms` says about a clock that reads `now_ms`."""
+    ahead_ms = newest_ms - now_ms
+    if ahead_ms > SKEW_MS_MAX:
+        says = f"the newest record of `events` is {ahead_ms / 1000:.0f} s in the future by this machine's clock"
+        return Finding("clock", "warn", says, "run NTP (chrony) here, on the brokers and on the producers")
+    return Finding("clock", "ok", f"the newest record of `events` is {-ahead_ms / 1000:.0f} s old")
+
+
+async def _newest_ms(settings: Settings) -> int | None:
+    security = settings.client_settings()
+    bootstrap = security.pop("bootstrap_servers")
+    async with asyncio.timeout(30), TopicReader(bootstrap, [EVENTS], **security) as reader:
+        consumer = reader._consumer
+        for tp, end in (await consumer.end_offsets(reader._partitions)).items():
+            consumer.seek(tp, max(0, end - 1))
+        newest: int | None = None
+        while True:
+            records = await reader.read(wait_ms=500)
+            newest = max([record.timestamp for record in records] + ([] if newest is None else [newest]), default=None)
+            if not records and await reader.at_end():
+                return newest
