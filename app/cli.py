@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
-from app import cli_personas, cli_policy
+from app import cli_personas, cli_policy, cli_version
 from app.cli_common import Broker, err, fail, kafka_call, out, read_settings
 from app.cli_models import models_app
 from app.cli_schemas import schemas_app
@@ -28,31 +28,20 @@ from app.settings import Settings
 
 app = typer.Typer(
     name="nudge",
-    help="Real-time segmentation and push-notification decisions, self-hosted, on Kafka.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
+    callback=cli_version.options,
+    epilog=cli_version.EXIT_CODES,
 )
 topics_app = typer.Typer(help="Create or check the topics that nudge needs.", no_args_is_help=True)
 policy_app = typer.Typer(help="Work with policies: check, compare, apply, roll back, try out.", no_args_is_help=True)
 config_app = typer.Typer(help="Look at the settings.", no_args_is_help=True)
-app.add_typer(topics_app, name="topics")
-app.add_typer(policy_app, name="policy")
+RUN, SET_UP, LOOK, ACT = "Run", "Set up", "Look", "Act"  # how `nudge --help` groups the commands
 cli_policy.register(policy_app)
-app.add_typer(config_app, name="config")
-app.add_typer(schemas_app, name="schemas")
-privacy_commands(app)
-app.command(epilog="Example: nudge doctor --json")(doctor)
-app.add_typer(dead_letters_app, name="dead-letters")
-app.add_typer(experiments_app, name="experiments")
-app.add_typer(segments_app, name="segments")
 cli_personas.register(segments_app)
 segments_app.command(epilog="Example: nudge segments sizes --since 7d --step 1d")(sizes)
-app.add_typer(models_app, name="models")
-app.command(epilog="Example: nudge evaluate --policy policies/shop-b.yaml --reward open")(evaluate)
-app.command(epilog="Example: NUDGE_WORKER_URLS=http://127.0.0.1:6066 nudge console --port 6080")(console)
-app.command(epilog="Example: nudge explain --user ann   or   nudge explain --decision 6f1f…")(explain)
 
 
 def _run(build: Callable[[], Any]) -> None:
@@ -81,7 +70,10 @@ Policy = Annotated[Path | None, typer.Option("--policy", help="Policy file (NUDG
 Port = Annotated[int | None, typer.Option("--http-port", help="Port of /metrics, /livez, /readyz (NUDGE_HTTP_PORT).")]
 
 
-@app.command(epilog="Example: NUDGE_BROKER=kafka:9092 NUDGE_SECRET=… nudge worker --policy policies/shop.yaml")
+@app.command(
+    rich_help_panel=RUN,
+    epilog="Example: NUDGE_BROKER=kafka:9092 NUDGE_SECRET=… nudge worker --policy policies/shop.yaml",
+)
 def worker(policy: Policy = None, http_port: Port = None, broker: Broker = None) -> None:
     """Run a worker: fold events, keep segments, decide, learn. Start several to share the partitions."""
     settings = read_settings(policy=policy, http_port=http_port, broker=broker)
@@ -94,7 +86,9 @@ def worker(policy: Policy = None, http_port: Port = None, broker: Broker = None)
     _run(build)
 
 
-@app.command(epilog="Example: NUDGE_SENDER_PROVIDER=fcm NUDGE_FCM_CREDENTIALS=account.json nudge sender")
+@app.command(
+    rich_help_panel=RUN, epilog="Example: NUDGE_SENDER_PROVIDER=fcm NUDGE_FCM_CREDENTIALS=account.json nudge sender"
+)
 def sender(http_port: Port = None, broker: Broker = None) -> None:
     """Run a sender: deliver decisions through a provider, each at most once, and report back."""
     settings = read_settings(http_port=http_port, broker=broker)
@@ -107,7 +101,7 @@ def sender(http_port: Port = None, broker: Broker = None) -> None:
     _run(build)
 
 
-@app.command(epilog="Example: nudge demo --duration 30 --summary summary.json")
+@app.command(rich_help_panel=RUN, epilog="Example: nudge demo --duration 30 --summary summary.json")
 def demo(
     duration: Annotated[float, typer.Option(help="Seconds of replay; starting and counting come on top.")] = 60.0,
     users: Annotated[int | None, typer.Option(help="Keep this many households; all when not given.")] = None,
@@ -136,7 +130,10 @@ def demo(
     raise typer.Exit(run(options, out))
 
 
-@app.command(epilog="Example: nudge simulate --broker kafka:9092 --rate 2000 --users 50000 --seconds 300 --answer")
+@app.command(
+    rich_help_panel=RUN,
+    epilog="Example: nudge simulate --broker kafka:9092 --rate 2000 --users 50000 --seconds 300 --answer",
+)
 def simulate(
     rate: Annotated[float, typer.Option(help="Events a second; 0 is as fast as possible.", min=0)] = 1000.0,
     users: Annotated[int, typer.Option(help="How many users.", min=1)] = 10_000,
@@ -256,6 +253,27 @@ def config_show() -> None:
         field = Settings.model_fields[variable.removeprefix("NUDGE_").lower()]
         table.add_row(variable, value, field.description or "")
     out.print(table)
+
+
+app.command(rich_help_panel=RUN, epilog="Example: NUDGE_WORKER_URLS=http://127.0.0.1:6066 nudge console --port 6080")(
+    console
+)
+app.add_typer(topics_app, name="topics", rich_help_panel=SET_UP)
+app.add_typer(policy_app, name="policy", rich_help_panel=SET_UP)
+app.add_typer(config_app, name="config", rich_help_panel=SET_UP)
+app.add_typer(schemas_app, name="schemas", rich_help_panel=SET_UP)
+app.command(rich_help_panel=LOOK, epilog="Example: nudge explain --user ann   or   nudge explain --decision 6f1f…")(
+    explain
+)
+app.add_typer(segments_app, name="segments", rich_help_panel=LOOK)
+app.add_typer(experiments_app, name="experiments", rich_help_panel=LOOK)
+app.command(rich_help_panel=LOOK, epilog="Example: nudge evaluate --policy policies/shop-b.yaml --reward open")(
+    evaluate
+)
+app.command(rich_help_panel=LOOK, epilog="Example: nudge doctor --json")(doctor)
+app.add_typer(models_app, name="models", rich_help_panel=ACT)
+app.add_typer(dead_letters_app, name="dead-letters", rich_help_panel=ACT)
+privacy_commands(app, ACT)
 
 
 def main() -> None:

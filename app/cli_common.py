@@ -25,6 +25,11 @@ def fail(message: object, code: int = 2) -> typer.Exit:
     return typer.Exit(code)
 
 
+def no_broker(settings: Settings, exc: Exception) -> typer.Exit:
+    """Say that nobody answers there; the result is to be raised."""
+    return fail(f"no Kafka broker answers at {settings.broker} (NUDGE_BROKER): {type(exc).__name__}", 1)
+
+
 def read_settings(**overrides: Any) -> Settings:
     """The settings with the options that were given; ends the command when they cannot be used."""
     try:
@@ -54,4 +59,4 @@ def kafka_call(settings: Settings, call: Callable[[dict[str, Any]], Awaitable[An
     except TopicRefused as exc:
         raise fail(exc, 1) from None
     except (KafkaError, OSError) as exc:
-        raise fail(f"no Kafka broker answers at {settings.broker} (NUDGE_BROKER): {type(exc).__name__}", 1) from None
+        raise no_broker(settings, exc) from None

@@ -86,7 +86,7 @@ def kind_of(annotation: Any) -> str:
 def cli_page() -> str:
     """Every command with its arguments and options."""
     root = get_command(app)
-    lines = ["# Commands", "", "`nudge COMMAND --help` says the same in a terminal.", ""]
+    lines = ["# Commands", "", "`nudge COMMAND --help` says the same in a terminal.", "", root.epilog or "", ""]
     for words, command in commands(root, ("nudge",)):
         lines += [f"## {' '.join(words)}", "", (command.help or "").strip(), ""]
         lines += ["```text", usage(words, command), "```", ""]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.table import Table
 
-from app.cli_common import Broker, err, fail, kafka_call, out, read_settings
+from app.cli_common import Broker, err, fail, kafka_call, no_broker, out, read_settings
 
 if TYPE_CHECKING:  # a command imports what it runs, so that `nudge --help` is quick
     from app.core.plan import Plan
@@ -90,7 +90,7 @@ def read_memberships(settings: Settings) -> Memberships:
                 if record.key is not None and not is_mark(record.key):
                     found.put(record.key, None if record.value is None else peek(record.value).segments)
     except (KafkaError, OSError) as exc:
-        raise fail(f"no Kafka broker answers at {settings.broker} (NUDGE_BROKER): {type(exc).__name__}", 1) from None
+        raise no_broker(settings, exc) from None
     return found
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.table import Table
 
-from app.cli_common import Broker, err, fail, out, read_settings
+from app.cli_common import Broker, err, fail, no_broker, out, read_settings
 from app.overlap.cli import policy_of, read_memberships
 
 if TYPE_CHECKING:
@@ -76,7 +76,7 @@ def _changes(settings: Settings, step_ms: int, steps: int) -> Changes:
                 except msgspec.MsgspecError:
                     continue  # of another build
     except (KafkaError, OSError) as exc:
-        raise fail(f"no Kafka broker answers at {settings.broker} (NUDGE_BROKER): {type(exc).__name__}", 1) from None
+        raise no_broker(settings, exc) from None
     return changes
 
 

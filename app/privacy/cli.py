@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from app.cli_common import Broker, fail, out, read_settings
+from app.cli_common import Broker, fail, no_broker, out, read_settings
 from app.settings import Settings
 
 if TYPE_CHECKING:
@@ -20,10 +20,11 @@ if TYPE_CHECKING:
 Users = Annotated[list[str] | None, typer.Option("--user", help="Whom; may be repeated. - reads one a line.")]
 
 
-def register(app: typer.Typer) -> None:
-    """Add the commands to the command line."""
-    app.command(epilog="Example: nudge erase --user u42 --wait")(erase)
-    app.command(epilog="Example: NUDGE_PSEUDONYM_KEYS=a:$(openssl rand -hex 32) nudge pseudonym --user ada")(pseudonym)
+def register(app: typer.Typer, panel: str) -> None:
+    """Add the commands to the command line, in this part of its help."""
+    app.command(rich_help_panel=panel, epilog="Example: nudge erase --user u42 --wait")(erase)
+    example = "NUDGE_PSEUDONYM_KEYS=a:$(openssl rand -hex 32) nudge pseudonym --user ada"
+    app.command(rich_help_panel=panel, epilog=f"Example: {example}")(pseudonym)
 
 
 def _names(users: list[str] | None) -> list[str]:
@@ -77,7 +78,7 @@ async def _erase(
         erasings = await request_erasure(clients, subjects, names, aliases=aliases, idempotent=settings.idempotent)
         complete = wait and await ReceiptBook(clients, subjects, erasings).read(timeout_s)
     except (KafkaError, OSError, TimeoutError) as exc:
-        raise fail(f"no Kafka broker answers at {settings.broker} (NUDGE_BROKER): {type(exc).__name__}", 1) from None
+        raise no_broker(settings, exc) from None
     return erasings, complete
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.table import Table
 
-from app.cli_common import Broker, err, fail, kafka_call, out, read_settings
+from app.cli_common import Broker, err, fail, kafka_call, no_broker, out, read_settings
 from schemas.topics import CATALOG, EVENTS
 
 if TYPE_CHECKING:  # a command imports what it runs, so that `nudge --help` is quick
@@ -199,7 +199,7 @@ def _topic(settings: Settings) -> Iterator[Recorded]:
     try:
         yield from from_topic(settings.client_settings(), settings.make_clock().at_ms)
     except (KafkaError, OSError) as exc:
-        raise fail(f"no Kafka broker answers at {settings.broker} (NUDGE_BROKER): {type(exc).__name__}", 1) from None
+        raise no_broker(settings, exc) from None
 
 
 def _demo(start: datetime, days: float, users: int, seed: int) -> Iterator[Recorded]:
