@@ -11,7 +11,6 @@ import time
 import uuid
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import faust
@@ -21,6 +20,7 @@ from app.stream.fence import CLAIM_KEY, Fence, claim_headers, row_headers
 from app.stream.fetch import ChangelogConsumer
 from app.stream.producer import DurableProducer
 from app.stream.restore import BULK_RECORDS, restore_partitions
+from app.stream.standing import Standing
 from app.stream.store import PartitionStore, StoreDamaged, StoreFactory
 
 log = structlog.get_logger(__name__)
@@ -42,23 +42,6 @@ class PendingWrite:
         self.futures: list[tuple[asyncio.Future[Any], int]] = []
         self.previous = previous
         self.done = asyncio.Event()
-
-
-class Bystander:
-    """Reads a changelog as a store does, and keeps nothing."""
-
-    counted = True
-
-    def __init__(self, next_offset: int, path: Path) -> None:
-        self.next_offset = next_offset
-        self.path = path
-
-    def begin_bulk(self) -> None:
-        """There is nothing to fill."""
-
-    def restore(self, records: Sequence[Row], *, next_offset: int, epoch: int | None = None) -> None:
-        """The records have been seen."""
-        self.next_offset = next_offset
 
 
 class RowTable(faust.Table):
@@ -90,15 +73,12 @@ class RowTable(faust.Table):
         self.stores: dict[int, PartitionStore] = {}
         self.owner = uuid.uuid4().bytes
         """Who we are in the changelog's claims: this life of this worker."""
-        self._fences: dict[int, Fence] = {}
+        self.fences: dict[int, Fence] = {}
+        """Of the partitions that are ours: the epoch that we claimed."""
         self._pending: dict[int, list[PendingWrite]] = {}
         self._unscanned: set[int] = set()
         """Partitions whose rows have changed since their client last saw them, or may have."""
-        self._torn: set[int] = set()
-        """Partitions whose store stays at its position until the next restore: see `commit_write`."""
-        self._tails: dict[int, int] = {}
-        """The changelog's end as our own records make it: what stands beyond it is somebody else's."""
-        self._mending: dict[int, asyncio.Task[None]] = {}
+        self._standing = Standing(self)
         self.rewrite: Callable[[int, list[bytes]], Awaitable[None]] = self._rewrite
         """Writes rows again as they are; whoever writes rows of its own sets one that takes turns with that."""
 
@@ -152,7 +132,7 @@ class RowTable(faust.Table):
         pending = PendingWrite(partition, rows, added, others[-1] if others else None)
         others.append(pending)
         now_ms = time.time_ns() // 1_000_000
-        fence = self._fences.get(partition)
+        fence = self.fences.get(partition)
         headers = [] if fence is None else row_headers(fence.epoch)
         pending.futures = await self.producer.enqueue_rows(self.changelog, partition, rows.items(), now_ms, headers)
         return pending
@@ -160,9 +140,9 @@ class RowTable(faust.Table):
     async def commit_write(self, pending: PendingWrite) -> None:
         """Await the changelog's acknowledgements, then put the rows and the position in the store in one write.
 
-        Acknowledged is not enough: a worker that was suspended may have been deposed before its rows arrived. So the
-        lease is asked after the acknowledgement. And rows that do not follow directly on what the store has do not
-        move its position: somebody else's stand in between, and the next restore reads them.
+        Acknowledged is not enough: a worker that was suspended, or too slow in a rebalance, may have been deposed
+        before its rows arrived. So the lease is asked after the acknowledgement, which ends most such workers early,
+        and then the changelog itself, which knows (`app.stream.standing`).
 
         Raises
         ------
@@ -179,54 +159,12 @@ class RowTable(faust.Table):
             pending.previous = None
         store = self.stores.get(pending.partition)
         if store is not None:
-            self._follow(pending.partition, store.next_offset, places)
-            next_offset = store.next_offset
-            if pending.partition not in self._torn:
-                next_offset += sum(count for _, count in places)
+            next_offset = await self._standing.confirm(pending.partition, places)
             store.write(pending.rows.items(), added=pending.added, next_offset=next_offset)
         others = self._pending.get(pending.partition)
         if others is not None:
             others.remove(pending)
         pending.done.set()
-
-    def _follow(self, partition: int, stored: int, places: list[tuple[int, int]]) -> None:
-        """Notice records of others between ours; `stored` is the store's position."""
-        tail = self._tails.get(partition, stored)
-        for offset, count in places:
-            if offset != tail:
-                log.warning("changelog_has_other_records", table=self.name, partition=partition, offset=tail)
-                self._torn.add(partition)
-                if partition not in self._mending:
-                    task = self._mending[partition] = asyncio.create_task(self._mend(partition))
-                    task.add_done_callback(lambda _task: self._mending.pop(partition, None))
-            tail = offset + count
-        self._tails[partition] = tail
-
-    async def _mend(self, partition: int) -> None:
-        """Read what others wrote since the store's position, and write again what is behind void records.
-
-        Until then a compaction could keep the void record of a key and drop its row, and who restored from an empty
-        store would not have it. That is why the topic's `min.compaction.lag.ms` leaves an hour.
-        """
-        store, fence = self.stores.get(partition), self._fences.get(partition)
-        if store is None or fence is None:
-            return
-        seen = Fence(fence.epoch)
-        try:
-            read = await restore_partitions(
-                self.app.client_settings,
-                self.changelog,
-                {partition: Bystander(store.next_offset, store.path)},
-                interrupted=lambda: self.stores.get(partition) is not store,
-                connect=self.connect,
-                fences={partition: seen},
-            )
-            if read is not None and seen.epoch == fence.epoch and seen.void:
-                keys = sorted(seen.void)
-                log.warning("void_records", table=self.name, partition=partition, keys=len(keys), action="write again")
-                await self.rewrite(partition, keys)
-        except Exception as exc:
-            self.app.fatal("rows behind void records could not be written again", exc)
 
     async def _rewrite(self, partition: int, keys: list[bytes]) -> None:
         rows = dict(zip(keys, self.get_many(partition, keys), strict=True))
@@ -281,7 +219,7 @@ class RowTable(faust.Table):
                     on_remaining=on_remaining,
                     connect=self.connect,
                     bulk_records=self.bulk_records,
-                    fences={partition: self._fences[partition] for partition in partitions},
+                    fences={partition: self.fences[partition] for partition in partitions},
                 )
                 if applied is None:  # what it applied before it was interrupted has been seen by nobody
                     self._unscanned |= partitions
@@ -312,12 +250,12 @@ class RowTable(faust.Table):
 
     def _owns(self, partition: int, epoch: int | None) -> bool:
         """Whether our claim with this epoch is the newest that counts."""
-        fence = self._fences[partition]
+        fence = self.fences[partition]
         return fence.owner == self.owner and fence.epoch == epoch
 
     async def _claim(self, partitions: list[int]) -> dict[int, int]:
         """Append a claim of each partition; whether it counts shows when it is read. Returns the epochs claimed."""
-        epochs = {partition: self._fences[partition].epoch + 1 for partition in partitions}
+        epochs = {partition: self.fences[partition].epoch + 1 for partition in partitions}
         sent = [
             await self.producer.enqueue(self.changelog, CLAIM_KEY, None, claim_headers(epoch, self.owner), partition)
             for partition, epoch in epochs.items()
@@ -328,9 +266,8 @@ class RowTable(faust.Table):
     async def _repair(self, partitions: set[int]) -> None:
         """Write rows again that precede a void record of their key: a compaction would keep that and drop the row."""
         for partition in sorted(partitions):
-            fence = self._fences[partition]
-            self._torn.discard(partition)
-            self._tails.pop(partition, None)
+            fence = self.fences[partition]
+            self._standing.forget(partition)
             if fence.void:
                 keys = sorted(fence.void)
                 log.warning("void_records", table=self.name, partition=partition, keys=len(keys), action="write again")
@@ -339,7 +276,7 @@ class RowTable(faust.Table):
 
     def _keep(self, partition: int, store: PartitionStore) -> None:
         self.stores[partition] = store
-        self._fences[partition] = Fence(store.epoch)
+        self.fences[partition] = Fence(store.epoch)
 
     def _open(self, partition: int) -> PartitionStore:
         try:
@@ -358,9 +295,8 @@ class RowTable(faust.Table):
         """Give the partition up; its store stays on disk for a cheap return."""
         store = self.stores.pop(partition, None)
         self._pending.pop(partition, None)
-        self._fences.pop(partition, None)
-        self._torn.discard(partition)
-        self._tails.pop(partition, None)
+        self.fences.pop(partition, None)
+        self._standing.forget(partition)
         self._unscanned.discard(partition)
         if store is not None:
             try:
@@ -368,8 +304,14 @@ class RowTable(faust.Table):
             except Exception as exc:  # a damaged store may refuse; nothing in it is needed
                 log.warning("store_close_failed", table=self.name, partition=partition, error=str(exc))
 
+    async def on_start(self) -> None:
+        """Begin to look at the changelog now and then."""
+        await super().on_start()
+        self._standing.start()
+
     async def on_stop(self) -> None:
         """Flush and close the stores."""
+        await self._standing.stop()
         for partition in list(self.stores):
             self.close_partition(partition)
         await super().on_stop()

@@ -21,11 +21,12 @@ from app.stream.backlog import Backlog
 from app.stream.barrier import Barrier
 from app.stream.lease import Lease
 from app.stream.recovery import RowRecovery
+from app.stream.standing import Standing
 from app.stream.table import RowTable
 from app.stream.transport import BatchedConsumer, BatchedConsumerThread, GapCheck
 from schemas.topics import DECISIONS, EVENTS, PROFILES_CHANGELOG, SEGMENTS
 from tests.simulation.clients import KafkaConsumer, Producer
-from tests.simulation.cluster import SESSION_S, Cluster, Refused
+from tests.simulation.cluster import COMPACTION_LAG_S, SESSION_S, Cluster, Refused
 from tests.simulation.disk import Disk, Stores
 from tests.simulation.machine import Died, World
 from tests.support.engine import NoObserver
@@ -160,6 +161,8 @@ class _Recovery:
 class Table(RowTable):
     """The row table without Faust's; its restore reads the simulated cluster."""
 
+    standing_type: type[Standing] = Standing
+
     def __init__(self, process: Process, factory: Stores) -> None:
         self.app = process
         self.name = "profiles"
@@ -167,12 +170,10 @@ class Table(RowTable):
         self.factory = factory
         self.stores = {}
         self.owner = process.name.encode()
-        self._fences = {}
+        self.fences = {}
         self._pending = {}
         self._unscanned = set()
-        self._torn = set()
-        self._tails = {}
-        self._mending = {}
+        self._standing = self.standing_type(self, look_s=COMPACTION_LAG_S / 4)
         self.rewrite = self._rewrite
         self.connect = process.kafka
         self.bulk_records = 20  # so that some stores are filled in bulk, and killed meanwhile
@@ -278,6 +279,7 @@ class Process:
         self.watch(EVENTS, self.engine)
         self.queue: deque[Any] = deque()
         self.queued, self.taken = asyncio.Event(), asyncio.Event()
+        self.table._standing.start()
         parts = (self._member(), self._fetch(), self._agent(), self._timers(), self._commits(), self.recovery.run())
         await asyncio.gather(*parts)
 

@@ -17,7 +17,7 @@ from app.learning.scorer import FrozenModel
 from app.stream.engine import Engine
 from app.stream.fence import Fence
 from schemas.topics import DEAD_LETTERS, DECISIONS, EVENTS, OUTCOMES, PROFILES_CHANGELOG, SEGMENTS
-from tests.simulation.cluster import SESSION_S, Cluster
+from tests.simulation.cluster import COMPACTION_LAG_S, SESSION_S, Cluster
 from tests.simulation.disk import Disk
 from tests.simulation.machine import World
 from tests.simulation.process import Process
@@ -144,6 +144,7 @@ class Scenario:
             if not self.world.run(lambda: self._idle() and not self._due(), QUIET_S_MAX):
                 self.report.problems.append(f"timers are still due: {self._due()}")
                 return self.report
+            self._compact_all()
             self._compare(truth_of(self.cluster.entries(EVENTS), now_ms, self.clock_ms()))
         finally:
             self._collect()
@@ -216,6 +217,14 @@ class Scenario:
             process.machine.suspended_until = 0.0
 
     # -- the end
+
+    def _compact_all(self) -> None:
+        """Nothing is written any more, and all is compacted: what that could drop must have been written again."""
+        end = self.world.now + COMPACTION_LAG_S + 1.0
+        self.world.run(lambda: self.world.now > end, QUIET_S_MAX)
+        for tp, log in self.cluster.logs.items():
+            if tp.topic == PROFILES_CHANGELOG:
+                log.compact(0)
 
     def _backlog(self) -> dict[str, Any]:
         committed = self.cluster.group.committed

@@ -10,6 +10,7 @@ import pytest
 from app.core.profile import Output
 from app.stream.batch import RecordBatch
 from app.stream.engine import Engine
+from app.stream.standing import Standing
 from app.stream.table import PendingWrite
 from tests.simulation.process import Process, Table
 from tests.simulation.scenario import simulate
@@ -77,6 +78,39 @@ class Unleased(Process):
         pass
 
 
+class Credulous(Standing):
+    """What is acknowledged counts, wherever it stands."""
+
+    async def confirm(self, partition: int, places: Sequence[tuple[int, int]]) -> int:
+        return self._table.stores[partition].next_offset
+
+
+class Careless(Standing):
+    """Rows behind void records are not written again."""
+
+    async def _mend(self, partition: int, keys: list[bytes]) -> None:
+        pass
+
+
+class Unconfirmed(Unleased):
+    """Nor does the changelog say whether its rows count."""
+
+    class table_type(Table):  # noqa: N801
+        standing_type = Credulous
+
+
+class Unmended(Unleased):
+    """Void records stay the newest of their keys until a compaction."""
+
+    class table_type(Table):  # noqa: N801
+        standing_type = Careless
+
+        async def _repair(self, partitions: set[int]) -> None:
+            for partition in partitions:
+                self._standing.forget(partition)
+                self.fences[partition].void.clear()
+
+
 class Unfenced(Process):
     """Claims are neither made nor heeded: only the lease keeps a suspended worker from writing."""
 
@@ -93,9 +127,19 @@ BROKEN: Mapping[str, type[Engine]] = {
 }
 
 
-@pytest.mark.parametrize("process_type", [Unleased, Unfenced])
+@pytest.mark.parametrize("process_type", [Unconfirmed, Unfenced])
 def test_a_worker_that_is_not_fenced_is_noticed(process_type: type[Process]) -> None:
     assert any(simulate(seed, process_type=process_type)["violations"] for seed in SEEDS_TO_NOTICE)
+
+
+def test_a_void_record_that_nobody_writes_over_is_noticed() -> None:
+    assert any(simulate(seed, process_type=Unmended)["violations"] for seed in (63, 104))
+
+
+@pytest.mark.parametrize("seed", [6, 34, 39, 62, 85, 89, 63, 104])
+def test_without_a_lease_the_changelog_alone_says_whose_rows_count(seed: int) -> None:
+    report = simulate(seed, process_type=Unleased)
+    assert not report["violations"], report
 
 
 @pytest.mark.parametrize("name", BROKEN)

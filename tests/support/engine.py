@@ -17,6 +17,7 @@ from app.stream.barrier import Barrier
 from app.stream.batch import RecordBatch
 from app.stream.engine import Engine
 from app.stream.restore import BULK_RECORDS
+from app.stream.standing import Standing
 from app.stream.store import StoreFactory
 from app.stream.table import RowTable
 
@@ -174,12 +175,10 @@ class BareTable(RowTable):
         self.bulk_records = BULK_RECORDS
         self.stores = {}
         self.owner = b"me"
-        self._fences = {}
+        self.fences = {}
         self._pending = {}
         self._unscanned = set()
-        self._torn = set()
-        self._tails = {}
-        self._mending = {}
+        self._standing = Standing(self)
         self.rewrite = self._rewrite
 
 

@@ -5,9 +5,11 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, ClassVar
 
+import pytest
+
 from app.stream.fence import CLAIM_KEY, Fence, claim_headers, row_headers
 from app.stream.store import _META_BEFORE_EPOCHS, _META_KEY, StoreFactory
-from tests.support.engine import BareTable, FakeApp
+from tests.support.engine import BareTable, Died, FakeApp
 
 
 def claim(epoch: int, owner: bytes) -> Any:
@@ -63,27 +65,17 @@ def test_a_store_remembers_the_epoch_and_reads_positions_from_before_there_were_
     assert (old.next_offset, len(old), old.epoch) == (9, 1, 0)
 
 
-async def test_a_store_keeps_its_position_when_records_of_others_stand_before_its_rows(tmp_path: Path) -> None:
-    app = FakeApp()
-    table = BareTable(app, StoreFactory(tmp_path))
-    table.stores[0] = table.factory.open("profiles", 0)
-    await table.write(0, [(b"ann", b"1")])
-    assert table.stores[0].next_offset == 1
-    app.durable_producer.changelog.append((0, b"bob", b"of another worker"))
-    await table.write(0, [(b"ann", b"2")])
-    assert table.stores[0].next_offset == 1
-    assert table.stores[0].get_many([b"ann"]) == [b"2"]
-
-
 class Log:
     """Reads a partition from memory, as the restore's consumer."""
 
     records: ClassVar[list[Any]] = []
+    started: ClassVar[int] = 0
 
     def __init__(self, **_settings: Any) -> None:
         self.at = 0
 
-    async def start(self) -> None: ...
+    async def start(self) -> None:
+        Log.started += 1
 
     async def stop(self) -> None: ...
 
@@ -103,25 +95,122 @@ class Log:
         return {tp: found}
 
 
+class Site:
+    """A table that owns partition 0 with epoch 2, and the changelog as a consumer reads it."""
+
+    def __init__(self, path: Path) -> None:
+        self.app = FakeApp()
+        self.app.client_settings = {}
+        self.table = BareTable(self.app, StoreFactory(path))
+        self.table.connect = Log
+        self.table.stores[0] = self.table.factory.open("profiles", 0)
+        self.table.fences[0] = Fence(2)
+        Log.records = []
+
+    def arrives(self, record: Any) -> None:
+        """Another worker's record stands in the changelog."""
+        self.app.durable_producer.changelog.append((0, record.key, record.value))
+        self._append(record)
+
+    async def write(self, *rows: tuple[bytes, bytes]) -> None:
+        """The records stand in the changelog before they are acknowledged."""
+        for key, value in rows:
+            self._append(row(key, value, 2))
+        await self.table.write(0, list(rows))
+
+    async def mended(self) -> None:
+        """What was begun has ended; what it wrote stands in the changelog."""
+        for task in list(self.table._standing.mending):
+            await asyncio.wait_for(task, 5)
+        for _, key, value in self.app.durable_producer.changelog[len(Log.records) :]:
+            self._append(row(key, value or b"", 2))
+
+    def _append(self, record: Any) -> None:
+        record.offset = len(Log.records)
+        Log.records = [*Log.records, record]
+
+    @property
+    def changelog(self) -> list[Any]:
+        return self.app.durable_producer.changelog
+
+    @property
+    def position(self) -> int:
+        return self.table.stores[0].next_offset
+
+
 async def test_a_row_behind_a_void_record_is_written_again_at_the_owners_next_write(tmp_path: Path) -> None:
-    app = FakeApp()
-    app.client_settings = {}
-    table = BareTable(app, StoreFactory(tmp_path))
-    table.connect = Log
-    table.stores[0] = table.factory.open("profiles", 0)
-    table._fences[0] = Fence(2)
-    await table.write(0, [(b"ann", b"ours"), (b"bob", b"his")])
-    app.durable_producer.changelog.append((0, b"ann", b"of a deposed owner"))
-    writers = [(b"ann", 2), (b"bob", 2), (b"ann", 1), (b"bob", 2)]
-    Log.records = [
-        SimpleNamespace(key=key, value=b"", offset=at, headers=row_headers(epoch))
-        for at, (key, epoch) in enumerate(writers)
-    ]
-    await table.write(0, [(b"bob", b"new")])
-    await asyncio.wait_for(table._mending[0], 5)
-    assert app.durable_producer.changelog[4:] == [(0, b"ann", b"ours")]
-    await table.write(0, [(b"bob", b"newer")])
-    assert table._mending == {}, "nothing stands between ours any more"
+    site = Site(tmp_path)
+    await site.write((b"ann", b"ours"), (b"bob", b"his"))
+    assert site.position == 2
+    site.arrives(row(b"ann", b"of a deposed owner", 1))
+    await site.write((b"bob", b"new"))
+    await site.mended()
+    assert site.changelog[4:] == [(0, b"ann", b"ours")]
+    assert site.position == 2, "the next restore reads the void record"
+    await site.write((b"bob", b"newer"))
+    assert not site.table._standing.mending, "nothing stands between ours any more"
+
+
+async def test_a_row_behind_a_void_record_is_written_again_though_its_owner_has_nothing_to_write(
+    tmp_path: Path,
+) -> None:
+    site = Site(tmp_path)
+    await site.write((b"ann", b"ours"), (b"bob", b"his"))
+    site.arrives(row(b"ann", b"of a deposed owner", 1))
+    await site.table._standing.look()
+    await site.mended()
+    assert site.changelog[3:] == [(0, b"ann", b"ours")]
+    await site.table._standing.look()
+    assert not site.table._standing.mending, "once is enough"
+
+
+async def test_who_gives_its_partitions_up_does_not_look(tmp_path: Path) -> None:
+    site = Site(tmp_path)
+    site.arrives(row(b"ann", b"of a deposed owner", 1))
+    site.app.batches.flow_active = False
+    await site.table._standing.look()
+    assert not site.table._standing.mending
+
+
+@pytest.mark.parametrize("late", [row(b"ann", b"ours", 2), claim(2, b"late")])
+async def test_what_stands_between_our_rows_and_takes_nothing_from_us_is_passed_over(tmp_path: Path, late: Any) -> None:
+    """A batch that was appended twice because its acknowledgement was lost; a claim that came second."""
+    site = Site(tmp_path)
+    await site.write((b"ann", b"ours"))
+    site.arrives(late)
+    await site.write((b"bob", b"his"))
+    assert (site.position, site.app.died) == (3, [])
+    assert site.table.stores[0].get_many([b"bob"]) == [b"his"]
+
+
+@pytest.mark.parametrize(
+    "others", [[claim(3, b"B")], [claim(3, b"B"), row(b"ann", b"theirs", 3)], [row(b"ann", b"", 3)]]
+)
+async def test_a_row_behind_the_claim_of_another_ends_the_process_before_it_counts(
+    tmp_path: Path, others: list[Any]
+) -> None:
+    site = Site(tmp_path)
+    await site.write((b"ann", b"1"))
+    for record in others:
+        site.arrives(record)
+    with pytest.raises(Died):
+        await site.write((b"ann", b"2"))
+    assert site.table.stores[0].get_many([b"ann"]) == [b"1"]
+    assert site.position == 1
+
+
+async def test_rows_that_were_read_already_are_not_read_again(tmp_path: Path) -> None:
+    """Batches overlap: when the first is looked after, the second may stand in the changelog as well."""
+    site = Site(tmp_path)
+    site.arrives(claim(2, b"late"))
+    site.app.durable_producer.hold.add("changelog")
+    first, second = [asyncio.create_task(site.write((key, b"1"))) for key in (b"ann", b"bob")]
+    await asyncio.sleep(0)
+    site.app.durable_producer.release("changelog")
+    reads = Log.started
+    await first
+    await second
+    assert (site.position, Log.started - reads) == (3, 1)
 
 
 async def test_rows_whose_owner_was_deposed_do_not_reach_the_store(tmp_path: Path) -> None:
