@@ -28,7 +28,8 @@ class Outcome(msgspec.Struct, rename="camel", omit_defaults=True, kw_only=True, 
     reward had passed.
 
     A record with `items` is no example either: it is a basket, products that were bought together, each as id, category
-    and name; `features` then says in which hash bucket the user is.
+    and name; `features` then says in which hash bucket the user is, and `segments` in which segments, of those that
+    recommendations ask for.
 
     Nor is one whose `persona` is not -1: `features` is the vector of a user at a look (`app.core.persona_vector`), and
     `persona` the number of the persona that the worker found nearest, 0 when there were none yet.
@@ -56,6 +57,7 @@ class Outcome(msgspec.Struct, rename="camel", omit_defaults=True, kw_only=True, 
     gain: float | None = None
     penalty: float = 0.0
     persona: int = -1
+    segments: list[str] = []
 
 
 _encoder = msgspec.json.Encoder()

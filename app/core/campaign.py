@@ -106,13 +106,17 @@ class SendTime:
 
 @dataclass(frozen=True, slots=True)
 class Recommend:
-    """Products for the template: see `app.core.recommend`. `kinds` are asked in this order until there are `count`."""
+    """Products for the template: see `app.core.recommend`. `kinds` are asked in this order until there are `count`.
+
+    With `segments`, the popular products are those of the first of them that the user is in.
+    """
 
     kinds: tuple[Literal["viewed", "popular", "also_bought"], ...]
     count: int = 3
     exclude_bought: bool = True
     window_ms: int = 30 * 86_400_000
     per_category: int = 1
+    segments: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

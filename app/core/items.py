@@ -8,7 +8,7 @@ The hot path does not know of this: `handlers` wraps what the engine does with t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final
 
 import msgspec
@@ -32,6 +32,8 @@ BASKETS_DAY_MAX: Final = 8
 ID_CHARS_MAX: Final = 64
 NAME_CHARS_MAX: Final = 60
 LEARNED_KINDS: Final = frozenset({"popular", "also_bought"})
+SEGMENTS_MAX: Final = 16
+"""Segments that a policy's recommendations may name."""
 _DAY_MS: Final = 86_400_000
 
 Handler = Callable[[Batch, Profile, Event, int], None]
@@ -43,7 +45,8 @@ def handlers(plan: Plan, engine: dict[str, Handler]) -> dict[str, Handler]:
     if not wishes:
         return engine
     teaches = any(LEARNED_KINDS.intersection(wish.kinds) for wish in wishes)
-    more = {PRODUCT_VIEWED: fold_view, ORDER_COMPLETED: fold_bought_and_teach if teaches else fold_bought}
+    named = {name: stable_id(name) for wish in wishes for name in wish.segments}
+    more = {PRODUCT_VIEWED: fold_view, ORDER_COMPLETED: _teaching(named) if teaches else fold_bought}
     return engine | {name: both(engine.get(name), handler) for name, handler in more.items()}
 
 
@@ -112,33 +115,38 @@ def newest_bought(ours: dict[int, int], theirs: dict[int, int]) -> dict[int, int
     return dict(kept)
 
 
-def fold_bought_and_teach(batch: Batch, profile: Profile, event: Event, at_ms: int) -> None:
-    """As `fold_bought`; and the learner hears what was bought together."""
-    fold_bought(batch, profile, event, at_ms)
-    basket = list(items_of(event.properties))[:BASKET_MAX]
-    if not basket:
-        return
-    state = state_of(profile)
-    day = batch.now_ms // _DAY_MS
-    state.baskets = state.baskets + 1 if day == state.day else 1
-    state.day = day
-    if state.baskets > BASKETS_DAY_MAX:
-        return
-    model = batch.index.plan.model
-    offset = batch.source.offset if batch.source is not None else batch.mark
-    outcome = Outcome(
-        id=decision_id(batch.user, "basket", "", offset),
-        model=model,
-        label=NO_EXAMPLE,
-        features={"bucket": float(bucket(batch.user, "basket"))},
-        score=0.0,
-        model_version=0,
-        campaign="",
-        decided_ms=at_ms,
-        matured_ms=batch.now_ms,
-        items=[[item.id, item.category, item.name] for item in basket],
-    )
-    batch.emit(profile, Output(OUTCOMES, model.encode(), encode_outcome(outcome)))
+def _teaching(segments: Mapping[str, int]) -> Handler:
+    """As `fold_bought`; and the learner hears what was bought together, and by users of which of these segments."""
+
+    def fold_bought_and_teach(batch: Batch, profile: Profile, event: Event, at_ms: int) -> None:
+        fold_bought(batch, profile, event, at_ms)
+        basket = list(items_of(event.properties))[:BASKET_MAX]
+        if not basket:
+            return
+        state = state_of(profile)
+        day = batch.now_ms // _DAY_MS
+        state.baskets = state.baskets + 1 if day == state.day else 1
+        state.day = day
+        if state.baskets > BASKETS_DAY_MAX:
+            return
+        model = batch.index.plan.model
+        offset = batch.source.offset if batch.source is not None else batch.mark
+        outcome = Outcome(
+            id=decision_id(batch.user, "basket", "", offset),
+            model=model,
+            label=NO_EXAMPLE,
+            features={"bucket": float(bucket(batch.user, "basket"))},
+            score=0.0,
+            model_version=0,
+            campaign="",
+            decided_ms=at_ms,
+            matured_ms=batch.now_ms,
+            items=[[item.id, item.category, item.name] for item in basket],
+            segments=[name for name, segment in segments.items() if segment in profile.segments],
+        )
+        batch.emit(profile, Output(OUTCOMES, model.encode(), encode_outcome(outcome)))
+
+    return fold_bought_and_teach
 
 
 def state_of(profile: Profile) -> Browsing:

@@ -16,9 +16,9 @@ from app.core.item_table import ItemTable
 from app.core.items import item_of
 from app.core.profile import Profile
 
-SEEDS_MAX: Final = 6
-SEED_DECAY: Final = 0.7
-"""Each older seed counts by this much less than the one after it."""
+SEEDS_MAX: Final = 48
+HERE_WEIGHT: Final = 4.0
+"""Of the product that the message is about, beside 1 of each that the user bought or viewed."""
 HALF_LIFE_MS: Final = 14 * 86_400_000  # of an interest, as in `app.core.fold`
 
 
@@ -61,37 +61,44 @@ def _candidates(
 ) -> Iterator[Item]:
     sources: dict[str, Callable[[], Iterable[Item]]] = {
         "viewed": lambda: [viewed.item for viewed in reversed(state.viewed)],
-        "popular": lambda: _popular(profile, table, now_ms),
+        "popular": lambda: _popular(profile, wish, table, now_ms),
         "also_bought": lambda: _also_bought(state, here, table),
     }
     for kind in wish.kinds:
         yield from sources[kind]()
 
 
-def _popular(profile: Profile, table: ItemTable, now_ms: int) -> Iterator[Item]:
-    """The best sellers of the user's categories, those of most interest first; then those of all."""
+def _popular(profile: Profile, wish: Recommend, table: ItemTable, now_ms: int) -> Iterator[Item]:
+    """The best sellers of the segment, if the slot names one that the user is in; then of the user's categories, those
+    of most interest first; then those of all.
+    """
 
     def interest(category: str) -> float:
         score, at_ms = profile.affinity[category]
         return float(score * 0.5 ** min(max((now_ms - at_ms) / HALF_LIFE_MS, 0.0), 1000.0))
 
+    for name in wish.segments:
+        if stable_id(name) in profile.segments:
+            yield from table.by_segment.get(name, ())
+            break
     for category in sorted(profile.affinity, key=lambda name: (-interest(name), name)):
         yield from table.popular.get(category, ())
     yield from table.top
 
 
 def _also_bought(state: Browsing, here: Item | None, table: ItemTable) -> list[Item]:
-    """What goes with the product at hand, and with those bought and viewed last."""
-    seeds = [] if here is None else [stable_id(here.id)]
+    """What goes with the product at hand, and with those bought and viewed last: the more of them, the better."""
     times = state.bought | {stable_id(viewed.item.id): viewed.at_ms for viewed in state.viewed}
-    seeds += sorted(times, key=lambda product: (-times[product], product))
-    scores: dict[str, float] = {}
-    items: dict[str, Item] = {}
-    for rank, seed in enumerate(list(dict.fromkeys(seeds))[:SEEDS_MAX]):
-        for item, cosine in table.near.get(seed, ()):
-            items[item.id] = item
-            scores[item.id] = scores.get(item.id, 0.0) + cosine * SEED_DECAY**rank
-    return sorted(items.values(), key=lambda item: (-scores[item.id], item.id))
+    seeds = sorted(times, key=lambda product: (-times[product], product))[:SEEDS_MAX]
+    weights = dict.fromkeys(seeds, 1.0)
+    if here is not None:
+        weights[stable_id(here.id)] = HERE_WEIGHT
+    scores: dict[int, float] = {}
+    for seed, weight in weights.items():
+        for place, together in table.beside(seed):
+            scores[place] = scores.get(place, 0.0) + weight * together
+    items = table.items
+    return [items[place] for place in sorted(scores, key=lambda place: (-scores[place], items[place].id))]
 
 
 def as_context(items: Iterable[Item]) -> list[dict[str, str]]:

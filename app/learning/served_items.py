@@ -2,44 +2,102 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable
+import struct
 from typing import Final
 
 import msgspec
 
 from app.core.browsing import Item
 from app.core.ids import stable_id
-from app.core.item_table import ItemTable
+from app.core.item_table import BESIDE, ItemTable
 from app.learning.contract import BadModel
 from schemas.models import ModelSnapshot
 
 SUFFIX: Final = ".items"
 """Of the key under which a model's snapshot of items stands on the `models` topic."""
-VERSION: Final = 1
+VERSION: Final = 2
+"""Version 1 was JSON; a learner that resumes from one begins with the best sellers of it, see `app.learning.items`."""
 USERS_MIN: Final = 3
 """A product is recommended when so many users (hash buckets of them) bought it."""
-TOGETHER_MIN: Final = 1.5
-"""And beside another, when they were bought together more than once, lately."""
 POPULAR_MAX: Final = 10
 TOP_MAX: Final = 50
-SERVED_NEAR_MAX: Final = 8
+NEAR_MAX: Final = 32
+"""Products that are served beside each."""
 
 
-class ItemCount(msgspec.Struct):
-    """A product: its count and those of what is bought with it, at `at_ms`, and buckets of users who bought it."""
+class KnownItem(msgspec.Struct, array_like=True):
+    """A product, and buckets of users who bought it."""
 
     id: str
     category: str = ""
     name: str = ""
-    count: float = 0.0
-    at_ms: int = 0
     users: list[int] = []
-    near: dict[str, float] = {}
 
 
-class _Packed(msgspec.Struct, array_like=True):
-    """`near` is flat: place of the other product in the list, count, and so on."""
+class ServedItems(msgspec.Struct, array_like=True):
+    """What workers serve; products by place.
+
+    Parameters
+    ----------
+    near
+        By place, as of `ItemTable.near`; empty of a product that is not shown, too.
+    """
+
+    top: list[int] = []
+    popular: dict[str, list[int]] = {}
+    near: list[bytes] = []
+    by_segment: dict[str, list[int]] = {}
+
+
+class ItemBooks(msgspec.Struct, array_like=True):
+    """The learner's numbers, little-endian: float64 by product, float16 by pair, float32 by segment and product."""
+
+    since_short_ms: int
+    since_long_ms: int
+    short: bytes
+    long: bytes
+    pairs: bytes
+    segments: dict[str, bytes]
+    sketch: bytes
+    recent: bytes
+
+
+class ItemsState(msgspec.Struct, array_like=True):
+    """A snapshot's state, MessagePack."""
+
+    version: int
+    baskets: int
+    at_ms: int
+    items: list[KnownItem]
+    served: ServedItems
+    books: ItemBooks
+
+    @classmethod
+    def read(cls, snapshot: ModelSnapshot) -> ItemsState:
+        """The state of a snapshot. Raises `BadModel`."""
+        try:
+            state = _decode(snapshot.state)
+        except msgspec.MsgspecError as exc:
+            raise BadModel(f"snapshot {snapshot.model!r}: {exc}") from exc
+        if state.version != VERSION:
+            raise BadModel(f"snapshot {snapshot.model!r}: state {state.version}; this build reads {VERSION}")
+        size, served = len(state.items), state.served
+        listed = [served.top, *served.popular.values(), *served.by_segment.values()]
+        if any(not 0 <= place < size for places in listed for place in places):
+            raise BadModel(f"snapshot {snapshot.model!r}: a best seller that is not there")
+        near = b"".join(served.near)
+        if len(served.near) > size or any(len(packed) % BESIDE.size for packed in served.near):
+            raise BadModel(f"snapshot {snapshot.model!r}: torn neighbours")
+        if max(struct.unpack(f"<{len(near) // 2}H", near)[::2], default=-1) >= size:
+            raise BadModel(f"snapshot {snapshot.model!r}: a product beside another that is not there")
+        return state
+
+
+_decode = msgspec.msgpack.Decoder(ItemsState).decode
+
+
+class ItemVersion1(msgspec.Struct, array_like=True):
+    """A product in a state of version 1; `near` is flat: place of the other in the list, count, and so on."""
 
     id: str
     category: str
@@ -49,89 +107,37 @@ class _Packed(msgspec.Struct, array_like=True):
     near: list[float]
 
 
-class ItemsState(msgspec.Struct, kw_only=True):
-    """A snapshot's state; all counts are as of `at_ms`."""
+class ItemsVersion1(msgspec.Struct, kw_only=True):
+    """A state of version 1, JSON."""
 
-    version: int = VERSION
+    version: int = 1
     baskets: int = 0
     at_ms: int = 0
-    items: list[_Packed] = []
+    items: list[ItemVersion1] = []
     recent: bytes = b""
 
-    @staticmethod
-    def packed(counts: Iterable[ItemCount]) -> list[_Packed]:
-        """Products as a snapshot holds them: `near` names only products of the list."""
-        counts = list(counts)
-        place = {count.id: at for at, count in enumerate(counts)}
-        return [
-            _Packed(
-                count.id,
-                count.category,
-                count.name,
-                count.count,
-                count.users,
-                [number for other, near in count.near.items() for number in (float(place[other]), near)],
-            )
-            for count in counts
-        ]
 
-    def unpacked(self) -> list[ItemCount]:
-        """The products again."""
-        names = [item.id for item in self.items]
-        return [
-            ItemCount(
-                id=item.id,
-                category=item.category,
-                name=item.name,
-                count=item.count,
-                at_ms=self.at_ms,
-                users=item.users,
-                near={names[int(at)]: near for at, near in zip(item.near[::2], item.near[1::2], strict=True)},
-            )
-            for item in self.items
-        ]
-
-    @classmethod
-    def read(cls, snapshot: ModelSnapshot) -> ItemsState:
-        """The state of a snapshot. Raises `BadModel`."""
-        try:
-            state = msgspec.json.decode(snapshot.state, type=cls)
-        except msgspec.MsgspecError as exc:
-            raise BadModel(f"snapshot {snapshot.model!r}: {exc}") from exc
-        if state.version != VERSION:
-            raise BadModel(f"snapshot {snapshot.model!r}: state {state.version}; this build reads {VERSION}")
-        size = len(state.items)
-        if any(len(item.near) % 2 or not all(0 <= at < size for at in item.near[::2]) for item in state.items):
-            raise BadModel(f"snapshot {snapshot.model!r}: a product beside another that is not there")
-        return state
+def read_version_1(snapshot: ModelSnapshot) -> ItemsVersion1:
+    """What an earlier build left. Raises `BadModel`."""
+    try:
+        state = msgspec.json.decode(snapshot.state, type=ItemsVersion1)
+    except msgspec.MsgspecError as exc:
+        raise BadModel(f"snapshot {snapshot.model!r}: {exc}") from exc
+    if state.version != 1:
+        raise BadModel(f"snapshot {snapshot.model!r}: state {state.version}; this build reads {VERSION} and 1")
+    return state
 
 
 def read_items(snapshot: ModelSnapshot) -> ItemTable:
     """The table of a snapshot: only products that enough users bought. Raises `BadModel`."""
-    counts = ItemsState.read(snapshot).unpacked()
-    shown = {count.id: count for count in counts if len(count.users) >= USERS_MIN}
-    items = {name: Item(name, count.category, count.name) for name, count in shown.items()}
-    best = sorted(shown.values(), key=lambda count: (-count.count, count.id))
-    popular: dict[str, list[Item]] = {}
-    for count in best:
-        listed = popular.setdefault(count.category, [])
-        if count.category and len(listed) < POPULAR_MAX:
-            listed.append(items[count.id])
-    near = {stable_id(count.id): _near(count, shown, items) for count in counts}
+    state = ItemsState.read(snapshot)
+    served = state.served
+    items = tuple(Item(known.id, known.category, known.name) for known in state.items)
     return ItemTable(
         version=snapshot.version,
-        top=tuple(items[count.id] for count in best[:TOP_MAX]),
-        popular={category: tuple(listed) for category, listed in popular.items() if listed},
-        near={seed: found for seed, found in near.items() if found},
+        top=tuple(items[place] for place in served.top),
+        popular={category: tuple(items[place] for place in places) for category, places in served.popular.items()},
+        items=items,
+        near={stable_id(item.id): packed for item, packed in zip(items, served.near, strict=False) if packed},
+        by_segment={name: tuple(items[place] for place in places) for name, places in served.by_segment.items()},
     )
-
-
-def _near(count: ItemCount, shown: dict[str, ItemCount], items: dict[str, Item]) -> tuple[tuple[Item, float], ...]:
-    """By cosine: a product that is in every basket goes with none in particular."""
-    cosines = {
-        other: min(together / math.sqrt(max(count.count * shown[other].count, 1e-12)), 1.0)
-        for other, together in count.near.items()
-        if other in shown and together >= TOGETHER_MIN
-    }
-    best = sorted(cosines, key=lambda other: (-cosines[other], other))[:SERVED_NEAR_MAX]
-    return tuple((items[other], cosines[other]) for other in best)

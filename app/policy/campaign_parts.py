@@ -52,4 +52,5 @@ def recommendation(model: RecommendModel | None) -> Recommend | None:
     """The recommendation slot, if the campaign has one."""
     if model is None:
         return None
-    return Recommend(tuple(model.kind), model.count, model.exclude_bought, model.window, model.per_category)
+    kinds, segments = tuple(model.kind), tuple(model.segment)
+    return Recommend(kinds, model.count, model.exclude_bought, model.window, model.per_category, segments)

@@ -5,15 +5,24 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Final
 
-from app.core.campaign import Campaign, Reward, Trigger, Variant
+from app.core.campaign import Campaign, Recommend, Reward, Trigger, Variant
 from app.core.cron import cron_problem
 from app.core.expression_context import Expression
+from app.core.items import SEGMENTS_MAX
 from app.core.lengths import limits_of
 from app.core.locales import Render, localized
 from app.core.render import FieldError, MessageTemplate
 from app.policy.campaign_parts import catalog_trigger, more_roots, novelty, recommendation, send_time
 from app.policy.errors import Path
-from app.policy.model import CampaignModel, Defaults, RewardModel, TemplateModel, TriggerModel, WordingModel
+from app.policy.model import (
+    CampaignModel,
+    Defaults,
+    RecommendModel,
+    RewardModel,
+    TemplateModel,
+    TriggerModel,
+    WordingModel,
+)
 from app.policy.scope import Scope
 
 CONVERSION_WINDOW_MS: Final = 3 * 86_400_000
@@ -26,6 +35,7 @@ class CampaignCompiler:
         self._scope = scope
         self._label_horizon_ms = defaults.label_horizon
         self._limits = limits_of(defaults.providers)
+        self._counted: set[str] = set()
 
     def campaign(self, path: Path, model: CampaignModel) -> tuple[Campaign, list[Expression]]:
         """The campaign, and the conditions that its audience and its variants are."""
@@ -51,10 +61,20 @@ class CampaignCompiler:
             holdout_share=model.holdout,
             opt_out_limit=model.opt_out_limit,
             send_time=send_time(model.send_time),
-            recommend=recommendation(model.recommend),
+            recommend=self._recommend((*path, "recommend"), model.recommend),
             reward=self._reward((*path, "reward"), model.reward),
         )
         return campaign, conditions if audience is None else [audience, *conditions]
+
+    def _recommend(self, path: Path, model: RecommendModel | None) -> Recommend | None:
+        """The recommendation slot; all slots together name no more segments than the learner counts for."""
+        for at, name in enumerate(() if model is None else model.segment):
+            self._scope.check_segment((*path, "segment", at), name)
+            self._counted.add(name)
+            if len(self._counted) > SEGMENTS_MAX:
+                message = f"recommendations name more than {SEGMENTS_MAX} segments, all campaigns together"
+                self._scope.refuse((*path, "segment", at), message)
+        return recommendation(model)
 
     def _reward(self, path: Path, model: RewardModel) -> Reward | None:
         """None for the open as its example learns it: the default waits for nothing else."""

@@ -333,6 +333,13 @@ class RecommendModel(_Model):
     exclude_bought: bool = True
     window: Annotated[DurationMs, Field(ge=3_600_000, le=90 * 86_400_000)] = 30 * 86_400_000
     per_category: Annotated[int, Field(ge=1, le=10)] = 1
+    segment: Annotated[list[Name], BeforeValidator(_names), Field(max_length=8)] = []
+
+    @model_validator(mode="after")
+    def _segment_of_popular(self) -> Self:
+        if self.segment and "popular" not in self.kind:
+            raise _wrong("segment says among whom a product is popular: kind must have popular")
+        return self
 
 
 class CampaignModel(_Model):

@@ -14,14 +14,14 @@ from agents.learner import LearnerService, _Partition
 from app.core.browsing import Browsing, Item, Viewed
 from app.core.campaign import Campaign, Recommend
 from app.core.ids import stable_id
-from app.core.item_table import ItemTable
+from app.core.item_table import BESIDE, ItemTable
 from app.core.items import BASKETS_DAY_MAX, BOUGHT_MAX, VIEWED_MAX, merged
 from app.core.plan import Plan
 from app.core.profile import Profile, encode_profile
 from app.core.recommend import recommend
 from app.learning.contract import BadModel
-from app.learning.items import ITEMS_MAX, NEAR_MAX, ItemLearner
-from app.learning.served_items import SUFFIX, ItemsState, read_items
+from app.learning.items import ITEMS_MAX, ItemLearner
+from app.learning.served_items import NEAR_MAX, SUFFIX, ItemsState, read_items
 from app.policy.errors import PolicyErrors
 from app.policy.load import load_policy_text
 from schemas.models import ModelSnapshot, decode_snapshot
@@ -44,8 +44,16 @@ campaigns:
       deep_link: shop://p/{{ items[0].id | url_encode }}
 """
 
+SEGMENTS = """\
+segments:
+  - {name: keen, when: orders() >= 1}
+  - {name: rich, when: revenue() > 100}
+campaigns:"""
 
-def basket(number: int, *products: str, user: int = -1, at_ms: int = START) -> Outcome:
+
+def basket(
+    number: int, *products: str, user: int = -1, at_ms: int = START, segments: list[str] | None = None
+) -> Outcome:
     """An order of products; each is of the category of its first letter."""
     return Outcome(
         id=f"b{number}",
@@ -58,6 +66,7 @@ def basket(number: int, *products: str, user: int = -1, at_ms: int = START) -> O
         decided_ms=at_ms,
         matured_ms=at_ms,
         items=[[product, product[0], product.upper()] for product in products],
+        segments=segments or [],
     )
 
 
@@ -70,6 +79,10 @@ def taught(*baskets: Outcome) -> ItemLearner:
 
 def table(*baskets: Outcome) -> ItemTable:
     return read_items(taught(*baskets).snapshot(1, 0, 0))
+
+
+def beside(found: ItemTable, product: str) -> list[str]:
+    return [found.items[place].id for place, _ in found.beside(stable_id(product))]
 
 
 def order(*products: str, at_ms: int = START, **properties: Any) -> dict[str, Any]:
@@ -122,6 +135,25 @@ def test_an_order_is_a_basket_that_is_no_example_and_a_user_has_a_few_a_day() ->
     assert len(stream.outcomes) == BASKETS_DAY_MAX + 1
 
 
+def test_an_order_says_in_which_of_the_segments_of_the_slots_its_user_is() -> None:
+    policy = POLICY.replace("count: 2}", "count: 2, segment: [keen, rich]}").replace("campaigns:", SEGMENTS)
+    stream = Stream(load_policy_text(policy))
+    stream.send(order("a1"), track("Ping", START + 1), order("b1", at_ms=START + 2))
+    assert [one.segments for one in stream.outcomes if one.items] == [[], ["keen"]]  # before the order
+
+
+def test_popular_is_what_the_users_first_segment_buys() -> None:
+    known = ItemTable(top=(Item("t1"),), by_segment={"keen": (Item("k1"),), "rich": (Item("r1"),)})
+    row = Profile(segments={stable_id("keen"): 1, stable_id("rich"): 1})
+
+    def ids(*segments: str) -> list[str]:
+        return [item.id for item in recommend(row, Recommend(("popular",), segments=segments), known, {}, START)]
+
+    assert ids("rich", "keen") == ["r1", "t1"]
+    assert ids("gone", "keen") == ["k1", "t1"]
+    assert ids("gone") == ids() == ["t1"]
+
+
 def test_two_rows_of_one_person_know_together_what_each_knew() -> None:
     ours = Browsing([Viewed(1, Item("a")), Viewed(3, Item("b"))], {1: 5}, day=2, baskets=3)
     theirs = Browsing([Viewed(2, Item("b")), Viewed(4, Item("a"))], {1: 7, 2: 6}, day=2, baskets=1)
@@ -146,14 +178,13 @@ def test_the_best_sellers_come_first_and_old_ones_fade() -> None:
 def test_what_is_in_every_basket_goes_with_none_in_particular() -> None:
     pairs = [basket(n, "bread", "jam", "milk") for n in range(4)]
     others = [basket(50 + n, "milk", f"x{n % 9}") for n in range(30)]
-    near = [item.id for item, _ in table(*pairs, *others).near[stable_id("bread")]]
-    assert near == ["jam", "milk"]
+    assert beside(table(*pairs, *others), "bread") == ["jam", "milk"]
 
 
 def test_what_one_person_buys_is_shown_to_nobody_else() -> None:
     found = table(*(basket(n, "spam", "ham", user=7) for n in range(50)), *(basket(90 + n, "ham") for n in range(3)))
     assert [item.id for item in found.top] == ["ham"]
-    assert not found.near.get(stable_id("ham"))
+    assert not beside(found, "ham")
 
 
 def test_a_basket_that_comes_again_teaches_nothing() -> None:
@@ -182,16 +213,94 @@ def test_a_heavy_hitter_survives_more_products_than_are_kept_and_a_snapshot_stay
             )
         )
     snapshot = learner.snapshot(1, 0, 0)
-    assert read_items(snapshot).top[0].id == "hit"
     assert len(msgspec.json.encode(snapshot)) < 1_000_000
-    assert max(len(item.near) for item in ItemsState.read(snapshot).items) <= 2 * NEAR_MAX
+    assert learner._items[0].id == "hit"
+
+
+def test_beside_a_product_stand_the_best_of_all_that_go_with_it() -> None:
+    found = table(*(basket(n, *(f"q{(7 * n + k) % 60}" for k in range(20))) for n in range(120)))
+    weights = [weight for _, weight in found.beside(stable_id("q7"))]
+    assert len(weights) == NEAR_MAX
+    assert weights == sorted(weights, reverse=True)
+    assert set(beside(found, "q7")[:4]) == {"q5", "q6", "q8", "q9"}
+
+
+def test_a_new_product_takes_a_place_when_it_is_bought_more_than_the_least() -> None:
+    learner = taught(*(basket(n, *(f"p{n}-{k}" for k in range(20))) for n in range(ITEMS_MAX // 20)))
+    for n in range(300):
+        learner.learn(basket(1_000 + n, f"tail{n}"))
+    kept = {item.id for item in read_items(learner.snapshot(1, 0, 0)).items}
+    assert not any(product.startswith("tail") for product in kept)
+    for n in range(3):
+        learner.learn(basket(2_000 + n, "new"))
+    assert "new" in {item.id for item in read_items(learner.snapshot(1, 0, 0)).items}
+
+
+def test_a_product_that_took_anothers_place_has_nothing_of_its_neighbours_and_segments() -> None:
+    full = [basket(n, *(f"p{n}-{k}" for k in range(20)), segments=["keen"]) for n in range(ITEMS_MAX // 20)]
+    learner = taught(*full, *(basket(500 + n, f"p{n // 3}-{k}") for n in range(75) for k in range(20)))
+    for n in range(6):
+        learner.learn(basket(9_000 + n, "new"))
+    found = read_items(learner.snapshot(1, 0, 0))
+    assert "new" in {item.id for item in found.items}
+    assert not beside(found, "new")
+
+
+def test_counts_of_pairs_that_are_too_great_for_half_precision_still_rise_by_the_right_amount() -> None:
+    learner = taught()
+    for n in range(6_000):
+        learner.learn(basket(n, "tea", "milk"))
+    assert 5_900 < float(learner._pairs[0, 1]) < 6_100
+
+
+def test_what_a_segment_buys_more_than_others_is_popular_in_it() -> None:
+    keen = [basket(n, "bread", "beer", segments=["keen"]) for n in range(30)]
+    others = [basket(100 + n, "bread", "wine") for n in range(60)]
+    found = table(*keen, *others)
+    assert [item.id for item in found.top] == ["bread", "wine", "beer"]
+    assert [item.id for item in found.by_segment["keen"]] == ["bread", "beer", "wine"]
+    few = table(basket(900, "beer", segments=["tiny"]), *others, *keen)
+    assert [item.id for item in few.by_segment["tiny"]] == ["bread", "wine", "beer"]
+
+
+def test_a_learner_goes_on_from_a_snapshot_of_an_earlier_build() -> None:
+    old = {
+        "version": 1,
+        "baskets": 9,
+        "at_ms": START,
+        "items": [["tea", "t", "Tea", 5.0, [1, 2, 3], [1.0, 4.0]], ["milk", "m", "", 4.0, [1, 2, 3], [0.0, 4.0]]],
+    }
+    snapshot = msgspec.structs.replace(taught().snapshot(1, 0, 0), state=msgspec.json.encode(old))
+    again = ItemLearner.restore(snapshot)
+    again.learn(basket(1, "tea"))
+    assert again.baskets == 10
+    found = read_items(again.snapshot(2, 0, 0))
+    assert [item.name for item in found.top] == ["TEA", ""]
+    assert beside(found, "tea") == ["milk"]
 
 
 def test_a_snapshot_that_is_not_sound_is_refused() -> None:
     snapshot = taught(basket(1, "a", "b")).snapshot(1, 0, 0)
-    for state in (b"{", b'{"version": 9}', b'{"items": [["a", "", "", 1, [], [7, 1]]]}'):
+    state = ItemsState.read(snapshot)
+    torn = [
+        b"{",
+        b'{"version": 9}',
+        msgspec.msgpack.encode([9, *msgspec.to_builtins(state, builtin_types=(bytes,))[1:]]),
+        _with(state, served=msgspec.structs.replace(state.served, top=[2])),
+        _with(state, served=msgspec.structs.replace(state.served, near=[BESIDE.pack(2, 1.0)])),
+        _with(state, served=msgspec.structs.replace(state.served, near=[b"abc"])),
+    ]
+    for raw in torn:
         with pytest.raises(BadModel):
-            read_items(msgspec.structs.replace(snapshot, state=state))
+            read_items(msgspec.structs.replace(snapshot, state=raw))
+    for books in ({"short": b"\0" * 8}, {"pairs": b""}, {"recent": b"1"}, {"long": b"\xff" * 16}):
+        raw = _with(state, books=msgspec.structs.replace(state.books, **books))
+        with pytest.raises(BadModel):
+            ItemLearner.restore(msgspec.structs.replace(snapshot, state=raw))
+
+
+def _with(state: ItemsState, **changes: Any) -> bytes:
+    return msgspec.msgpack.encode(msgspec.structs.replace(state, **changes))
 
 
 async def test_the_learner_publishes_baskets_beside_its_models_and_skips_what_its_snapshot_holds() -> None:
@@ -224,14 +333,16 @@ async def test_the_learner_publishes_baskets_beside_its_models_and_skips_what_it
 items = st.builds(Item, st.sampled_from([f"p{n}" for n in range(12)]), st.sampled_from(["", "a", "b", "c"]))
 near = st.dictionaries(
     st.integers(0, 11).map(lambda n: stable_id(f"p{n}")),
-    st.lists(st.tuples(items, st.floats(0.01, 1)), max_size=6).map(tuple),
+    st.lists(st.builds(BESIDE.pack, st.integers(0, 11), st.floats(0.01, 1)), max_size=6).map(b"".join),
 )
 tables = st.builds(
     ItemTable,
     version=st.just(1),
     top=st.lists(items, max_size=12).map(tuple),
     popular=st.dictionaries(st.sampled_from("abc"), st.lists(items, max_size=6).map(tuple)),
+    items=st.lists(items, min_size=12, max_size=12).map(tuple),
     near=near,
+    by_segment=st.dictionaries(st.sampled_from(["keen", "calm"]), st.lists(items, max_size=6).map(tuple)),
 )
 wishes = st.builds(
     Recommend,
@@ -240,6 +351,7 @@ wishes = st.builds(
     exclude_bought=st.booleans(),
     window_ms=st.just(DAY),
     per_category=st.integers(1, 3),
+    segments=st.permutations(["keen", "calm", "gone"]).map(tuple),
 )
 rows = st.builds(
     Profile,
@@ -251,6 +363,7 @@ rows = st.builds(
             st.integers(0, 11).map(lambda n: stable_id(f"p{n}")), st.integers(START - 2 * DAY, START), max_size=6
         ),
     ),
+    segments=st.dictionaries(st.sampled_from(["keen", "gone"]).map(stable_id), st.just(1)),
     affinity=st.dictionaries(st.sampled_from("abcz"), st.tuples(st.floats(0, 9), st.integers(0, START)).map(list)),
 )
 
@@ -277,7 +390,8 @@ def test_nothing_bought_nothing_twice_and_no_crowd_of_a_category_is_ever_recomme
 def test_sources_are_asked_in_the_policys_order_until_there_are_enough() -> None:
     known = ItemTable(
         top=(Item("t1", "x"), Item("t2", "y")),
-        near={stable_id("v1"): ((Item("n1", "m"), 0.9),)},
+        items=(Item("n1", "m"),),
+        near={stable_id("v1"): BESIDE.pack(0, 0.9)},
         popular={"k": (Item("k1", "k"),)},
     )
     row = Profile(browsing=Browsing([Viewed(1, Item("v1", "v"))]), affinity={"k": [1.0, START]})
@@ -323,6 +437,8 @@ def test_without_anything_to_recommend_the_message_has_its_defaults() -> None:
         ("items[0].name", "items[0].nmae", "10:22: campaigns[0].template.title: an item has no 'nmae'"),
         ("also_bought,", "bought,", "campaigns[0].recommend.kind"),
         ("count: 2", "window: 1y", "campaigns[0].recommend.window"),
+        ("count: 2", "segment: kene", "8:64: campaigns[0].recommend.segment[0]: unknown segment"),
+        ("viewed, popular], count: 2", "viewed], segment: keen", "kind must have popular"),
     ],
 )
 def test_a_slot_that_is_not_sound_is_refused(old: str, new: str, message: str) -> None:
