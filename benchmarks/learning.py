@@ -102,19 +102,19 @@ def _pipeline() -> Any:
 
 
 def _river_seconds(model: Any, data: list[Outcome]) -> float:
-    start = time.perf_counter()
+    start = time.process_time()
     for outcome in data:
         model.predict_proba_one(outcome.features)
         model.learn_one(outcome.features, bool(outcome.label))
-    return time.perf_counter() - start
+    return time.process_time() - start
 
 
-def _learner_seconds(data: list[Outcome]) -> tuple[float, Learner]:
-    learner = Learner("open")
-    start = time.perf_counter()
+def _learner_seconds(data: list[Outcome], kind: str) -> tuple[float, Learner]:
+    learner = Learner("open", kind)
+    start = time.process_time()
     for outcome in data:
         learner.learn(outcome)
-    return time.perf_counter() - start, learner
+    return time.process_time() - start, learner
 
 
 def _ratio(peer_s: list[float], own_s: list[float]) -> float:
@@ -125,7 +125,7 @@ def _us_each(calls: int, seconds: float) -> float:
     return round(seconds / calls * 1e6, 2)
 
 
-def measure(count: int, rounds: int, seed: int) -> dict[str, object]:
+def measure(count: int, rounds: int, seed: int, kind: str = "open-mix") -> dict[str, object]:
     """Medians over `rounds`; learner and peer take turns, so that a busy machine slows both."""
     rows = profiles(2_000, seed)
     data = outcomes(rows, count, seed)
@@ -136,18 +136,18 @@ def measure(count: int, rounds: int, seed: int) -> dict[str, object]:
     for _ in range(rounds):
         pipeline_s.append(_river_seconds(_pipeline(), data))
         regression_s.append(_river_seconds(_regression(), data))
-        own, learner = _learner_seconds(data)
+        own, learner = _learner_seconds(data, kind)
         own_s.append(own)
         snapshot = learner.snapshot(count, NOW_MS, 0)
         probability = read_scorer(snapshot).open_probability
-        start = time.perf_counter()
+        start = time.process_time()
         for outcome in data:
             probability(outcome.features)
-        scores.append(time.perf_counter() - start)
-        start = time.perf_counter()
+        scores.append(time.process_time() - start)
+        start = time.process_time()
         for row in rows:
             open_features(row, campaign, NOW_MS, plan)
-        features.append(time.perf_counter() - start)
+        features.append(time.process_time() - start)
     return {
         "examples": count,
         "features_per_example": round(statistics.fmean(len(outcome.features) for outcome in data), 1),
@@ -160,6 +160,7 @@ def measure(count: int, rounds: int, seed: int) -> dict[str, object]:
         "features_us": _us_each(len(rows), statistics.median(features)),
         "snapshot_bytes": len(snapshot.state),
         "seed": seed,
+        "kind": kind,
         "machine": machine(),
     }
 
@@ -170,9 +171,10 @@ def main() -> None:
     arguments.add_argument("--examples", type=int, default=20_000)
     arguments.add_argument("--rounds", type=int, default=3)
     arguments.add_argument("--seed", type=int, default=1)
+    arguments.add_argument("--kind", default="open-mix", help="another model kind")
     arguments.add_argument("--json", action="store_true", help="one JSON object as the last line")
     chosen = arguments.parse_args()
-    result = measure(chosen.examples, chosen.rounds, chosen.seed)
+    result = measure(chosen.examples, chosen.rounds, chosen.seed, chosen.kind)
     for name, value in result.items():
         print(f"{name:32} {value}")
     if chosen.json:

@@ -211,15 +211,19 @@ def measure(path: Path, *, hours: bool = False, kind: str = "open-mix", plot: Pa
 
 
 def measure_taobao(path: Path) -> dict[str, float]:
-    """Replay the click stream; judged whole, from the first example on, and its last third alone."""
-    scores, labels = models_taobao.replay(path)
-    first = len(scores) * 2 // 3
-    return {
-        "taobao_examples": len(scores),
-        **judge("taobao", scores, labels),
-        **judge("taobao_last_third", scores[first:], labels[first:]),
-        "taobao_last_third_constant_log_loss": round(base_loss(labels, first), 4),
-    }
+    """Replay the click stream; judged whole, from the first example on, and its first two and last third alone."""
+    result: dict[str, float] = {}
+    for name, trees in (("taobao", False), ("taobao_trees", True)):
+        scores, labels = models_taobao.replay(path, trees=trees)
+        first = len(scores) * 2 // 3
+        result |= {
+            "taobao_examples": len(scores),
+            **judge(name, scores, labels),
+            **judge(f"{name}_first_two_thirds", scores[:first], labels[:first]),
+            **judge(f"{name}_last_third", scores[first:], labels[first:]),
+            "taobao_last_third_constant_log_loss": round(base_loss(labels, first), 4),
+        }
+    return result
 
 
 def measure_river() -> dict[str, float]:

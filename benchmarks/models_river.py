@@ -14,8 +14,11 @@ from typing import Any, Final
 from river import datasets, forest, linear_model, preprocessing, tree
 from river.datasets import synth
 
+from app.learning.contract import Model
 from app.learning.mix import MixModel
 from app.learning.mix_state import Expert, MixConfig
+from app.learning.trees import TreesModel
+from app.learning.trees_state import TreesConfig
 
 CROSSED: Final = MixConfig(
     prior=0.5,
@@ -32,7 +35,7 @@ CROSSED: Final = MixConfig(
 
 class _Ours:
     def __init__(self) -> None:
-        self._model = MixModel(CROSSED)
+        self._model: Model = MixModel(CROSSED)
 
     def predict_proba_one(self, x: Mapping[str, float]) -> dict[bool, float]:
         return {True: self._model.predict_proba_one(x)}
@@ -55,8 +58,14 @@ def _adaptive_tree() -> Any:
     )
 
 
+class _Trees(_Ours):
+    def __init__(self) -> None:
+        self._model = TreesModel(TreesConfig(mix=CROSSED, grace=100))
+
+
 MODELS: Final[dict[str, Callable[[], Any]]] = {
     "": _Ours,
+    "_trees": _Trees,
     "_river_lr": _regression,
     "_river_tree": tree.HoeffdingTreeClassifier,
     "_river_adaptive_tree": _adaptive_tree,

@@ -15,8 +15,11 @@ from pathlib import Path
 from typing import Final
 
 from app.core.activity import Activity, features, fold
+from app.learning.contract import Model
 from app.learning.mix import MixModel
 from app.learning.mix_state import GENERAL, MixConfig
+from app.learning.trees import TreesModel
+from app.learning.trees_state import TreesConfig
 
 FILE: Final = "taobao_100k.csv.gz"
 HOUR_S: Final = 3600
@@ -52,9 +55,12 @@ def examples(events: list[tuple[int, str]]) -> Iterator[list[tuple[dict[str, flo
         yield [(x, int(user in active)) for user, x in known.items()]
 
 
-def replay(path: Path, config: MixConfig | None = None) -> tuple[list[float], list[int]]:
+MIX: Final = MixConfig(prior=0.05, experts=GENERAL)
+
+
+def replay(path: Path, *, trees: bool = False) -> tuple[list[float], list[int]]:
     """Scores and labels of all examples; each hour is scored by what was learned from the hours before."""
-    model = MixModel(config or MixConfig(prior=0.05, experts=GENERAL))
+    model: Model = TreesModel(TreesConfig(mix=MIX)) if trees else MixModel(MIX)
     scores: list[float] = []
     labels: list[int] = []
     for hour in examples(read_events(path)):

@@ -8,6 +8,7 @@ from typing import Final
 from app.learning.constant import ConstantModel
 from app.learning.contract import BadModel, Model
 from app.learning.mix import MixModel
+from app.learning.trees import TreesModel
 
 
 def _lr() -> type[Model]:
@@ -26,6 +27,7 @@ def _ftrl() -> type[Model]:
 
 _KINDS: Final[dict[str, Callable[[], type[Model]]]] = {
     "open-mix": lambda: MixModel,
+    "open-trees": lambda: TreesModel,
     "open-lr": _lr,
     "open-ftrl": _ftrl,
     "constant": lambda: ConstantModel,

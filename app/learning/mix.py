@@ -7,7 +7,7 @@ A linear expert learns fastest; curves find what is not linear once there are ex
 what the user answered is not led astray by features that stand for the age of the system. Which is right differs
 between audiences and over time, so the mixture is learned.
 
-Why not trees: measured in benchmarks/results-learning.md. And River's trees can be written down only as pickles.
+Trees correct it in `app.learning.trees`, where they are worth their cost.
 River has no mixture whose experts share one pass over the features; here they are columns of one matrix.
 """
 
@@ -234,7 +234,7 @@ class MixModel:
         """Forget the quarter of the features that has least evidence."""
         strength = {name: float(self._evidence[row].sum()) for name, row in self._rows.items()}
         keep = set(sorted(strength, key=lambda name: (-strength[name], name))[: self.config.features_max * 3 // 4])
-        state = self._state()
+        state = self.state()
         state.weights = {name: rows for name, rows in state.weights.items() if name in keep}
         state.evidence = {name: rows for name, rows in state.evidence.items() if name in keep}
         state.moments = {name: moments for name, moments in state.moments.items() if name in keep}
@@ -259,7 +259,7 @@ class MixModel:
 
     def freeze(self, version: int) -> FrozenCurves:
         """See `Model.freeze`."""
-        return freeze(self._state(), version)
+        return freeze(self.state(), version)
 
     @property
     def shares(self) -> dict[str, float]:
@@ -306,7 +306,8 @@ class MixModel:
         values: list[float] = of[first : first + count].ravel().tolist()
         return values
 
-    def _state(self) -> MixState:
+    def state(self) -> MixState:
+        """All that the model knows."""
         size = {name: 1 if "=" in name else ROWS for name in self._rows}
         cells = KNOTS * KNOTS
         return MixState(
@@ -327,13 +328,18 @@ class MixModel:
 
     def to_bytes(self) -> bytes:
         """See `Model.to_bytes`."""
-        return msgspec.json.encode(self._state())
+        return msgspec.json.encode(self.state())
 
     @classmethod
     def from_bytes(cls, raw: bytes) -> Self:
         """Raises `BadModel` for anything that `to_bytes` of a version we read did not write."""
+        return cls.of_state(read_state(raw))
+
+    @classmethod
+    def of_state(cls, state: MixState) -> MixModel:
+        """The model that knows this."""
         model = cls.__new__(cls)
-        model._build(read_state(raw))
+        model._build(state)
         return model
 
 

@@ -169,6 +169,12 @@ def read_state(raw: bytes) -> MixState:
         raise BadModel(f"not the state of a mixed model: {exc}") from exc
     if state.kind != KIND or state.version != STATE_VERSION:
         raise BadModel(f"{state.kind} version {state.version}; this build reads {KIND} version {STATE_VERSION}")
+    check_state(state)
+    return state
+
+
+def check_state(state: MixState) -> None:
+    """Raises `BadModel` when the parts do not fit together."""
     experts = len(state.config.experts)
     whole = all(
         len(rows) == experts * (1 if "=" in name else ROWS) == len(state.evidence.get(name, ()))
@@ -181,7 +187,6 @@ def read_state(raw: bytes) -> MixState:
     )
     if not whole or not crossed or not experts == len(state.shares) == len(state.bias) == len(state.bias_evidence):
         raise BadModel("the state's parts do not fit together")
-    return state
 
 
 def bounds(moments: list[float]) -> tuple[float, float]:

@@ -7,7 +7,7 @@ from typing import Final
 
 import msgspec
 
-from app.learning import constant, mix_state
+from app.learning import constant, mix_state, trees_state
 from app.learning.contract import BadModel
 from app.learning.open_state import FTRL, KIND, Config, OpenState, fold_terms, read_state, untaught
 from app.learning.scaling import Scaler
@@ -30,12 +30,14 @@ def _freeze(state: OpenState, version: int) -> FrozenModel:
 
 _READ: Final[dict[str, Callable[[bytes, int], Frozen]]] = {
     mix_state.KIND: lambda raw, version: mix_state.freeze(mix_state.read_state(raw), version),
+    trees_state.KIND: lambda raw, version: trees_state.freeze(trees_state.read_state(raw), version),
     KIND: lambda raw, version: _freeze(read_state(raw), version),
     FTRL: lambda raw, version: _freeze(read_state(raw, FTRL), version),
     constant.KIND: lambda raw, version: constant.ConstantModel.from_bytes(raw).freeze(version),
 }
 _PRIOR: Final[dict[str, Callable[[], Frozen]]] = {
     mix_state.KIND: lambda: mix_state.freeze(mix_state.untaught(mix_state.MixConfig()), PRIOR_VERSION),
+    trees_state.KIND: lambda: trees_state.freeze(trees_state.untaught(trees_state.TreesConfig()), PRIOR_VERSION),
     KIND: lambda: _freeze(untaught(Config()), PRIOR_VERSION),
     FTRL: lambda: _freeze(untaught(Config(), FTRL), PRIOR_VERSION),
     constant.KIND: lambda: constant.ConstantModel().freeze(PRIOR_VERSION),

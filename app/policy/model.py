@@ -129,7 +129,7 @@ class Defaults(_Model):
     providers: Annotated[list[Literal["apns", "fcm", "webpush"]], Field(max_length=3)] = []
 
 
-ModelKind = Literal["open-mix", "open-lr", "open-ftrl", "constant"]
+ModelKind = Literal["open-mix", "open-trees", "open-lr", "open-ftrl", "constant"]
 
 
 class LearnedModel(_Model):

@@ -19,6 +19,8 @@ from app.learning.mix import MixModel
 from app.learning.mix_state import Expert, MixConfig
 from app.learning.model import FtrlModel, OpenModel
 from app.learning.open_state import Config
+from app.learning.trees import TreesModel
+from app.learning.trees_state import TreesConfig
 
 Example = tuple[dict[str, float], int]
 
@@ -166,6 +168,7 @@ def test_foreign_bytes_are_refused(kind: str, raw: bytes) -> None:
 
 CAPPED = {
     "open-mix": lambda: MixModel(MixConfig(features_max=200)),
+    "open-trees": lambda: TreesModel(TreesConfig(mix=MixConfig(features_max=200))),
     "open-lr": lambda: OpenModel(Config(features_max=200)),
     "open-ftrl": lambda: FtrlModel(Config(features_max=200)),
     "constant": ConstantModel,
