@@ -336,7 +336,7 @@ class MixModel:
         return cls.of_state(read_state(raw))
 
     @classmethod
-    def of_state(cls, state: MixState) -> MixModel:
+    def of_state(cls, state: MixState) -> Self:
         """The model that knows this."""
         model = cls.__new__(cls)
         model._build(state)

@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Any, Final, Self
 
 import msgspec
 import numpy as np
@@ -369,7 +369,7 @@ class TreesModel:
         return msgspec.json.encode(self._state())
 
     @classmethod
-    def from_bytes(cls, raw: bytes) -> TreesModel:
+    def from_bytes(cls, raw: bytes) -> Self:
         """Raises `BadModel` for anything that `to_bytes` of a version we read did not write."""
         model = cls.__new__(cls)
         model._build(read_state(raw))
