@@ -8,12 +8,15 @@ RUN apt-get update && apt-get install -y --no-install-recommends gcc libc6-dev &
 WORKDIR /src
 COPY . .
 # The versions that the tests ran with; the hashes of the lock cannot be checked beside a folder. The core is compiled
-# by mypyc, which is part of mypy and must see the types of what is installed.
+# by mypyc, which is part of mypy and must see the types of what is installed; so a wheel is built in one environment
+# and installed in another, which holds nothing of that and no pip.
 RUN sed -e '/^ *--hash/d' -e 's/ *\\$//' requirements.lock > /tmp/constraints.txt \
-    && python -m venv /opt/nudge \
-    && /opt/nudge/bin/pip install --no-cache-dir --disable-pip-version-check --constraint /tmp/constraints.txt ".${EXTRAS}" mypy setuptools \
-    && NUDGE_COMPILE=1 /opt/nudge/bin/pip install --no-cache-dir --disable-pip-version-check --no-build-isolation --no-deps --force-reinstall . \
-    && /opt/nudge/bin/pip uninstall --yes mypy librt pathspec setuptools \
+    && python -m venv /opt/build \
+    && /opt/build/bin/pip install --disable-pip-version-check --constraint /tmp/constraints.txt ".${EXTRAS}" mypy setuptools \
+    && NUDGE_COMPILE=1 /opt/build/bin/pip wheel --disable-pip-version-check --no-build-isolation --no-deps --wheel-dir /dist . \
+    && python -m venv --without-pip /opt/nudge \
+    && set -- /dist/*.whl \
+    && /opt/build/bin/pip --python /opt/nudge/bin/python install --disable-pip-version-check --constraint /tmp/constraints.txt "$1${EXTRAS}" \
     && /opt/nudge/bin/python -m compileall -q /opt/nudge/lib
 
 FROM python:3.11-slim-bookworm

@@ -74,6 +74,11 @@ run_all() {
     rm -rf "$work"/disk-*
 
     (box look -- sh -c 'id -u; ! touch /opt/nudge/x && ! touch /x && grep -q "^CapEff:.0*$" /proc/self/status')
+    # The core is compiled, and what compiled it is not there.
+    (box version -- nudge --version) | tee "$work/version.log"
+    grep -q "core compiled" "$work/version.log"
+    (box tools -- sh -c '! command -v gcc && ! command -v cc && ! command -v as && ! command -v ld && ! python -c "import mypy" 2>/dev/null')
+    echo "megabytes: $(du -sm "$root" | cut -f 1), of them $(du -sm "$root/opt/nudge" | cut -f 1) in /opt/nudge"
     (box topics "${shared[@]}" -- nudge topics create --replication 1)
     start worker-1 6066 NUDGE_INSTANCE_ID=worker-1 $policy -- nudge worker
     start worker-2 6102 NUDGE_INSTANCE_ID=worker-2 $policy -- nudge worker
