@@ -48,9 +48,12 @@ def _run(build: Callable[[], Any]) -> None:
     for variable in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS"):
         os.environ.setdefault(variable, "1")  # NumPy's threads would spin beside the event loop, for tiny matrices
     gc.disable()  # an eighth of the start: what is imported now stays
-    from app.faust_settings import install_uvloop  # noqa: PLC0415 - `nudge --help` must not load Kafka clients
+    from app.light import aiohttp_without_certificates  # noqa: PLC0415
+
+    with aiohttp_without_certificates():
+        from app.faust_settings import install_uvloop  # noqa: PLC0415 - `nudge --help` must not load Kafka clients
+        from app.run import run_app  # noqa: PLC0415
     from app.policy.errors import PolicyErrors  # noqa: PLC0415
-    from app.run import run_app  # noqa: PLC0415
     from app.sender.providers.base import BadProvider  # noqa: PLC0415
 
     install_uvloop()

@@ -23,6 +23,10 @@ log = structlog.get_logger(__name__)
 
 RESTORE_STALL_S: Final = 60.0
 _FETCH_BYTES: Final = 2 << 20
+_LOOK_MS: Final = 20
+"""How long to wait for records before a look at whether the end is reached. Mostly a partition whose state is on disk
+learns only that there is nothing more, and stands still meanwhile: an empty fetch wakes nobody.
+"""
 BULK_RECORDS: Final = 20_000
 """Fewer are not worth another setting of the store."""
 _YIELDS: Final = 4
@@ -105,7 +109,7 @@ async def restore_partitions(
         enable_auto_commit=False,
         auto_offset_reset="earliest",
         max_partition_fetch_bytes=_FETCH_BYTES,
-        fetch_max_wait_ms=100,
+        fetch_max_wait_ms=_LOOK_MS,
         **settings,
     )
     await consumer.start()
@@ -152,7 +156,7 @@ async def _read_to_end(
             return applied
         if interrupted():
             return None
-        fetched = await consumer.getmany(*pending, timeout_ms=200)
+        fetched = await consumer.getmany(*pending, timeout_ms=_LOOK_MS)
         for _ in range(_YIELDS):
             await asyncio.sleep(0)
         for tp, records in fetched.items():

@@ -20,6 +20,25 @@ def loaded(module: str, watched: str) -> str:
     return subprocess.run(command, check=True, capture_output=True, text=True, timeout=60).stdout.strip()
 
 
+CERTIFICATES = """
+import os
+from app.light import aiohttp_without_certificates
+os.environ["SSL_CERT_FILE"] = "kept"
+os.environ.pop("SSL_CERT_DIR", None)
+with aiohttp_without_certificates():
+    import aiohttp.connector
+import ssl
+context = aiohttp.connector._SSL_CONTEXT_VERIFIED
+print(context.cert_store_stats()["x509"], context.verify_mode == ssl.CERT_REQUIRED, os.environ["SSL_CERT_FILE"])
+print(os.environ.get("SSL_CERT_DIR"))
+"""
+
+
+def test_aiohttp_reads_no_certificates_and_would_trust_nobody() -> None:
+    found = subprocess.run([sys.executable, "-c", CERTIFICATES], check=True, capture_output=True, text=True, timeout=60)
+    assert found.stdout.split() == ["0", "True", "kept", "None"]
+
+
 @pytest.mark.parametrize("module", ["app.factory", "app.sender.worker", "app.learning.serving"])
 def test_serving_does_not_load_river(module: str) -> None:
     assert loaded(module, "river scipy app.learning.learner") == ""
