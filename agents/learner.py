@@ -267,7 +267,8 @@ class LearnerService:
             if len(state.learners) >= MODELS_MAX:
                 self._observer.refused("too_many_models")
                 return
-            learner = _learner_type()(outcome.model, self._plan_of(outcome.model).kind)
+            plan = self._plan_of(outcome.model)
+            learner = _learner_type()(outcome.model, plan.kind, slow_start=plan.horizon_ms > 0)
             state.learners[outcome.model] = learner
         learner.learn(outcome)
         state.dirty.add(outcome.model)

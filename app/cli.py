@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
-from app import cli_personas, cli_policy, cli_version
+from app import cli_model_figures, cli_personas, cli_policy, cli_version
 from app.cli_common import Broker, err, fail, kafka_call, out, read_settings
 from app.cli_models import models_app
 from app.cli_schemas import schemas_app
@@ -274,6 +274,7 @@ app.command(rich_help_panel=LOOK, epilog="Example: nudge evaluate --policy polic
     evaluate
 )
 app.command(rich_help_panel=LOOK, epilog="Example: nudge doctor --json")(doctor)
+cli_model_figures.register(models_app)
 app.add_typer(models_app, name="models", rich_help_panel=ACT)
 app.add_typer(dead_letters_app, name="dead-letters", rich_help_panel=ACT)
 privacy_commands(app, ACT)

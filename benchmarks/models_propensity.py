@@ -133,7 +133,7 @@ class Replay:
     def __init__(self, task: Task, timezone: str, kind: str) -> None:
         self.task = task
         self.timezone = timezone
-        self.model = new_model(kind)
+        self.model = new_model(kind, slow_start=True)
         self.people: dict[str, _Person] = {}
         self.due: list[tuple[int, str]] = []
         self.examples: list[Example] = []

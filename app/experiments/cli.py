@@ -111,6 +111,7 @@ def _share(text: str) -> float:
 def report(
     campaign: Annotated[str, typer.Option(help="Only this campaign.")] = "",
     control: Annotated[str, typer.Option(help="The variant to compare with.")] = "",
+    segment: Annotated[str, typer.Option(help="Show every comparison within this segment (all: of each).")] = "",
     window: Annotated[str, typer.Option(help="How long after the decision an answer counts.")] = "24h",
     conversion: Annotated[str, typer.Option(help="The event that is a conversion.")] = "Order Completed",
     opt_out_limit: Annotated[float, typer.Option(help="Tolerated rate of opt-outs; 0: none stated.")] = 0.0,
@@ -144,11 +145,11 @@ def report(
         typer.echo(msgspec.json.encode(found).decode())
         return
     for one in reports:
-        _print(one)
+        _print(one, segment)
     out.print(f"{len(units):,} users counted, {ledger.immature:,} still within {window}, {unreadable:,} unreadable")
 
 
-def _print(report: Report) -> None:
+def _print(report: Report, segment: str = "") -> None:
     sizes = ", ".join(f"{variant} {size:,}" for variant, size in report.units.items())
     ratio = f"ratio check p={report.ratio_p_value_always:.3g}"
     out.print(f"\n[bold]{report.campaign}[/]  {sizes}  {ratio}", highlight=False)
@@ -156,13 +157,26 @@ def _print(report: Report) -> None:
         out.print(f"  [yellow]warning:[/] {warning}", highlight=False)
     if report.comparisons:
         out.print(_table(report.comparisons))
-    notable = [one for one in report.by_segment if one.p_adjusted < 0.05]
-    if notable:
-        out.print("  by segment (exploratory; false discoveries at most 5 % of these)")
-        out.print(_table(notable))
+    _print_segments(report, segment)
     for guard in report.guards:
         if guard.stop:
             out.print(f"  [red]stop {guard.variant}[/]: {guard.opt_outs} opt-outs of {guard.units}", highlight=False)
+
+
+def _print_segments(report: Report, segment: str) -> None:
+    """Those that stand out, or all within one segment."""
+    if not segment:
+        shown = [one for one in report.by_segment if one.p_adjusted < 0.05]
+        title = "by segment (exploratory; false discoveries at most 5 % of these)"
+    else:
+        shown = [one for one in report.by_segment if segment in ("all", one.segment)]
+        title = f"by segment: {segment} (exploratory; p adjusted for all segments)"
+    if shown:
+        out.print(f"  {title}", highlight=False)
+        out.print(_table(shown))
+    elif segment:
+        known = ", ".join(sorted({one.segment for one in report.by_segment})) or "none"
+        out.print(f"  segment {segment}: not 100 users of two variants; segments that have: {known}", highlight=False)
 
 
 def _table(comparisons: Iterable[Comparison]) -> Table:

@@ -8,7 +8,9 @@ from typing import Final
 from app.learning.constant import ConstantModel
 from app.learning.contract import BadModel, Model
 from app.learning.mix import MixModel
+from app.learning.mix_state import SLOW_START
 from app.learning.trees import TreesModel
+from app.learning.trees_state import TreesConfig
 
 
 def _lr() -> type[Model]:
@@ -43,8 +45,12 @@ def load_kind(kind: str) -> type[Model]:
         raise BadModel(f"model kind {kind!r}; known are {', '.join(KINDS)}") from None
 
 
-def new_model(kind: str) -> Model:
-    """An untaught model. Raises `BadModel` for an unknown kind."""
+def new_model(kind: str, *, slow_start: bool = False) -> Model:
+    """An untaught model, `slow_start` for one with few examples. Raises `BadModel` for an unknown kind."""
+    if slow_start and kind == "open-mix":
+        return MixModel(SLOW_START)
+    if slow_start and kind == "open-trees":
+        return TreesModel(TreesConfig(mix=SLOW_START))
     return load_kind(kind)()
 
 

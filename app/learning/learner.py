@@ -72,8 +72,8 @@ class Learner:
     ----------
     name
         The model's key in `outcomes` and `models`.
-    kind
-        Which model, see `app.learning.kinds`.
+    kind, slow_start
+        Which model, see `app.learning.kinds.new_model`.
 
     Attributes
     ----------
@@ -89,7 +89,7 @@ class Learner:
         Names of the detectors that fired since they were last taken.
     """
 
-    def __init__(self, name: str, kind: str = "open-mix") -> None:
+    def __init__(self, name: str, kind: str = "open-mix", *, slow_start: bool = False) -> None:
         self.name = name
         self.kind = kind
         self.challenger_kind = ""
@@ -101,7 +101,7 @@ class Learner:
         self._on_drift = "alarm"
         self._kept: list[Kept] = []
         self._calm_from = 0
-        self.model: Model = new_model(kind)
+        self.model: Model = new_model(kind, slow_start=slow_start)
         self.progressive = Progressive()
         self.drift = LossDrift()
         self.adwin = AdaptiveWindow()
@@ -165,7 +165,7 @@ class Learner:
         if wanted == self.challenger_kind or wanted == self.kind:
             return
         self.challenger_kind = wanted
-        self.challenger = new_model(wanted) if wanted else None
+        self.challenger = new_model(wanted, slow_start=plan.horizon_ms > 0) if wanted else None
         self.duel = Duel()
 
     def _promote(self, challenger: Model) -> None:

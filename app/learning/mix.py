@@ -204,10 +204,10 @@ class MixModel:
         sees = np.array([expert.sees(name) for expert in self.config.experts], dtype=np.float64)
         curves = np.array([expert.curves for expert in self.config.experts], dtype=np.float64)
         rate = self.config.rate if is_number else self.config.indicator_rate
-        self._rows[name] = self._append(1, sees, rate, 0.0)
+        self._rows[name] = self._append(1, sees, rate, self.config.head_start)
         if not is_number:
             return
-        self._append(KNOTS, sees * curves, self.config.curve_rate, self.config.curve_floor)
+        self._append(KNOTS, sees * curves, self.config.curve_rate, self._knot_floor)
         spot = self._spots[name] = len(self._spots)
         if spot >= self._moments.shape[1]:
             self._moments = np.concatenate([self._moments, np.zeros_like(self._moments)], axis=1)
@@ -217,7 +217,11 @@ class MixModel:
 
     def _cross(self, a: str, b: str) -> None:
         crossed = np.array([expert.crosses for expert in self.config.experts], dtype=np.float64)
-        self._crossed[a, b] = self._append(KNOTS * KNOTS, crossed, self.config.curve_rate, self.config.curve_floor)
+        self._crossed[a, b] = self._append(KNOTS * KNOTS, crossed, self.config.curve_rate, self._knot_floor)
+
+    @property
+    def _knot_floor(self) -> float:
+        return self.config.curve_floor + self.config.head_start
 
     def _append(self, count: int, seen: Array, rate: float, floor: float) -> int:
         """Add rows. Returns the first."""

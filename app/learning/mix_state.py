@@ -89,8 +89,8 @@ class MixConfig(msgspec.Struct, frozen=True, kw_only=True):
     rate, indicator_rate, curve_rate
         AdaGrad's step size of slopes, of indicators, and of curves and crosses. A campaign's own weight has to be
         found in the few days it runs, or the slopes learn it.
-    curve_floor
-        Evidence that a knot starts with: it keeps its first steps small.
+    curve_floor, head_start
+        Evidence that a knot starts with, and a slope or an indicator: it keeps their first steps small.
     mix_rate
         Step size of the mixture's weights (exponentiated gradient).
     calibration_rate
@@ -106,11 +106,16 @@ class MixConfig(msgspec.Struct, frozen=True, kw_only=True):
     indicator_rate: float = 0.1
     curve_rate: float = 0.02
     curve_floor: float = 1.0
+    head_start: float = 0.0
     mix_rate: float = 0.02
     calibration_rate: float = 0.003
     crosses: int = 0
     features_max: int = 4096
     experts: tuple[Expert, ...] = EXPERTS
+
+
+SLOW_START: Final = MixConfig(head_start=10.0)
+"""For models that learn a few thousand examples in all, and are not told of campaigns that come and go."""
 
 
 class MixState(msgspec.Struct, kw_only=True):

@@ -173,6 +173,21 @@ def test_the_command_reads_a_dump_and_prints_tables_or_json(tmp_path: Path) -> N
     assert sum(report["units"].values()) == 3000
 
 
+def test_every_comparison_within_a_segment_is_shown_when_it_is_asked_for(tmp_path: Path) -> None:
+    command = [
+        "experiments",
+        "report",
+        "--from",
+        str(dump(tmp_path / "dump.jsonl", [*history(2_000), event("clock", "Tick", 9 * DAY)])),
+    ]
+    for asked in ("big", "all"):
+        shown = CliRunner().invoke(app, [*command, "--segment", asked]).output
+        assert f"by segment: {asked}" in shown
+        assert shown.count(" in big") >= 4
+    missing = CliRunner().invoke(app, [*command, "--segment", "small"]).output
+    assert "segments that have: big" in missing
+
+
 def test_a_line_that_is_no_record_is_named(tmp_path: Path) -> None:
     path = tmp_path / "dump.jsonl"
     path.write_text('{"topic": "events"}\n{"topic": \n')

@@ -307,6 +307,20 @@ def test_the_mixture_moves_to_the_expert_that_is_right() -> None:
     assert mean_loss(model, hills(1_000, 2)) < mean_loss(taught("open-lr", hills(8_000, 1)), hills(1_000, 2)) - 0.1
 
 
+@pytest.mark.parametrize("kind", ["open-mix", "open-trees"])
+def test_a_slow_start_believes_few_examples_less(kind: str) -> None:
+    eager, slow = new_model(kind), new_model(kind, slow_start=True)
+    for model in (eager, slow):
+        for y in (1, 1, 1, 0, 1):
+            model.learn_one({"h=3": 1.0}, y)
+    assert 0.0 < slow.explain_one({"h=3": 1.0})["h=3"] < 0.5 * eager.explain_one({"h=3": 1.0})["h=3"]
+    slow = new_model(kind, slow_start=True)
+    train, test = examples(4_000), examples(2_000, seed=12)
+    for x, y in train:
+        slow.learn_one(x, y)
+    assert mean_loss(slow, test) < mean_loss(taught(kind, train), test) + 0.01
+
+
 def test_crosses_find_what_neither_number_tells_alone() -> None:
     rng = random.Random(4)
     crossed = MixModel(
