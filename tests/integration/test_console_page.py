@@ -41,6 +41,10 @@ async def test_the_page_shows_live_figures(tmp_path: Path) -> None:
         await page.until("document.querySelectorAll('#served circle').length === 10")
         assert await page.ask("document.querySelectorAll('#experiment-table svg').length") == 1
         await page.picture(pictures / "console-light.png")
+        # A wide figure makes its tile wide, and does not stand out of it.
+        wide = "document.querySelectorAll('.tile b')[1].textContent = '12,345 · 67,890'"
+        inside = "[...document.querySelectorAll('.tile b')].every(b => b.scrollWidth <= b.clientWidth)"
+        assert await page.ask(f"({wide}, {inside})")
 
         # Live: what changes in the process appears without asking for the page again.
         metrics.segment_members.labels("families").set(4321)
