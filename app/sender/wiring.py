@@ -35,7 +35,7 @@ def build_providers(settings: Settings) -> dict[str, Provider]:
             webpush=_webpush(settings) if "webpush" in names else None,
         )
     except ModuleNotFoundError as exc:
-        raise BadProvider(f"push services need more packages: pip install '.[push]', in the repository ({exc.name})") from exc
+        raise BadProvider(f"they need more packages: pip install '.[push]', in the repository ({exc.name})") from exc
     return {name: build_provider(name, found) for name in names}
 
 
