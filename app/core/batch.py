@@ -30,7 +30,8 @@ _ENVELOPE_BYTES = 256  # headers and framing, roughly
 class Batch:
     """The accumulator and the scene: time, plan, and whose turn it is.
 
-    `mark`, `key`, `user` and `source` are those of the event (or, with `source` None, the timers) being processed.
+    `mark`, `key`, `user` and `source` are those of the event (or, with `source` None, the timers) being processed;
+    `suspect` says whether folding it has brought a count to where a segment may change.
     """
 
     __slots__ = (
@@ -51,6 +52,7 @@ class Batch:
         "personas",
         "scorers",
         "source",
+        "suspect",
         "tally",
         "untouched",
         "user",
@@ -80,6 +82,7 @@ class Batch:
         self.key = b""
         self.user = ""
         self.source: Record | None = None
+        self.suspect = True
         self.untouched = True
         self.outputs: list[Output] = []
         self.tally: list[tuple[str, ...]] = []

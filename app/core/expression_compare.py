@@ -24,6 +24,7 @@ from app.core.expression_ir import (
     Literals,
     Negated,
     Scalar,
+    Suspect,
     Truth,
     Value,
     earliest,
@@ -137,12 +138,14 @@ def _compare_durations(left: Value, op: str, right: Value) -> Truth:
     change = quote(
         "linear_change(A - B, SLOPE, STRICT, now_ms)", A=left.code, B=right.code, SLOPE=slope, STRICT=op in _STRICT
     )
-    return Atom(code, change, postponed=_only_postponed(left, right) or _only_postponed(right, left))
-
-
-def _only_postponed(since: Value, bound: Value) -> bool:
-    """Whether an event can only make the instant later at which the time since it passes a fixed duration."""
-    return since.recency and isinstance(bound.code, ast.Constant)
+    for since, bound in ((left, right), (right, left)):
+        if since.recency and isinstance(bound.code, ast.Constant):  # an event can only make the change later
+            if not since.event:
+                return Atom(code, change, postponed=True)
+            bound_ms: Any = bound.code.value
+            suspect = Suspect(quote("now_ms - before_ms >= B", B=bound_ms), pause_ms=bound_ms)
+            return Atom(code, change, frozenset({since.event}), postponed=True, suspect=suspect)
+    return Atom(code, change)
 
 
 def whole_steps(at_least: Callable[[int], Truth], scale: int) -> CompareWith:

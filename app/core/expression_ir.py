@@ -22,6 +22,26 @@ CompareWith = Callable[[str, "Scalar | Literals"], "Truth | None"]
 
 
 @dataclass(frozen=True, slots=True)
+class Suspect:
+    """What holds after every event that flipped an atom, one way or the other.
+
+    Parameters
+    ----------
+    code
+        The condition. It may read `before_ms`, the newest time of the event's name before the event.
+    feature, level
+        Of a count, which an event raises by one: that it has just reached `level`.
+    pause_ms
+        Of a recency (then `feature` is 0): that there was no such event for this long.
+    """
+
+    code: ast.expr
+    feature: int = 0
+    level: int = 0
+    pause_ms: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Atom:
     """A condition that is one expression.
 
@@ -35,6 +55,8 @@ class Atom:
         Whether an event that does not flip it can only make `change` later.
     flipped
         Of a postponed one: holds after every event that did flip it, and seldom else. None when that cannot be seen.
+    suspect
+        How an event shows that it may have flipped it; None when it does not: then it is asked after every event.
     """
 
     code: ast.expr
@@ -42,6 +64,7 @@ class Atom:
     events: frozenset[str] | None = None
     postponed: bool = False
     flipped: ast.expr | None = None
+    suspect: Suspect | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +122,8 @@ class Value:
     compare: CompareWith | None = None
     recency: bool = False
     """Of a duration: whether it is the time since an event, which every such event makes shorter."""
+    event: str = ""
+    """Of a recency: the event's name; empty for any event."""
 
 
 TRUE: Final = Atom(ast.Constant(True))

@@ -1,23 +1,27 @@
 """One function for everything that an event has to ask of a row: which of its segments changed, and what comes due.
 
-    judge(p, now_ms, user, due_ms) -> (due_ms, [(segment, inside), ...] or None)
+    judge(p, now_ms, user, due_ms, before_ms) -> (due_ms, [(segment, inside), ...] or None)
 
-It is the segments' own conditions, one after the other, with each windowed total read once. And it does not ask when
-the clock will next change a condition that the event can only have postponed. That is so when every part of the
-condition that the event can change is `Atom.postponed` and was not flipped by it: a part that would have held on until
-some instant still does, and so does every combination of such parts.
+It is the segments' own conditions, one after the other, with each windowed total read once. Two things it leaves out:
+
+- A condition no part of which the event can have flipped (`Atom.suspect`): until the clock reaches `due_ms` it is what
+  the row says. A count that has gone from 7 to 8 says nothing new to "at least 3".
+- When the clock will next change a condition that the event can only have postponed. That is so when every part of the
+  condition that the event can change is `Atom.postponed` and was not flipped by it: a part that would have held on
+  until some instant still does, and so does every combination of such parts.
 """
 
 from __future__ import annotations
 
 import ast
 import copy
+import textwrap
 from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any, Final, TypeGuard
 
 from app.core.expression_codegen import load_functions, make_function
-from app.core.expression_ir import Atom, Combined, Negated, Truth, atoms, is_clocked, quote, truth_code
+from app.core.expression_ir import Atom, Combined, Negated, Suspect, Truth, atoms, is_clocked, quote, truth_code
 from app.core.panes import NEVER_MS
 from app.core.plan import Segment
 from app.core.profile import Profile
@@ -35,13 +39,14 @@ _ANY_TIMES_MS: Final = (10**12, 2 * 10**12, 4 * 10**12)
 """The years 2001, 2033 and 2096: what only grows or falls with time and is the same at each is so for ever."""
 
 Moves = list[tuple[Segment, bool]]
-Judge = Callable[[Profile, int, str, int], tuple[int, Moves | None]]
+Judge = Callable[[Profile, int, str, int, int], tuple[int, Moves | None]]
 
 # An event newer than the clock was folded when another worker's clock told the time: then nothing is taken for granted.
 _HEAD = """
 moves = None
 held = p.segments
 doubt = p.seen_ms > now_ms
+overdue = doubt or now_ms >= due_ms
 """
 _READ = """
 state = get(ID)
@@ -70,7 +75,8 @@ def make_judge(segments: Sequence[Segment], event: str | None) -> Judge:
     """Compile the question for the segments that `event` can change ("$traits": an identify; None: a row is new).
 
     The function gives the earlier of `due_ms` and the next changes that it asked for, and the segments whose answer
-    is not what the row says, in the order given. It changes nothing.
+    is not what the row says, in the order given. It changes nothing. `before_ms` is the newest time of the event's name
+    before this event, `-NEVER_MS` if there was none; of an event without a name it is not read.
     """
     names: dict[str, Any] = {}
     parts: list[tuple[str, dict[str, Any]]] = []
@@ -86,8 +92,16 @@ def make_judge(segments: Sequence[Segment], event: str | None) -> Judge:
         filling: dict[str, Any] = {"TRUTH": truth, "ID": segment.id, "SEGMENT": _name(f"segment{at}")}
         if segment.reads_clock:
             filling |= {"CHANGE": _name(f"change{at}"), "ASKED": _asked(segment, event)}
-        parts.append((_CLOCKED if segment.reads_clock else _FIXED, filling))
-        reads.count(truth)
+        template = _CLOCKED if segment.reads_clock else _FIXED
+        shows = None if event is None else suspects(segment, event)
+        if shows is not None:
+            signs = list({ast.dump(one.code): one.code for one in shows}.values())
+            filling["SUSPECT"] = ast.BoolOp(ast.Or(), [_name("overdue"), *signs])
+            template = "if SUSPECT:\n" + textwrap.indent(template.strip(), "    ")
+            reads.count_all(signs)
+        else:
+            reads.count(truth)
+        parts.append((template, filling))
     questions = [
         statement
         for template, filling in parts
@@ -96,7 +110,9 @@ def make_judge(segments: Sequence[Segment], event: str | None) -> Judge:
     answer = ast.Return(quote("(due_ms, moves)"))
     body = [*_statements(_HEAD), *reads.statements(), *questions, answer]
     judge: Judge
-    judge = load_functions([make_function("judge", "p now_ms user due_ms", body)], f"judge {event}", names)["judge"]
+    judge = load_functions([make_function("judge", "p now_ms user due_ms before_ms", body)], f"judge {event}", names)[
+        "judge"
+    ]
     return judge
 
 
@@ -120,6 +136,26 @@ def settled_when_new(segment: Segment) -> bool:
     )
 
 
+def _touched(truth: Truth, event: str) -> list[Atom]:
+    """The parts that the event can change."""
+    return [atom for atom in atoms(truth) if atom.events is None or not atom.events.isdisjoint((event, _ANY_EVENT))]
+
+
+def suspects(segment: Segment, event: str) -> list[Suspect] | None:
+    """One of them holds after every event of this name that flipped a part of the condition.
+
+    None when that cannot be said. What others' percentiles and other segments do to it is not seen here.
+    """
+    if segment.condition is None or segment.condition.calls or segment.cuts:
+        return None
+    found: list[Suspect] = []
+    for atom in _touched(segment.condition.truth, event):
+        if atom.suspect is None:
+            return None
+        found.append(atom.suspect)
+    return found or None
+
+
 def _asked(segment: Segment, event: str | None) -> ast.expr:
     """After an event that did not change the answer: whether the next change may have come nearer."""
     if event is None:
@@ -127,7 +163,7 @@ def _asked(segment: Segment, event: str | None) -> ast.expr:
     if segment.condition is None:
         return _name("doubt") if event in segment.postponed_by else ast.Constant(True)
     truth = segment.condition.truth
-    touched = [atom for atom in atoms(truth) if atom.events is None or not atom.events.isdisjoint((event, _ANY_EVENT))]
+    touched = _touched(truth, event)
     if not all(atom.postponed for atom in touched):
         return ast.Constant(True)
     flips = [atom.flipped for atom in touched if atom.flipped is not None]
@@ -175,6 +211,13 @@ class _Reads:
             first = _first_of(first)
         if _is_total(first):
             self._wanted[ast.dump(first)] += _OFTEN
+
+    def count_all(self, conditions: Sequence[ast.expr]) -> None:
+        """Note what is read after every event."""
+        for node in (node for condition in conditions for node in ast.walk(condition)):
+            if _is_total(node):
+                self._calls[ast.dump(node)] = node
+                self._wanted[ast.dump(node)] += _OFTEN
 
     def _local(self, call: ast.Call) -> str:
         text = ast.dump(call)

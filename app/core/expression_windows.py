@@ -10,7 +10,7 @@ from app.core.expression_builder import Builder, Call
 from app.core.expression_compare import whole_steps
 from app.core.expression_context import ANY_EVENT
 from app.core.expression_errors import Mismatch
-from app.core.expression_ir import Atom, Scalar, Truth, Value, quote
+from app.core.expression_ir import Atom, Scalar, Suspect, Truth, Value, quote
 from app.core.ids import stable_id
 from app.core.marks import DISTINCT_MAX
 from app.core.panes import NEVER_MS
@@ -73,15 +73,15 @@ def _total_parts(feature: Feature) -> dict[str, ast.expr | Scalar]:
 
 def _at_least(feature: Feature, threshold: int) -> Truth:
     parts = _total_parts(feature)
+    reached = quote("total(get(ID), PANE, SIZE) == T", T=threshold, **parts)
     return Atom(
         quote("total(get(ID), PANE, SIZE) >= T", T=threshold, **parts),
         quote("crossing_ms(get(ID), T, PANE, SIZE, PANE_MS)", T=threshold, **parts),
         events=frozenset({feature.event}),
         postponed=True,
-        # An event counts 1, but may add any amount.
-        flipped=quote(
-            f"total(get(ID), PANE, SIZE) {'==' if feature.kind == 'count' else '>='} T", T=threshold, **parts
-        ),
+        # An event counts 1, but may add any amount, or take it away.
+        flipped=reached if feature.kind == "count" else quote("total(get(ID), PANE, SIZE) >= T", T=threshold, **parts),
+        suspect=Suspect(reached, feature.id, threshold) if feature.kind == "count" else None,
     )
 
 
@@ -133,7 +133,9 @@ def _did(call: Call) -> Truth:
     return Atom(
         quote("now_ms - last(ID, BOTTOM) < W", ID=stable_id(event), W=window_ms, BOTTOM=float("-inf")),
         quote("did_change(last(ID), W, now_ms)", ID=stable_id(event), W=window_ms),
+        events=frozenset({event}),
         postponed=True,
+        suspect=Suspect(quote("now_ms - before_ms >= W", W=window_ms), pause_ms=window_ms),
     )
 
 
@@ -146,7 +148,7 @@ def _since(call: Call) -> Value:
     event = call.event(0)
     call.reads(event)
     code = quote("now_ms - last(ID, BOTTOM)", ID=stable_id(event), BOTTOM=float("-inf"))
-    return Value(kind="duration", code=code, slope=1, recency=True)
+    return Value(kind="duration", code=code, slope=1, recency=True, event=event)
 
 
 def _distinct(call: Call) -> Value:

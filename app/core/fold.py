@@ -24,8 +24,12 @@ ORDER_MILLI_MAX: Final = 1_000_000_000
 """The largest order that counts towards lifetime revenue, in thousandths: one million units."""
 
 
-def fold_track(batch: Batch, profile: Profile, ops: EventOps, event: Event, at_ms: int) -> None:
-    """Apply a track event that is neither a replay nor a duplicate. `at_ms` is at most the batch's time."""
+def fold_track(batch: Batch, profile: Profile, ops: EventOps, event: Event, at_ms: int) -> int:
+    """Apply a track event that is neither a replay nor a duplicate. `at_ms` is at most the batch's time.
+
+    Returns the newest time of the event's name before it, `-NEVER_MS` if there was none. `batch.suspect` says whether
+    a count has reached a level at which some segment may change.
+    """
     profile.events += 1
     if ops.own:  # as `fold_activity`
         if at_ms > profile.seen_ms:
@@ -43,6 +47,7 @@ def fold_track(batch: Batch, profile: Profile, ops: EventOps, event: Event, at_m
     elif at_ms > newest:
         last[event_id] = at_ms
     properties = event.properties
+    batch.suspect = False
     if ops.features:
         _fold_features(batch, profile.features, ops.features, properties, at_ms)
     if ops.marks:
@@ -53,6 +58,7 @@ def fold_track(batch: Batch, profile: Profile, ops: EventOps, event: Event, at_m
         category = properties.get("category")
         if category.__class__ is str and 0 < len(category) <= NAME_CHARS_MAX:
             _fold_affinity(profile.affinity, category, at_ms)
+    return -panes.NEVER_MS if newest is None else newest
 
 
 def _forget_one(last: dict[int, int], known: frozenset[int]) -> None:
@@ -81,7 +87,7 @@ def _fold_features(
         pane = at_ms // pane_ms
         current = now_ms // pane_ms
         age = current - pane
-        for feature_id, size, path, where in ops:
+        for feature_id, size, path, where, levels in ops:
             if age >= size or (where is not None and not where(properties)):
                 continue
             value = 1
@@ -94,17 +100,23 @@ def _fold_features(
                 value = amount
             state = states.get(feature_id)
             if state is None:
-                states[feature_id] = [value, pane, value]
-                continue
-            newest = state[-2] if state else pane + 1
-            if newest == pane:  # the oldest panes wait for the next one to be dropped
-                state[0] += value
+                state = states[feature_id] = [value, pane, value]
+            elif (newest := state[-2] if state else pane + 1) == pane:
+                state[0] += value  # the oldest panes wait for the next one to be dropped
                 state[-1] += value
             elif newest < pane and state[1] > current - size:
                 state[0] += value
                 state += (pane, value)
             else:
                 panes.add(state, pane, value, current=current, size=size)
+            if levels and _newest_total(state, current, size) in levels:
+                batch.suspect = True
+
+
+def _newest_total(state: panes.Panes, current: int, size: int) -> int:
+    if state[1] > current - size and state[-2] <= current:
+        return state[0]
+    return panes.total(state, current=current, size=size)
 
 
 def _fold_affinity(affinity: dict[str, list[float]], category: str, at_ms: int) -> None:

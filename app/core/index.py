@@ -12,7 +12,8 @@ from typing import Final, NamedTuple
 from app.core import weariness
 from app.core.campaign import Campaign, Where
 from app.core.earlier import NOTHING, Earlier
-from app.core.expression_judge import Judge, make_judge, settled_when_new
+from app.core.expression_ir import Suspect
+from app.core.expression_judge import Judge, make_judge, settled_when_new, suspects
 from app.core.ids import stable_id
 from app.core.marks import MarkOp
 from app.core.owed import Cause, Wording
@@ -50,12 +51,16 @@ _SESSIONS: Final = frozenset({"session", "sessions"})
 
 
 class FeatureOp(NamedTuple):
-    """A feature to fold. `path` is None for a count."""
+    """A feature to fold. `path` is None for a count.
+
+    `levels` are the totals at which some condition may flip.
+    """
 
     id: int
     size: int
     path: tuple[str, ...] | None
     where: Where | None
+    levels: frozenset[int]
 
 
 class SegmentOp(NamedTuple):
@@ -72,6 +77,7 @@ class EventOps:
 
     __slots__ = (
         "absences",
+        "always",
         "cancels",
         "dormancies",
         "event_id",
@@ -83,6 +89,7 @@ class EventOps:
         "marks",
         "on_event",
         "own",
+        "pause_ms",
         "schedules",
         "starts",
         "triggers",
@@ -95,11 +102,19 @@ class EventOps:
         every_dormancy: tuple[Campaign, ...],
         schedules: tuple[Campaign, ...],
         judge: Judge | None,
+        always: Judge | None,
     ) -> None:
         self.event_id = event_id(name) if name else 0
-        self.features = _by_pane(tuple(feature for feature in plan.features if feature.kind in _TOTALS))
+        totals = tuple(feature for feature in plan.features if feature.kind in _TOTALS)
+        shown = [one for segment in plan.segments for one in _suspects(plan, segment, name) or ()]
+        self.features = _by_pane(totals, shown)
+        self.pause_ms = min((one.pause_ms for one in shown if not one.feature), default=0)
+        """An event that comes so long after the last of its name may change a segment; 0: that shows nothing."""
         self.marks = tuple(mark_op(feature) for feature in plan.features if _leaves_mark(feature, name))
         self.judge = judge
+        self.always = always
+        """Asks the segments of which nothing shows whether the event can have changed them; the others need not be
+        asked unless something does."""
         self.judge_new: Judge | None = None
         self.on_event = _of_kind(plan, "event")
         self.absences = _of_kind(plan, "absence")
@@ -123,9 +138,17 @@ def _of_kind(plan: EventPlan, kind: str) -> tuple[Campaign, ...]:
     return tuple(campaign for campaign in plan.triggers if campaign.trigger.kind == kind)
 
 
-def _feature_op(feature: Feature) -> FeatureOp:
+def _suspects(plan: EventPlan, segment: Segment, event: str) -> list[Suspect] | None:
+    """What shows that the event may have changed the segment: all of it is seen when the event is folded, or None."""
+    counts = {feature.id for feature in plan.features if feature.kind == "count"}
+    found = suspects(segment, event)
+    return found if found and all(one.feature in counts for one in found if one.feature) else None
+
+
+def _feature_op(feature: Feature, shown: list[Suspect]) -> FeatureOp:
     path = tuple(feature.property_path.split(".")) if feature.kind == "sum" else None
-    return FeatureOp(feature.id, feature.size, path, feature.where)
+    levels = frozenset(one.level for one in shown if one.feature == feature.id)
+    return FeatureOp(feature.id, feature.size, path, feature.where, levels)
 
 
 def _leaves_mark(feature: Feature, event: str) -> bool:
@@ -139,11 +162,12 @@ def mark_op(feature: Feature) -> MarkOp:
     return MarkOp(feature.id, feature.kind, feature.pane_ms, feature.size, path, feature.where, feature.named)
 
 
-def _by_pane(features: tuple[Feature, ...]) -> tuple[tuple[int, tuple[FeatureOp, ...]], ...]:
+def _by_pane(features: tuple[Feature, ...], shown: list[Suspect]) -> tuple[tuple[int, tuple[FeatureOp, ...]], ...]:
     """The features by the width of their panes (ms): an event's pane is reckoned once for all of a width."""
     widths = dict.fromkeys(feature.pane_ms for feature in features)
     return tuple(
-        (width, tuple(_feature_op(feature) for feature in features if feature.pane_ms == width)) for width in widths
+        (width, tuple(_feature_op(feature, shown) for feature in features if feature.pane_ms == width))
+        for width in widths
     )
 
 
@@ -153,8 +177,13 @@ def segment_op(segment: Segment) -> SegmentOp:
     return SegmentOp(segment.id, segment.evaluate, next_change, segment)
 
 
-def _judge(plan: EventPlan, event: str) -> Judge | None:
-    return make_judge(plan.segments, event) if plan.segments else None
+def _judges(plan: EventPlan, event: str) -> tuple[Judge | None, Judge | None]:
+    """Of all segments that the event touches, and of those that are asked after every such event."""
+    always = tuple(segment for segment in plan.segments if _suspects(plan, segment, event) is None)
+    whole = make_judge(plan.segments, event) if plan.segments else None
+    if len(always) == len(plan.segments):
+        return whole, whole
+    return whole, make_judge(always, event) if always else None
 
 
 class PlanIndex:
@@ -216,9 +245,9 @@ class PlanIndex:
         self.caps = tuple(
             (cap.limit, cap.window_ms, stable_id(cap.category) if cap.category else 0) for cap in plan.caps
         )
-        on_traits = _judge(plan.on_traits, "$traits")
-        self.on_traits = EventOps("", plan.on_traits, self._every_dormancy, self.schedules, on_traits)
-        self._other_judge = _judge(plan.other, "")
+        on_traits = _judges(plan.on_traits, "$traits")
+        self.on_traits = EventOps("", plan.on_traits, self._every_dormancy, self.schedules, *on_traits)
+        self._other_judges = _judges(plan.other, "")
         self.grace_ms = plan.grace_ms
         self.age_max_ms = plan.age_max_ms
         self.by_name: dict[str, EventOps] = {name: self._make(name) for name in plan.events}
@@ -255,8 +284,8 @@ class PlanIndex:
 
     def _make(self, name: str) -> EventOps:
         plan = self.plan.events.get(name)
-        judge = self._other_judge if plan is None else _judge(plan, name)
-        ops = EventOps(name, plan or self.plan.other, self._every_dormancy, self.schedules, judge)
+        judges = self._other_judges if plan is None else _judges(plan, name)
+        ops = EventOps(name, plan or self.plan.other, self._every_dormancy, self.schedules, *judges)
         ops.handler = self._handlers.get(name)
         return ops
 

@@ -15,11 +15,14 @@ from app.core.profile import Profile
 Changes = list[tuple[Segment, Change]]
 
 
-def on_event(batch: Batch, profile: Profile, judge: Judge, offset: int, reason: str) -> Changes | None:
-    """Judge the segments that an event can change; the row's next due time can only come nearer."""
+def on_event(batch: Batch, profile: Profile, judge: Judge, offset: int, reason: str, before_ms: int) -> Changes | None:
+    """Judge the segments that an event can change; the row's next due time can only come nearer.
+
+    `before_ms` is the newest time of the event's name before it, `-NEVER_MS` if there was none.
+    """
     now_ms = batch.now_ms
     due_before_ms = profile.segments_due_ms
-    due_ms, moves = judge(profile, now_ms, batch.user, due_before_ms)
+    due_ms, moves = judge(profile, now_ms, batch.user, due_before_ms, before_ms)
     if due_ms < due_before_ms:
         due_ms = max(due_ms, now_ms + 1)
         batch.wake(profile, due_ms)

@@ -25,7 +25,9 @@ from app.core import (
 )
 from app.core.batch import Batch
 from app.core.decide import FeaturesOf
-from app.core.panes import Panes
+from app.core.expression_judge import Judge
+from app.core.index import EventOps
+from app.core.panes import NEVER_MS, Panes
 from app.core.plan import Scorer
 from app.core.profile import Profile
 from schemas.erasures import Subjects
@@ -74,7 +76,7 @@ class Turn:
         if event.type == "track":
             reason = event.event
             ops = index.by_name.get(reason) or index.learn(reason)
-            fold.fold_track(batch, profile, ops, event, at_ms)
+            before_ms = fold.fold_track(batch, profile, ops, event, at_ms)
         elif event.type == ERASE:
             erasure.fold_erase(batch, profile, event, offset, self.subjects)
             return True
@@ -85,7 +87,8 @@ class Turn:
             merge.fold_absorb(batch, profile, event, self.subjects)
             return True
         else:
-            reason, ops = event.type, index.on_traits
+            reason, ops, before_ms = event.type, index.on_traits, -NEVER_MS
+            batch.suspect = True
             fold.fold_activity(profile, at_ms)
             merge.ask(batch, profile, event.previous_id if reason == "alias" else event.anonymous_id, self.subjects)
             if reason == "identify":
@@ -95,12 +98,8 @@ class Turn:
         if index.looks and ops.own:
             self._look(profile, event, at_ms)
         changes = None
-        if profile.policy != index.policy_id:  # a new row
-            profile.policy = index.policy_id
-            judge = ops.judge_new or index.judge_new(event.event if event.type == "track" else "", ops)
-            changes = membership.on_event(batch, profile, judge, offset, reason)
-        elif ops.judge is not None:
-            changes = membership.on_event(batch, profile, ops.judge, offset, reason)
+        if (judge := _judge(batch, profile, ops, event, before_ms)) is not None:
+            changes = membership.on_event(batch, profile, judge, offset, reason, before_ms)
         candidates = triggers.on_event(batch, profile, ops, event, at_ms, offset) if ops.triggers else None
         in_time = at_ms >= batch.now_ms - index.grace_ms
         if changes and in_time and index.starts:
@@ -143,3 +142,19 @@ class Turn:
             candidates += triggers.on_changes(batch, changes, {}, due_ms)
         if candidates:
             arbiter.arbitrate(batch, profile, candidates, self.scorer, self.features_of)
+
+
+def _judge(batch: Batch, profile: Profile, ops: EventOps, event: Event, before_ms: int) -> Judge | None:
+    """The judge of the segments that the event may have changed."""
+    if profile.policy != batch.index.policy_id:  # a new row
+        profile.policy = batch.index.policy_id
+        return ops.judge_new or batch.index.judge_new(event.event if event.type == "track" else "", ops)
+    now_ms = batch.now_ms
+    if (
+        batch.suspect
+        or now_ms >= profile.segments_due_ms
+        or (ops.pause_ms > 0 and now_ms - before_ms >= ops.pause_ms)
+        or profile.seen_ms > now_ms
+    ):
+        return ops.judge
+    return ops.always
