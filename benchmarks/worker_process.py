@@ -67,6 +67,11 @@ class WorkerProcess:
         return float(psutil.Process(self.child.pid).memory_info().rss / 2**20)
 
     @property
+    def disk_mb(self) -> float:
+        """Size of its data folder, in 2**20 bytes."""
+        return sum(file.stat().st_size for file in Path(self._folder.name).rglob("*") if file.is_file()) / 2**20
+
+    @property
     def ready(self) -> bool:
         """What /readyz says."""
         return self._get("/readyz") is not None
