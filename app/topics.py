@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, Final
 
@@ -22,6 +22,9 @@ from schemas.topics import TOPICS, Topic
 _TOPIC_EXISTS: Final = 36
 _LISTED_S_MAX: Final = 30.0
 _POLL_S: Final = 0.05
+MISSING: Final = "missing"
+_NOT_SHORTER: Final = ("retention.ms", "min.compaction.lag.ms")
+_STAMP: Final = "message.timestamp.type"
 
 
 class Problem(msgspec.Struct, frozen=True):
@@ -122,38 +125,64 @@ async def check_topics(
     async with _admin(bootstrap, security) as admin:
         # Asking for topics by name would create them on a broker that creates topics on demand.
         found = {topic["topic"]: len(topic["partitions"]) for topic in await admin.describe_topics()}
-        policies = await _cleanup_policies(admin, [topic.name for topic in topics if topic.name in found])
+        configs = await _configs(admin, [topic.name for topic in topics if topic.name in found])
     expected = partitions if partitions is not None else found.get("events", 1)
     problems: list[Problem] = []
     for topic in topics:
-        problems += _problems_of(topic, partitions_of(topic, expected), found.get(topic.name), policies.get(topic.name))
+        problems += _problems_of(topic, partitions_of(topic, expected), found.get(topic.name))
+        problems += problems_of_config(topic, configs.get(topic.name, {}))
     return problems
 
 
-def _problems_of(topic: Topic, expected: int, actual: int | None, cleanup: str | None) -> list[Problem]:
+def _problems_of(topic: Topic, expected: int, actual: int | None) -> list[Problem]:
     if actual is None:
-        return [Problem(topic.name, "missing", "run `nudge topics create`")]
-    problems = []
+        return [Problem(topic.name, MISSING, "run `nudge topics create`")]
     if actual != expected:
         mend = "delete and create it, or give NUDGE_PARTITIONS the number that `events` has"
-        problems.append(Problem(topic.name, f"{actual} partitions; expected {expected}", mend))
-    if cleanup is not None and cleanup != topic.cleanup:
-        mend = f"kafka-configs --alter --topic {topic.name} --add-config cleanup.policy={topic.cleanup}"
-        problems.append(Problem(topic.name, f"cleanup.policy is {cleanup}; expected {topic.cleanup}", mend))
-    return problems
+        return [Problem(topic.name, f"{actual} partitions; expected {expected}", mend)]
+    return []
 
 
-async def _cleanup_policies(admin: AIOKafkaAdminClient, names: Sequence[str]) -> dict[str, str]:
+def problems_of_config(topic: Topic, actual: Mapping[str, str]) -> list[Problem]:
+    """Settings by which a topic would lose what is counted on: another clean-up, or one that comes too soon.
+
+    Longer is no problem here; `nudge doctor` warns of what keeps erased data. A setting that the broker does not report
+    is taken for right.
+    """
+    wanted = topic.config()
+    cleanup = actual.get("cleanup.policy")
+    if cleanup is not None and cleanup != topic.cleanup:  # all else follows from it
+        return [_problem(topic, "cleanup.policy", cleanup, f"expected {topic.cleanup}", topic.cleanup)]
+    found = [
+        _problem(topic, key, given, f"expected {wanted[key]} or more", wanted[key])
+        for key in _NOT_SHORTER
+        if key in wanted and (given := actual.get(key, "")).lstrip("-").isdigit() and _shorter(given, wanted[key])
+    ]
+    stamp = actual.get(_STAMP, wanted.get(_STAMP))
+    if _STAMP in wanted and stamp != wanted[_STAMP]:
+        found.append(_problem(topic, _STAMP, str(stamp), f"expected {wanted[_STAMP]}", wanted[_STAMP]))
+    return found
+
+
+def _shorter(given: str, wanted: str) -> bool:
+    """Of two times, where a negative one is for ever."""
+    return int(given) >= 0 and (int(wanted) < 0 or int(given) < int(wanted))
+
+
+def _problem(topic: Topic, key: str, given: str, expected: str, value: str) -> Problem:
+    mend = f"kafka-configs --alter --topic {topic.name} --add-config {key}={value}"
+    return Problem(topic.name, f"{key} is {given}; {expected}", mend)
+
+
+async def _configs(admin: AIOKafkaAdminClient, names: Sequence[str]) -> dict[str, dict[str, str]]:
     """By topic; a broker that reports no configuration (the embedded one, of some topics) leaves it out."""
     if not names:
         return {}
-    policies = {}
+    found: dict[str, dict[str, str]] = {}
     for response in await admin.describe_configs([ConfigResource(ConfigResourceType.TOPIC, name) for name in names]):
         for _code, _message, _kind, name, entries in response.resources:
-            for key, value, *_ in entries:
-                if key == "cleanup.policy" and value is not None:
-                    policies[name] = value
-    return policies
+            found[name] = {key: value for key, value, *_ in entries if value is not None}
+    return found
 
 
 @asynccontextmanager

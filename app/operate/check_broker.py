@@ -15,7 +15,7 @@ from app.demo.reader import TopicReader
 from app.operate.findings import Finding, Findings
 from app.settings import Settings
 from app.skew import SKEW_S_MAX, BrokerClock, Reading
-from app.topics import check_topics
+from app.topics import MISSING, check_topics
 from schemas.topics import BY_NAME, CLOCK, EVENTS, TOPICS
 
 SKEW_MS_MAX: Final = 5_000
@@ -42,7 +42,7 @@ async def check_topic_settings(settings: Settings) -> Findings:
     del security["bootstrap_servers"]
     problems = await check_topics(settings.broker, settings.partitions, **security)
     found = [Finding("topics", "fail", f"{each.topic}: {each.problem}", each.mend) for each in problems]
-    missing = {each.topic for each in problems}
+    missing = {each.topic for each in problems if each.problem == MISSING}
     actual = await _topic_configs(settings, [topic.name for topic in TOPICS if topic.name not in missing])
     for name, config in actual.items():
         found += longer_kept(name, config)

@@ -27,6 +27,7 @@ NAMES = (
     "broker_away",
     "rolling",
     "scale",
+    "poison",
     "recovery",
     "slow_provider",
 )

@@ -77,6 +77,21 @@ async def test_a_wrong_partition_count_and_a_wrong_cleanup_policy_are_found(kafk
     assert problems == ["2 partitions; expected 3", "cleanup.policy is delete; expected compact"]
 
 
+async def test_what_would_be_cleaned_up_too_soon_is_found(kafka, unique):
+    topics = [topic for topic in registry(unique) if topic.history_ms or topic.name.endswith(("dead-letters", "clock"))]
+    hasty = [msgspec.structs.replace(t, history_ms=0, retention_ms=60_000, stamped=False) for t in topics]
+    await create_topics(kafka, 3, topics=hasty)
+    found = {(one.topic.removeprefix(unique), one.problem) for one in await check_topics(kafka, 3, topics=topics)}
+    assert found == {
+        ("catalog", "min.compaction.lag.ms is 0; expected 86400000 or more"),
+        ("nudge-profiles-changelog", "min.compaction.lag.ms is 0; expected 3600000 or more"),
+        ("nudge-ledger-changelog", "min.compaction.lag.ms is 0; expected 3600000 or more"),
+        ("dead-letters", "retention.ms is 60000; expected 604800000 or more"),
+        ("nudge-clock", "retention.ms is 60000; expected 172800000 or more"),
+        ("nudge-clock", "message.timestamp.type is CreateTime; expected LogAppendTime"),
+    }
+
+
 @pytest.mark.parametrize("ahead_s", [0.0, 7.0, -3_600.0])
 async def test_the_broker_tells_its_time(kafka, unique, ahead_s):
     topic = msgspec.structs.replace(BY_NAME[CLOCK], name=unique + CLOCK)
