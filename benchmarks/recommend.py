@@ -33,11 +33,11 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from app.core.browsing import Browsing, Item
+from app.core.browsing import Browsing, Item, pack_purchases
 from app.core.campaign import Recommend
 from app.core.ids import bucket, stable_id
 from app.core.item_table import NO_ITEMS
-from app.core.items import BASKET_MAX, newest_bought
+from app.core.items import BASKET_MAX
 from app.core.profile import Profile
 from app.core.recommend import recommend
 from app.demo.journey import load_journey
@@ -230,7 +230,7 @@ def _half(orders: list[Order], seed: int) -> set[str]:
 
 def _named(order: Order, known: Mapping[str, int], table: Any, window_ms: int) -> dict[str, list[str]]:
     row = Profile(
-        browsing=Browsing(bought=newest_bought({}, {stable_id(product): at_ms for product, at_ms in known.items()})),
+        browsing=Browsing(bought=pack_purchases({stable_id(product): at_ms for product, at_ms in known.items()})),
         segments={stable_id(order.segment): 1} if order.segment else {},
     )
     found = {}

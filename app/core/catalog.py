@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import msgspec
 
-from app.core.browsing import Browsing
+from app.core.browsing import Browsing, purchases_of
 from app.core.ids import message_hash, stable_id
 from schemas.catalog import CatalogItem
 
@@ -128,4 +128,4 @@ def still_holds(catalog: Catalog, browsing: Browsing | None, told: Mapping[str, 
 
 def has_bought(browsing: Browsing | None, item_id: str) -> bool:
     """Whether the row knows that the user bought the item."""
-    return browsing is not None and stable_id(item_id) in browsing.bought
+    return browsing is not None and stable_id(item_id) in purchases_of(browsing)

@@ -16,7 +16,7 @@ from typing import Final
 
 from app.core import membership, owed, timers
 from app.core.batch import Batch
-from app.core.browsing import Browsing
+from app.core.browsing import Browsing, purchases_of, views_of
 from app.core.ids import stable_id
 from app.core.profile import EMITTED, SILENT, Output, Profile, Timer, forget
 from schemas.decisions import ERASED, Decision, decision_headers, decision_id, encode_decision
@@ -138,7 +138,7 @@ def _inventory(profile: Profile) -> dict[str, int]:
 
 
 def _products(known: Browsing) -> int:
-    return len(known.viewed) + len(known.bought) + len(known.wishes)
+    return len(views_of(known)) + len(purchases_of(known)) + len(known.wishes)
 
 
 def _tell_sender(batch: Batch, profile: Profile, request: str, offset: int) -> None:

@@ -14,7 +14,17 @@ from typing import Any, Final
 import msgspec
 
 from app.core.batch import Batch
-from app.core.browsing import Browsing, Item, Viewed
+from app.core.browsing import (
+    Browsing,
+    Item,
+    Viewed,
+    add_purchases,
+    add_view,
+    joined_purchases,
+    newest_views,
+    pack_views,
+    views_of,
+)
 from app.core.ids import bucket, stable_id
 from app.core.plan import Plan
 from app.core.profile import Output, Profile
@@ -24,8 +34,6 @@ from schemas.events import ORDER_COMPLETED, PRODUCT_VIEWED, Event
 from schemas.outcomes import NO_EXAMPLE, Outcome, encode_outcome
 from schemas.topics import OUTCOMES
 
-VIEWED_MAX: Final = 10
-BOUGHT_MAX: Final = 128
 BASKET_MAX: Final = 20
 """Products of an order that are learned; of a longer one the first."""
 BASKETS_DAY_MAX: Final = 8
@@ -64,9 +72,11 @@ def both(first: Handler | None, second: Handler) -> Handler:
 
 def item_of(properties: object) -> Item | None:
     """The product that these properties speak of (`product_id`, `category`, `name`); None when it has no id."""
-    if not isinstance(properties, dict):
+    if type(properties) is not dict:
         return None
-    product = key_of(properties.get("product_id"))
+    product = properties.get("product_id")
+    if type(product) is not str:
+        product = key_of(product)
     if not 0 < len(product) <= ID_CHARS_MAX:
         return None
     name = properties.get("name")
@@ -77,7 +87,7 @@ def items_of(properties: dict[str, Any]) -> Iterator[Item]:
     """The products of an order, each once: its `products`, or the one that it is."""
     products = properties.get("products")
     seen: set[str] = set()
-    for entry in products if isinstance(products, list) else [properties]:
+    for entry in products if type(products) is list else [properties]:
         if (item := item_of(entry)) is not None and item.id not in seen:
             seen.add(item.id)
             yield item
@@ -86,43 +96,27 @@ def items_of(properties: dict[str, Any]) -> Iterator[Item]:
 def fold_view(_batch: Batch, profile: Profile, event: Event, at_ms: int) -> None:
     """Remember a product that was looked at."""
     if (item := item_of(event.properties)) is not None:
-        state = state_of(profile)
-        state.viewed = newest_viewed([*state.viewed, Viewed(at_ms, item)])
-
-
-def newest_viewed(viewed: list[Viewed]) -> list[Viewed]:
-    """Each product once, at its newest view; the newest `VIEWED_MAX`, newest last."""
-    by_id: dict[str, Viewed] = {}
-    for one in sorted(viewed, key=lambda one: (one.at_ms, one.item.id)):
-        by_id.pop(one.item.id, None)
-        by_id[one.item.id] = one
-    return list(by_id.values())[-VIEWED_MAX:]
+        add_view(state_of(profile), Viewed(at_ms, item))
 
 
 def fold_bought(_batch: Batch, profile: Profile, event: Event, at_ms: int) -> None:
     """Remember the products of an order."""
-    if bought := {stable_id(item.id): at_ms for item in items_of(event.properties)}:
-        state = state_of(profile)
-        state.bought = newest_bought(state.bought, bought)
+    _remember_bought(profile, list(items_of(event.properties)), at_ms)
 
 
-def newest_bought(ours: dict[int, int], theirs: dict[int, int]) -> dict[int, int]:
-    """Both, each product at its newest purchase; the newest `BOUGHT_MAX`."""
-    times = dict(ours)
-    for product, at_ms in theirs.items():
-        times[product] = max(times.get(product, 0), at_ms)
-    kept = sorted(times.items(), key=lambda entry: (entry[1], entry[0]))[-BOUGHT_MAX:]
-    return dict(kept)
+def _remember_bought(profile: Profile, items: list[Item], at_ms: int) -> None:
+    if items:
+        add_purchases(state_of(profile), [stable_id(item.id) for item in items], at_ms)
 
 
 def _teaching(segments: Mapping[str, int]) -> Handler:
     """As `fold_bought`; and the learner hears what was bought together, and by users of which of these segments."""
 
     def fold_bought_and_teach(batch: Batch, profile: Profile, event: Event, at_ms: int) -> None:
-        fold_bought(batch, profile, event, at_ms)
-        basket = list(items_of(event.properties))[:BASKET_MAX]
-        if not basket:
+        items = list(items_of(event.properties))
+        if not items:
             return
+        _remember_bought(profile, items, at_ms)
         state = state_of(profile)
         day = batch.now_ms // _DAY_MS
         state.baskets = state.baskets + 1 if day == state.day else 1
@@ -141,7 +135,7 @@ def _teaching(segments: Mapping[str, int]) -> Handler:
             campaign="",
             decided_ms=at_ms,
             matured_ms=batch.now_ms,
-            items=[[item.id, item.category, item.name] for item in basket],
+            items=[[item.id, item.category, item.name] for item in items[:BASKET_MAX]],
             segments=[name for name, segment in segments.items() if segment in profile.segments],
         )
         batch.emit(profile, Output(OUTCOMES, model.encode(), encode_outcome(outcome)))
@@ -162,8 +156,8 @@ def merged(ours: Browsing | None, theirs: Browsing | None) -> Browsing | None:
         return ours or theirs
     return msgspec.structs.replace(
         ours,
-        viewed=newest_viewed(ours.viewed + theirs.viewed),
-        bought=newest_bought(ours.bought, theirs.bought),
+        viewed=pack_views(newest_views(views_of(ours) + views_of(theirs))),
+        bought=joined_purchases(ours, theirs),
         baskets=ours.baskets + theirs.baskets if ours.day == theirs.day else max(ours, theirs, key=_day).baskets,
         day=max(ours.day, theirs.day),
     )

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Final
 
-from app.core.browsing import Browsing, Item
+from app.core.browsing import Browsing, Item, purchases_of, views_of
 from app.core.campaign import Recommend
 from app.core.ids import stable_id
 from app.core.item_table import ItemTable
@@ -39,7 +39,11 @@ def recommend(
     here = item_of(dict(properties))
     taken = set() if here is None else {here.id}
     since_ms = now_ms - wish.window_ms
-    bought = {product for product, at_ms in state.bought.items() if at_ms > since_ms} if wish.exclude_bought else set()
+    bought = (
+        {product for product, at_ms in purchases_of(state).items() if at_ms > since_ms}
+        if wish.exclude_bought
+        else set()
+    )
     in_category: dict[str, int] = {}
     found: list[Item] = []
     for item in _candidates(profile, state, here, wish, table, now_ms):
@@ -60,7 +64,7 @@ def _candidates(
     profile: Profile, state: Browsing, here: Item | None, wish: Recommend, table: ItemTable, now_ms: int
 ) -> Iterator[Item]:
     sources: dict[str, Callable[[], Iterable[Item]]] = {
-        "viewed": lambda: [viewed.item for viewed in reversed(state.viewed)],
+        "viewed": lambda: [viewed.item for viewed in reversed(views_of(state))],
         "popular": lambda: _popular(profile, wish, table, now_ms),
         "also_bought": lambda: _also_bought(state, here, table),
     }
@@ -88,7 +92,7 @@ def _popular(profile: Profile, wish: Recommend, table: ItemTable, now_ms: int) -
 
 def _also_bought(state: Browsing, here: Item | None, table: ItemTable) -> list[Item]:
     """What goes with the product at hand, and with those bought and viewed last: the more of them, the better."""
-    times = state.bought | {stable_id(viewed.item.id): viewed.at_ms for viewed in state.viewed}
+    times = purchases_of(state) | {stable_id(viewed.item.id): viewed.at_ms for viewed in views_of(state)}
     seeds = sorted(times, key=lambda product: (-times[product], product))[:SEEDS_MAX]
     weights = dict.fromkeys(seeds, 1.0)
     if here is not None:

@@ -34,7 +34,6 @@ import numpy as np
 import numpy.typing as npt
 
 from app.core.ids import message_hash
-from app.core.item_table import BESIDE
 from app.core.items import BASKET_MAX, ID_CHARS_MAX, NAME_CHARS_MAX, SEGMENTS_MAX
 from app.core.values import NAME_CHARS_MAX as CATEGORY_CHARS_MAX
 from app.learning.contract import BadModel
@@ -76,6 +75,8 @@ PAIR_MAX: Final = 60_000.0
 
 Floats = npt.NDArray[np.float64]
 _HALF: Final = np.dtype("<f2")
+_BESIDE: Final = np.dtype([("place", "<u2"), ("weight", "<f2")])
+"""As `app.core.item_table.BESIDE`."""
 
 
 class _Decay:
@@ -254,10 +255,20 @@ class ItemLearner:
         scale = self._long_decay.weight(self.at_ms)
         recent, usual = short / max(float(short.sum()), 1e-12), long / max(float(long.sum()), 1e-12)
         trend = np.minimum(recent / np.maximum(usual, 1e-12), TREND_MAX)
-        worth = np.where(shown, trend / (long / scale + 1.0) ** DAMPING, 0.0)
-        weights = pairs / (long / scale + SEED_PRIOR)[:, None] / scale * worth
+        worth = np.where(shown, trend / (long / scale + 1.0) ** DAMPING, 0.0).astype(np.float32)
+        weights = pairs * worth
         weights[pairs < TOGETHER_MIN * scale] = 0.0
-        return [_packed(row) for row in weights]
+        kept = min(NEAR_MAX, size)
+        best = np.argpartition(-weights, kept - 1, axis=1)[:, :kept]
+        best.sort(axis=1)  # of two alike the earlier
+        found = np.take_along_axis(weights, best, axis=1)
+        order = np.argsort(-found, axis=1, kind="stable")
+        packed = np.empty((size, kept), _BESIDE)
+        packed["place"] = np.take_along_axis(best, order, axis=1)
+        found = np.take_along_axis(found, order, axis=1)
+        packed["weight"] = found / ((long / scale + SEED_PRIOR) * scale)[:, None]
+        counts = (found > 0).sum(axis=1)
+        return [row[:count].tobytes() for row, count in zip(packed, counts, strict=True)]
 
     # -- snapshots
 
@@ -350,12 +361,3 @@ def _best(worth: Floats, count: int) -> list[int]:
     """Places of the greatest above 0, best first; of two alike the earlier."""
     order = np.argsort(-worth, kind="stable")[:count]
     return [int(place) for place in order if worth[place] > 0]
-
-
-def _packed(weights: Floats) -> bytes:
-    kept = np.flatnonzero(weights)
-    if len(kept) > NEAR_MAX:
-        kept = kept[np.argsort(-weights[kept], kind="stable")[:NEAR_MAX]]
-    else:
-        kept = kept[np.argsort(-weights[kept], kind="stable")]
-    return b"".join(BESIDE.pack(int(place), float(weights[place])) for place in kept)

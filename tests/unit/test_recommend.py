@@ -11,11 +11,22 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agents.learner import LearnerService, _Partition
-from app.core.browsing import Browsing, Item, Viewed
+from app.core.browsing import (
+    BOUGHT_MAX,
+    VIEWED_MAX,
+    Browsing,
+    Item,
+    Viewed,
+    add_view,
+    newest_views,
+    pack_purchases,
+    purchases_of,
+    views_of,
+)
 from app.core.campaign import Campaign, Recommend
 from app.core.ids import stable_id
 from app.core.item_table import BESIDE, ItemTable
-from app.core.items import BASKETS_DAY_MAX, BOUGHT_MAX, VIEWED_MAX, merged
+from app.core.items import BASKETS_DAY_MAX, merged
 from app.core.plan import Plan
 from app.core.profile import Profile, encode_profile
 from app.core.recommend import recommend
@@ -99,7 +110,7 @@ def wishing(*kinds: Any) -> Campaign:
 
 def test_a_row_remembers_the_newest_views_and_purchases_only_if_a_policy_asks() -> None:
     messages = [track("Product Viewed", START + n, product_id=f"p{n}") for n in range(VIEWED_MAX + 5)]
-    messages += [order(*(f"q{n}" for n in range(m, m + 40)), at_ms=START + m) for m in range(0, 160, 40)]
+    messages += [order(*(f"q{n}" for n in range(m, m + 40)), at_ms=START + 1000 * m) for m in range(0, 160, 40)]
     plain = Stream(make_plan(campaigns=[campaign("c", on_event("Ping"))])).at(1_000)
     plain.send(*messages)
     assert plain.row.browsing is None
@@ -107,12 +118,25 @@ def test_a_row_remembers_the_newest_views_and_purchases_only_if_a_policy_asks() 
     stream.send(*reversed(messages))
     state = stream.row.browsing
     assert state is not None
-    assert [viewed.item.id for viewed in state.viewed] == [f"p{n}" for n in range(5, VIEWED_MAX + 5)]
-    assert len(state.bought) == BOUGHT_MAX
-    assert stable_id("q159") in state.bought
-    assert stable_id("q0") not in state.bought
+    assert [viewed.item.id for viewed in views_of(state)] == [f"p{n}" for n in range(5, VIEWED_MAX + 5)]
+    bought = purchases_of(state)
+    assert len(bought) == BOUGHT_MAX
+    assert stable_id("q159") in bought
+    assert stable_id("q0") not in bought
     assert stream.row.orders == plain.row.orders == 4
     assert not [outcome for outcome in stream.outcomes if outcome.items]
+
+
+def test_views_are_the_same_however_often_they_were_tidied_and_in_whatever_order_they_came() -> None:
+    views = [Viewed(n, Item(f"p{n % 17}", "category", "a name " * (n % 5))) for n in range(90)]
+    found = []
+    for order in (views, views[::-1], views[::2] + views[1::2]):
+        state = Browsing([])
+        for view in order:
+            add_view(state, view)
+        assert len(state.viewed) < 1_600
+        found.append(views_of(state))
+    assert found[0] == found[1] == found[2] == newest_views(views)
 
 
 @pytest.mark.parametrize("product", [None, "", "x" * 65, [], {}, 1.5, True])
@@ -155,12 +179,14 @@ def test_popular_is_what_the_users_first_segment_buys() -> None:
 
 
 def test_two_rows_of_one_person_know_together_what_each_knew() -> None:
-    ours = Browsing([Viewed(1, Item("a")), Viewed(3, Item("b"))], {1: 5}, day=2, baskets=3)
-    theirs = Browsing([Viewed(2, Item("b")), Viewed(4, Item("a"))], {1: 7, 2: 6}, day=2, baskets=1)
+    ours = Browsing([Viewed(1, Item("a")), Viewed(3, Item("b"))], {1: 5_000}, day=2, baskets=3)
+    theirs = Browsing(
+        [Viewed(2, Item("b")), Viewed(4, Item("a"))], pack_purchases({1: 7_000, 2: 6_000}), day=2, baskets=1
+    )
     both = merged(ours, theirs)
     assert both is not None
-    assert [(viewed.at_ms, viewed.item.id) for viewed in both.viewed] == [(3, "b"), (4, "a")]
-    assert (both.bought, both.baskets) == ({1: 7, 2: 6}, 4)
+    assert [(viewed.at_ms, viewed.item.id) for viewed in views_of(both)] == [(3, "b"), (4, "a")]
+    assert (purchases_of(both), both.baskets) == ({2: 6_000, 1: 7_000}, 4)
     assert merged(None, theirs) is theirs
 
 
@@ -381,7 +407,7 @@ def test_nothing_bought_nothing_twice_and_no_crowd_of_a_category_is_ever_recomme
     for category in {item.category for item in found} - {""}:
         assert sum(item.category == category for item in found) <= wish.per_category
     if wish.exclude_bought and row.browsing is not None:
-        bought = {product for product, at_ms in row.browsing.bought.items() if at_ms > START - DAY}
+        bought = {product for product, at_ms in purchases_of(row.browsing).items() if at_ms > START - DAY}
         assert not bought & {stable_id(product) for product in ids}
     assert found == recommend(row, wish, known, {"product_id": here}, START)
     assert encode_profile(row) == before
