@@ -10,7 +10,9 @@ from typing import Any
 
 import pytest
 
+from app.core.browsing import Item
 from app.core.effects import Effects
+from app.core.item_table import ItemTable
 from app.core.plan import Plan
 from app.core.processor import Processor
 from app.core.profile import Profile, due_ms
@@ -95,7 +97,24 @@ def test_looking_closely_is_entered_on_the_third_view_and_left_by_the_clock(shop
     assert shop.sent() == [("need_help", NOON + 20 * MINUTE)]
     content = shop.decisions[-1].content
     assert content is not None
-    assert content.body == "The most bought in deli, at a glance."
+    assert content.body == "What others bought in deli, at a glance."  # no product is known yet
+
+
+def test_half_of_those_who_look_closely_are_named_products_and_of_three_departments() -> None:
+    top = tuple(Item(f"p{n}", name) for n, name in enumerate(["GROCERY", "GROCERY", "MEAT", "DELI"]))
+    said = set()
+    for user in ("ann", "bob", "cleo", "dan", "eve", "finn"):
+        shop = Shop(user=user)
+        shop.processor.items = ItemTable(top=top)
+        for minute in (0, 10, 20):
+            shop.at(NOON + minute * MINUTE, "Product Viewed", category="PRODUCE", product_id="q1")
+        content = shop.decisions[-1].content
+        assert content is not None
+        said.add((shop.decisions[-1].variant, content.body, content.deep_link))
+    assert said == {
+        ("with_products", "Others like you took something from grocery, meat and deli.", "shop://product/p0"),
+        ("plain", "The most bought in produce, at a glance.", "shop://popular/produce"),
+    }
 
 
 def test_a_cart_left_behind_is_spoken_of_after_a_quarter_of_an_hour(shop: Shop) -> None:

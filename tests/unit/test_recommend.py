@@ -17,6 +17,7 @@ from app.core.browsing import (
     Browsing,
     Item,
     Viewed,
+    add_purchases,
     add_view,
     newest_views,
     pack_purchases,
@@ -28,7 +29,7 @@ from app.core.ids import stable_id
 from app.core.item_table import BESIDE, ItemTable
 from app.core.items import BASKETS_DAY_MAX, merged
 from app.core.plan import Plan
-from app.core.profile import Profile, encode_profile
+from app.core.profile import Profile, decode_profile, encode_profile
 from app.core.recommend import recommend
 from app.learning.contract import BadModel
 from app.learning.items import ITEMS_MAX, ItemLearner
@@ -176,6 +177,21 @@ def test_popular_is_what_the_users_first_segment_buys() -> None:
     assert ids("rich", "keen") == ["r1", "t1"]
     assert ids("gone", "keen") == ["k1", "t1"]
     assert ids("gone") == ids() == ["t1"]
+
+
+def test_a_row_of_before_is_read_and_packed_with_the_next_event() -> None:
+    old = Profile(browsing=Browsing([Viewed(START - 9, Item("a", "c", "n"))], {stable_id("b"): START - 5_000}))
+    row = decode_profile(encode_profile(old))
+    assert row.browsing is not None
+    assert views_of(row.browsing) == [Viewed(START - 9, Item("a", "c", "n"))]
+    assert purchases_of(row.browsing) == {stable_id("b"): START - 5_000}
+    add_view(row.browsing, Viewed(START, Item("d")))
+    add_purchases(row.browsing, [stable_id("e")], START)
+    again = decode_profile(encode_profile(row)).browsing
+    assert again is not None
+    assert (type(again.viewed), type(again.bought)) == (bytes, bytes)
+    assert [view.item.id for view in views_of(again)] == ["a", "d"]
+    assert list(purchases_of(again)) == [stable_id("b"), stable_id("e")]
 
 
 def test_two_rows_of_one_person_know_together_what_each_knew() -> None:
