@@ -134,5 +134,5 @@ def _cool_down(batch: Batch, profile: Profile, campaign: Campaign) -> Gate:
     length = format_duration(campaign.cool_down_ms)
     if newest_ms is None:
         return Gate("cool_down", True, f"not sent within {length}")
-    return Gate("cool_down", newest_ms <= now_ms - campaign.cool_down_ms, f"sent {format_age(now_ms - newest_ms)} ago, "
-                f"again after {length}")  # fmt: skip
+    sent = f"sent {format_age(max(now_ms - newest_ms, 0))} ago, again after {length}"
+    return Gate("cool_down", newest_ms <= now_ms - campaign.cool_down_ms, sent)

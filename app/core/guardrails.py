@@ -8,6 +8,7 @@ from app.core import local_time, weariness
 from app.core.batch import Batch
 from app.core.campaign import Campaign
 from app.core.ids import BUCKETS, bucket
+from app.core.index import CLOCK_BACK_MS
 from app.core.plan import AdaptiveCaps
 from app.core.profile import Profile, SendMemory
 from app.core.triggers import Candidate
@@ -52,7 +53,7 @@ def volume_refusal(batch: Batch, profile: Profile, campaign: Campaign) -> str:
             return "adaptive_cap"
     if campaign.cool_down_ms:
         oldest_ms = now_ms - campaign.cool_down_ms
-        if _is_full(batch, profile, now_ms) or any(
+        if _is_full(batch, profile) or any(
             send.campaign == campaign.id and send.at_ms > oldest_ms for send in profile.sends
         ):
             return "cool_down"
@@ -60,13 +61,21 @@ def volume_refusal(batch: Batch, profile: Profile, campaign: Campaign) -> str:
 
 
 def memory_now_ms(batch: Batch, profile: Profile) -> int:
-    """A worker's clock may be behind the one that decided last; what was forgotten then must not be missed now."""
+    """The instant from which windows are counted backwards.
+
+    A worker's clock may be behind the one that decided last: then what counts at its own time counts, and later sends
+    too. No further behind than `CLOCK_BACK_MS`, since what counted before may be forgotten.
+    """
+    return max(batch.now_ms, profile.sends[-1].at_ms - CLOCK_BACK_MS) if profile.sends else batch.now_ms
+
+
+def _newest_ms(batch: Batch, profile: Profile) -> int:
     return max(batch.now_ms, profile.sends[-1].at_ms) if profile.sends else batch.now_ms
 
 
 def _cap_reached(batch: Batch, profile: Profile, campaign: Campaign, now_ms: int) -> bool:
     sends = profile.sends
-    if batch.index.caps and _is_full(batch, profile, now_ms):
+    if batch.index.caps and _is_full(batch, profile):
         return True
     for limit, window_ms, category in batch.index.caps:
         if category and category != campaign.category_id:
@@ -100,14 +109,17 @@ def _counted(sends: list[SendMemory], category: int, oldest_ms: int) -> int:
     return counted
 
 
-def _is_full(batch: Batch, profile: Profile, now_ms: int) -> bool:
+def _is_full(batch: Batch, profile: Profile) -> bool:
     sends = profile.sends
-    return len(sends) >= SENDS_MAX and sends[0].at_ms > now_ms - batch.index.memory_ms
+    return len(sends) >= SENDS_MAX and sends[0].at_ms > _newest_ms(batch, profile) - batch.index.memory_ms
 
 
 def remember_send(batch: Batch, profile: Profile, campaign: Campaign, *, counted: bool = True) -> None:
-    """Keep a decision to send for as long as a cap (if `counted`) or a cool-down may ask for it."""
-    now_ms = memory_now_ms(batch, profile)
+    """Keep a decision to send for as long as a cap (if `counted`) or a cool-down may ask for it.
+
+    Its time is no earlier than that of the one before: a cap that counts by these never counts too few.
+    """
+    now_ms = _newest_ms(batch, profile)
     oldest_ms = now_ms - batch.index.memory_ms
     sends = [send for send in profile.sends if send.at_ms > oldest_ms]
     category = UNCAPPED if campaign.transactional or not counted else campaign.category_id

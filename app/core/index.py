@@ -33,6 +33,8 @@ from schemas.events import (
 NAMES_MAX: Final = 2048
 WORDINGS_MAX: Final = 8192
 WEEK_MS: Final = 7 * 86_400_000
+CLOCK_BACK_MS: Final = 86_400_000
+"""How far a clock may step back, or a worker's be behind another's, with every cap and cool-down kept by it."""
 
 RECEIPTS: Final = frozenset({NOTIFICATION_SENT, NOTIFICATION_FAILED, DEVICE_TOKEN_REMOVED})
 """Not the user's own activity: the sender writes them."""
@@ -236,12 +238,14 @@ class PlanIndex:
             campaign.id: tuple(event_id(name) for name in sorted(campaign.trigger.cancel))
             for campaign in plan.campaigns
         }
-        self.memory_ms = max(
-            (WEEK_MS, *(cap.window_ms for cap in plan.caps), *(campaign.cool_down_ms for campaign in plan.campaigns))
+        longest_ms = max(
+            (*(cap.window_ms for cap in plan.caps), *(one.cool_down_ms for one in plan.campaigns)), default=0
         )
         if plan.adaptive is not None:
             adaptive_ms = weariness.memory_ms(((cap.limit, cap.window_ms) for cap in plan.caps), plan.adaptive)
-            self.memory_ms = max(self.memory_ms, adaptive_ms)
+            longest_ms = max(longest_ms, adaptive_ms)
+        self.memory_ms = max(WEEK_MS, longest_ms + CLOCK_BACK_MS)
+        """For how long a row remembers what was sent: as long as a cap or a cool-down asks, whatever the clock does."""
         self.caps = tuple(
             (cap.limit, cap.window_ms, stable_id(cap.category) if cap.category else 0) for cap in plan.caps
         )
