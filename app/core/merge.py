@@ -84,7 +84,8 @@ def fold_absorb(batch: Batch, profile: Profile, event: Event, subjects: Subjects
     except (BadRow, ValueError) as exc:
         raise Refusal(Rejected("merge_refused", "the message holds no row")) from exc
     due_before_ms = due_ms(profile)
-    merge_rows.merge_rows(profile, other, batch.index.features, batch.now_ms)
+    for _ in range(merge_rows.merge_rows(profile, other, batch.index.features, batch.now_ms)):
+        batch.count("dropped_timers")
     profile.absorbed = [*profile.absorbed, mark][-ABSORBED_MAX:]
     if alias not in profile.aliases:
         profile.aliases = [*profile.aliases, alias]

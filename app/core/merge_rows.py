@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Mapping
-from typing import Final
+from typing import Final, TypeVar
 
 from app.core import items, label_history, marks, open_rates, timers, wishes
 from app.core.choose import SHOWN_MAX
@@ -18,9 +18,9 @@ from app.core.guardrails import SENDS_MAX
 from app.core.identity import ALIASES_MAX, CATEGORIES_MAX, TRAITS_MAX
 from app.core.ids import RECENT_BYTES
 from app.core.plan import Feature
-from app.core.profile import Profile
+from app.core.profile import Pending, PendingReward, Profile
 
-_PENDING_MAX: Final = 64
+Waiting = TypeVar("Waiting", Pending, PendingReward)
 
 OF_THE_ROW: Final = frozenset(
     {"offset", "outbox", "owed", "policy", "erased_ms", "merged_into", "absorbed", "segments"}
@@ -28,13 +28,18 @@ OF_THE_ROW: Final = frozenset(
 """What has been done to a row, and not what is known of the user: the other row's are dropped."""
 
 
-def merge_rows(row: Profile, other: Profile, features: Mapping[int, Feature], now_ms: int) -> None:
+def merge_rows(row: Profile, other: Profile, features: Mapping[int, Feature], now_ms: int) -> int:
     """Add everything that `other` knows to `row`. Segments are not touched: they must be judged anew.
 
     Parameters
     ----------
     features
         Of the policy in force, by id; windows of others are dropped.
+
+    Returns
+    -------
+    int
+        How many timers gave way, since a row keeps so many of each kind.
     """
     newer = other.seen_ms > row.seen_ms
     _windows(row, other, features, now_ms)
@@ -42,12 +47,13 @@ def merge_rows(row: Profile, other: Profile, features: Mapping[int, Feature], no
     _consent(row, other)
     _answers(row, other, newer=newer)
     _learning(row, other)
-    _waiting(row, other)
+    dropped = _waiting(row, other)
     row.recent = (other.recent + row.recent)[-RECENT_BYTES:]
     row.events += other.events
     row.first_ms = min(filter(None, (row.first_ms, other.first_ms)), default=0)
     row.seen_ms = max(row.seen_ms, other.seen_ms)
     row.missing = sorted({*row.missing, *other.missing} & features.keys())
+    return dropped
 
 
 def _windows(row: Profile, other: Profile, features: Mapping[int, Feature], now_ms: int) -> None:
@@ -171,15 +177,24 @@ def _learning(row: Profile, other: Profile) -> None:
         row.examples = [count + other.examples[0], max(at_ms, other.examples[1])]
 
 
-def _waiting(row: Profile, other: Profile) -> None:
-    """Labels that have not matured, and timers: of two that wait for the same, the row's own."""
-    known = {pending.id for pending in row.pending}
-    row.pending = [*row.pending, *(pending for pending in other.pending if pending.id not in known)][-_PENDING_MAX:]
-    choices = {waiting.id for waiting in row.rewards}
-    rewards = [*row.rewards, *(waiting for waiting in other.rewards if waiting.id not in choices)]
+def _waiting(row: Profile, other: Profile) -> int:
+    """Labels and rewards that have not matured, and timers: of two that wait for the same, the row's own.
+
+    What waits without its timer would wait for ever, so it gives way with it.
+    """
+    dropped = 0
     for timer in other.timers:
         if timers.find(row, timer.kind, timer.ref, timer.key) is None:
-            timers.put(row, timer)
-    if rewards:  # one whose timer had to give way would wait for ever
-        timed = {timer.key for timer in row.timers if timer.kind == timers.REWARD}
-        row.rewards = sorted((one for one in rewards if one.id in timed), key=lambda one: one.decided_ms)
+            dropped += timers.put(row, timer) is not None
+    if row.pending or other.pending:
+        pending = {one.id: one for one in (*other.pending, *row.pending)}
+        row.pending = sorted(_timed(row, timers.HORIZON, pending), key=lambda one: one.decided_ms)
+    if row.rewards or other.rewards:
+        rewards = {one.id: one for one in (*other.rewards, *row.rewards)}
+        row.rewards = sorted(_timed(row, timers.REWARD, rewards), key=lambda one: one.decided_ms)
+    return dropped
+
+
+def _timed(row: Profile, kind: int, waiting: Mapping[str, Waiting]) -> list[Waiting]:
+    """Of what waits for a timer of that kind, by id, what has one."""
+    return [waiting[timer.key] for timer in row.timers if timer.kind == kind and timer.key in waiting]

@@ -31,7 +31,17 @@ NAMES = (
     "recovery",
     "slow_provider",
 )
-BAD = ("sent_twice", "sent_expired", "too_slow", "replayed", "rows_not_byte_equal")
+BAD = (
+    "sent_twice",
+    "sent_expired",
+    "too_slow",
+    "replayed",
+    "rows_not_byte_equal",
+    "untold",
+    "missing_sends",
+    "spurious_sends",
+    "too_many_unknown",
+)
 _PARTITIONS = {"scale": 6}
 
 
@@ -79,13 +89,7 @@ def main() -> None:
         print(f"{name}: {value}")
     if options.json:
         print(json.dumps(figures))
-    raise SystemExit(
-        not figures["fired"]
-        or any(
-            figures.get(name, 0)
-            for name in (*WRONG, "sent_twice", "too_slow", "replayed", "rows_not_byte_equal", "sent_expired")
-        )
-    )
+    raise SystemExit(not figures["fired"] or any(figures.get(name, 0) for name in (*WRONG, *BAD)))
 
 
 if __name__ == "__main__":

@@ -5,10 +5,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any, Final
 
 from app.children import Child
+from schemas.decisions import decode_decision
+from schemas.events import NOTIFICATION_FAILED, NOTIFICATION_SENT, Event, decode_event
+from schemas.topics import DECISIONS, EVENTS
 from tests.chaos.harness import applied, at_work, feeding, verdict
 from tests.support.proxy import Fault, Proxy
 from tests.support.site import Site, eventually
@@ -93,15 +97,16 @@ async def run(
             figures |= {f"{fault}: events meanwhile": during, f"{fault}: caught_up_s": found["caught_up_s"]}
             fired = fired and during > 0 and site.proxy.hit[fault] > 0
             await fleet.all_say(200, 60.0)
-            await _delivered(site, found["decisions"], fleet.sender_restarts)
+            ends = await _ends(site)
             assert not keeper.done(), keeper.exception()
     finally:
         keeper.cancel()
         fleet.close()
     return {
         "seed": seed, "outage_s": outage_s, "restarts": fleet.restarts, "sender_restarts": fleet.sender_restarts,
-        "hit": site.proxy.hit, **figures, "fired": int(fired), **found,
-        "sent": len(site.lines()), "sent_twice": sum(count - 1 for count in site.lines().values()),
+        "hit": site.proxy.hit, **figures, "fired": int(fired), **found, **ends,
+        "sent_twice": sum(count - 1 for count in site.lines().values()),
+        "too_many_unknown": int(ends["unknown"] > LOST_BY_A_SENDER_MAX * fleet.sender_restarts),
     }  # fmt: skip
 
 
@@ -118,13 +123,47 @@ async def _outage(site: Site, fleet: Fleet, fault: Fault, outage_s: float) -> di
         proxy.inject("none")
 
 
-async def _delivered(site: Site, decisions: int, sender_restarts: int) -> None:
-    wanted = decisions - LOST_BY_A_SENDER_MAX * sender_restarts
+async def _ends(site: Site, timeout_s: float = 90.0) -> dict[str, int]:
+    """What became of every decision to send, by its receipt; those that have none after `timeout_s` are `untold`.
 
-    async def they_are() -> bool:
-        return len(site.lines()) >= wanted
+    A message may be delivered and its receipt say `unknown`: the sender did not live to hear the answer. One that is
+    said to be sent and was not delivered is `missing_sends`.
+    """
+    wanted: set[str] = set()
+    ends: dict[str, str] = {}
 
-    await eventually(they_are, f"{wanted} decisions are delivered", 90.0)
+    async def all_have() -> bool:
+        nonlocal wanted, ends
+        wanted, ends = await _decided(site), await _receipts(site)
+        return wanted <= ends.keys()
+
+    with contextlib.suppress(AssertionError):  # who is left is counted below
+        await eventually(all_have, "every decision to send has a receipt", timeout_s)
+    delivered = site.lines().keys()
+    counts = Counter(ends.get(made, "untold") for made in wanted)
+    return {
+        "to_send": len(wanted), "delivered": len(delivered & wanted), "sent": 0, "unknown": 0, "untold": 0, **counts,
+        "unknown_but_delivered": sum(ends.get(made) == "unknown" for made in delivered),
+        "missing_sends": sum(end == "sent" and made not in delivered for made, end in ends.items()),
+        "spurious_sends": len(delivered - wanted),
+    }  # fmt: skip
+
+
+async def _decided(site: Site) -> set[str]:
+    made = [decode_decision(record.value) for record in await site.records(DECISIONS) if record.value]
+    return {decision.id for decision in made if decision.action == "send"}
+
+
+async def _receipts(site: Site) -> dict[str, str]:
+    """By decision: `sent`, or why not."""
+    ends: dict[str, str] = {}
+    for record in await site.records(EVENTS):
+        if b'"Notification ' in (record.value or b""):
+            event = decode_event(record.value, record.key)
+            if isinstance(event, Event) and event.event in (NOTIFICATION_SENT, NOTIFICATION_FAILED):
+                reason = event.properties.get("reason", "no reason")
+                ends[event.properties["decisionId"]] = "sent" if event.event == NOTIFICATION_SENT else reason
+    return ends
 
 
 async def _all_at_work(site: Site, fleet: Fleet) -> None:

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from app.core import merge_rows
+from app.core import merge_rows, timers
 from app.core.processor import Processor
-from app.core.profile import Output, Profile, decode_profile, encode_profile
+from app.core.profile import Output, Pending, Profile, Timer, decode_profile, encode_profile
 from app.policy.load import load_policy_text
 from schemas.dead_letters import read_dead_letter
 from schemas.segments import decode_membership
@@ -43,6 +43,7 @@ class Log:
         self.copies = copies
         self.next_offset = 0
         self.outputs: list[Output] = []
+        self.dropped_timers = 0
 
     def write(self, message: dict[str, Any]) -> None:
         key = message.get("userId") or message["anonymousId"]
@@ -54,6 +55,7 @@ class Log:
         effects = self.processor.process([source], EVENTS, 0, self.rows, now_ms=NOW, acked_offset=source.offset)
         self.rows.update({key: decode_profile(encode_profile(row)) for key, row in effects.changed.items()})
         self.outputs += effects.outputs
+        self.dropped_timers += effects.counts["dropped_timers",]
         for output in effects.outputs:
             if output.topic == EVENTS:
                 for _ in range(self.copies):
@@ -193,3 +195,35 @@ def test_a_merge_says_what_becomes_of_every_field() -> None:
     spoken = {name for function in functions for name in function.__code__.co_names}
     computed = {"segments_due_ms"}  # by the judgement that follows
     assert set(Profile.__struct_fields__) - spoken - merge_rows.OF_THE_ROW - computed == set()
+
+
+def labelled(first: int, count: int) -> Profile:
+    row = Profile()
+    for number in range(first, first + count):
+        at_ms = START + number * HOUR
+        row.pending.append(Pending(f"d{number}", "hello", "", at_ms, 0, 0.5, 0, 1.0, b""))
+        row.timers.append(Timer(at_ms + HOUR, timers.HORIZON, 0, f"d{number}", 0, at_ms))
+    return row
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.integers(0, 32), st.integers(0, 40), st.integers(0, 32))
+def test_no_label_waits_in_a_merged_row_without_the_timer_that_matures_it(ours: int, first: int, theirs: int) -> None:
+    row, other = labelled(0, ours), labelled(first, theirs)
+    ids = {pending.id for pending in (*row.pending, *other.pending)}
+    dropped = merge_rows.merge_rows(row, other, {}, NOW)
+    kept = [pending.id for pending in row.pending]
+    assert set(kept) == {timer.key for timer in row.timers}
+    assert len(kept) == len(set(kept)) == len(ids) - dropped == min(len(ids), timers.LIMITS[timers.HORIZON])
+    assert row.pending == sorted(row.pending, key=lambda pending: pending.decided_ms)
+
+
+def test_what_gave_way_in_a_merge_is_counted() -> None:
+    log = Log()
+    for user, first in (("kim", 0), ("anon", 20)):
+        log.write(track("View", NOW, user))
+        row = log.rows[user.encode()]
+        row.pending, row.timers = (labelled(first, 20).pending, labelled(first, 20).timers)
+    log.write(alias("kim", "anon"))
+    assert len(log.rows[b"kim"].pending) == timers.LIMITS[timers.HORIZON]
+    assert log.dropped_timers == 8
