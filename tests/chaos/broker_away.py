@@ -19,6 +19,7 @@ from tests.support.site import Site, eventually
 
 FAULTS: Final[tuple[Fault, ...]] = ("drop", "half-open", "slow")
 ENDED_ITSELF: Final = 70
+KILLED: Final = -9
 RED_S_MAX: Final = 20.0
 SENDER: Final = "post"
 LOST_BY_A_SENDER_MAX: Final = 200
@@ -48,7 +49,7 @@ class Fleet:
         while True:
             for name, child in self.children.items():
                 if child.returncode is not None:
-                    assert child.returncode == ENDED_ITSELF, child.log_tail()
+                    assert child.returncode in (ENDED_ITSELF, KILLED), child.log_tail()
                     self.children[name] = self._start(name)
                     self.restarts += name != SENDER
                     self.sender_restarts += name == SENDER
@@ -71,11 +72,18 @@ class Fleet:
 
 
 async def run(
-    site: Site, *, seed: int = 1, outage_s: float = 60.0, faults: Sequence[Fault] = FAULTS, rate: int = 300
+    site: Site,
+    *,
+    seed: int = 1,
+    outage_s: float = 60.0,
+    faults: Sequence[Fault] = FAULTS,
+    rate: int = 300,
+    kill_sender: bool = False,
 ) -> dict[str, Any]:
     """Each fault for `outage_s`, one after another; after each, workers and sender catch up under the same load.
 
-    An outage lasts at least until readiness is red.
+    An outage lasts at least until readiness is red. `kill_sender` kills the sender in the middle of it: of what it had
+    on its way nobody knows whether it was sent.
     """
     assert site.proxy is not None, "this recipe needs a broker behind a proxy"
     figures: dict[str, Any] = {}
@@ -89,6 +97,8 @@ async def run(
             async with feeding(site, seed * 10 + turn, rate) as feed:
                 await _all_at_work(site, fleet)
                 before = feed.fed
+                if kill_sender:
+                    asyncio.get_running_loop().call_later(outage_s / 2, lambda: fleet.children[SENDER].kill())
                 figures |= {
                     f"{fault}: {name}": value for name, value in (await _outage(site, fleet, fault, outage_s)).items()
                 }

@@ -14,7 +14,17 @@ from typing import Any
 
 from tests.simulation.scenario import quiet, simulate
 
-FIGURES = ("events", "decisions", "lost", "over_counted", "rows_different", "missing", "spurious", "contradictions")
+FIGURES = (
+    "events",
+    "decisions",
+    "outcomes",
+    "lost",
+    "over_counted",
+    "rows_different",
+    "missing",
+    "spurious",
+    "contradictions",
+)
 
 
 def run(seeds: range, processes: int) -> dict[str, Any]:

@@ -16,12 +16,14 @@ from app.core.profile import decode_profile, due_ms
 from app.learning.scorer import FrozenModel
 from app.stream.engine import Engine
 from app.stream.fence import Fence
+from schemas.decisions import Decision, decode_decision
+from schemas.events import Event, encode_event
 from schemas.topics import DEAD_LETTERS, DECISIONS, EVENTS, OUTCOMES, PROFILES_CHANGELOG, SEGMENTS
-from tests.simulation.cluster import COMPACTION_LAG_S, SESSION_S, Cluster
+from tests.simulation.cluster import COMPACTION_LAG_S, SESSION_S, Cluster, Log
 from tests.simulation.disk import Disk
 from tests.simulation.machine import World
 from tests.simulation.process import Process
-from tests.simulation.workload import JUMP_MS, START_MS, Said, Truth, compared, happen, processor, truth_of
+from tests.simulation.workload import JUMP_MS, START_MS, Said, Truth, answers, compared, happen, processor, truth_of
 
 QUIET_S_MAX = 120.0
 """Virtual time in which the workers must have caught up after the last fault."""
@@ -39,6 +41,7 @@ class Report:
     seed: int
     events: int = 0
     decisions: int = 0
+    outcomes: int = 0
     faults: dict[str, int] = field(default_factory=dict)
     lost: int = 0
     over_counted: int = 0
@@ -78,6 +81,9 @@ class Scenario:
         self.events = rng.randint(60, 250)
         self.carts: set[int] = set()
         self.fed = 0
+        self.heard: Counter[TP] = Counter()
+        self.answered: set[str] = set()
+        self.unanswered = 0
         self.calm = False
         self.clock_ahead_ms = 0
         self.fired: Counter[str] = Counter()
@@ -127,6 +133,7 @@ class Scenario:
         """Everything, in order."""
         self.world.outside.call_soon(self._supervise)
         self.world.outside.call_soon(self._sweep)
+        self.world.outside.call_soon(self._answer)
         at = 0.0
         for number in range(self.events):
             if self.rng.random() < 0.15:  # bursts
@@ -157,6 +164,41 @@ class Scenario:
         copies = 2 if self.rng.random() < 0.05 else 1
         for _ in range(copies):
             self.cluster.append(EVENTS, user % self.partitions, [(key, value, ())])
+
+    def _answer(self) -> None:
+        """The sender, and the users: a decision has its receipt a while later, once, and may be opened and clicked."""
+        if self.clock_ahead_ms:
+            return
+        for tp, log in self._decided():
+            for entry in log.read(self.heard[tp], 10_000):
+                made = decode_decision(entry.value or b"")
+                if made.id not in self.answered:
+                    self.answered.add(made.id)
+                    self._answer_one(made)
+            self.heard[tp] = log.end
+        self.world.later(0.2, self._answer)
+
+    def _answer_one(self, made: Decision) -> None:
+        after_s = 0.0
+        for wait_s, name in answers(self.rng, made):
+            after_s += wait_s
+            self.unanswered += 1
+            self.world.later(after_s, partial(self._happens, made, name))
+
+    def _happens(self, made: Decision, name: str) -> None:
+        self.unanswered -= 1
+        properties = {"decisionId": made.id, "campaign": made.campaign}
+        user = made.user
+        event = Event(
+            type="track",
+            event=name,
+            user_id=user,
+            message_id=f"{made.id}:{name}",
+            timestamp=self.clock_ms(),
+            properties=properties,
+        )
+        partition = int(user.removeprefix("user-")) % self.partitions
+        self.cluster.append(EVENTS, partition, [(user.encode(), encode_event(event), ())])
 
     def _supervise(self) -> None:
         """Start what is dead, after a while."""
@@ -239,7 +281,9 @@ class Scenario:
         return entries[-1].offset + 1 if entries else 0
 
     def _idle(self) -> bool:
-        if self.fed < self.events:
+        if self.fed < self.events or self.unanswered:
+            return False
+        if not self.clock_ahead_ms and any(log.end > self.heard[tp] for tp, log in self._decided()):
             return False
         committed = self.cluster.group.committed
         if any(committed.get(TP(EVENTS, p), 0) < self._last(p) for p in range(self.partitions)):
@@ -248,6 +292,9 @@ class Scenario:
         return len(alive) >= 1 and all(
             hasattr(p, "engine") and p.recovery.completed.is_set() and not p.consumer.barrier.inflight for p in alive
         )
+
+    def _decided(self) -> list[tuple[TP, Log]]:
+        return [(tp, log) for tp, log in self.cluster.logs.items() if tp.topic == DECISIONS]
 
     def _rows(self) -> dict[bytes, Any]:
         rows: dict[bytes, Any] = {}
@@ -282,6 +329,7 @@ class Scenario:
             if said.changes.get(user) != changes:
                 report.problems.append(f"membership of {user}: {said.changes.get(user)} instead of {changes}")
         report.decisions = len(said.decisions)
+        report.outcomes = len(said.outcomes)
 
     def _collect(self) -> None:
         group = self.cluster.group

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from copy import copy
 from dataclasses import dataclass, field
 from functools import cache
@@ -10,14 +10,22 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
+from app.core import open_rates
 from app.core.features import open_features
 from app.core.plan import Plan
 from app.core.processor import Processor
 from app.core.profile import Output, Profile, due_ms
 from app.learning.scorer import FrozenModel
 from app.policy.load import load_policy
-from schemas.decisions import decode_decision
-from schemas.events import Event, encode_event
+from schemas.decisions import Decision, decode_decision
+from schemas.events import (
+    NOTIFICATION_CLICKED,
+    NOTIFICATION_FAILED,
+    NOTIFICATION_OPENED,
+    NOTIFICATION_SENT,
+    Event,
+    encode_event,
+)
 from schemas.outcomes import decode_outcome
 from schemas.segments import decode_membership
 from schemas.topics import DEAD_LETTERS, DECISIONS, EVENTS, OUTCOMES, SEGMENTS
@@ -79,13 +87,35 @@ def happen(rng: Random, number: int, now_ms: int, users: int, carts: set[int]) -
     return user, key, encode_event(event)
 
 
+def answers(rng: Random, made: Decision) -> Iterator[tuple[float, str]]:
+    """What follows from a decision to send, and how many seconds after the one before; nothing from one to wait.
+
+    The id of a wait that ended holds its due time, which depends on when its event was processed: who folds the events
+    again does not know it.
+    """
+    if made.action != "send" or made.campaign == "cart":
+        return
+    if rng.random() < 0.1:
+        yield rng.random(), NOTIFICATION_FAILED
+        return
+    yield rng.random(), NOTIFICATION_SENT
+    for name, share in ((NOTIFICATION_OPENED, 0.5), (NOTIFICATION_CLICKED, 0.3)):
+        if rng.random() < share:
+            yield rng.random(), name
+
+
 def compared(row: Profile) -> dict[str, Any]:
     """A row as it is compared.
 
-    How many of its sends a cap still counts depends on when it was last looked at.
+    How many of its sends a cap still counts depends on when it was last looked at; how much its next example weighs, on
+    when it had the last.
     """
     state = state_of(row)
     del state["sends"]
+    state["examples"] = len(state["examples"])
+    state["open_rates"] = (
+        [round(number, 4) for number in open_rates._STATE.unpack(row.open_rates)] if row.open_rates else []
+    )
     return state
 
 
@@ -116,7 +146,8 @@ class Said:
             self._once(self.decisions, name, raw)
         elif topic == OUTCOMES:
             outcome = decode_outcome(raw)
-            self._once(self.outcomes, self.names.get(outcome.id, outcome.id), raw)
+            kind = outcome.label if outcome.gain is None else "reward"
+            self._once(self.outcomes, f"{self.names.get(outcome.id, outcome.id)} {kind}", raw)
         elif topic == SEGMENTS:
             change = decode_membership(raw)
             if self._once(self.memberships, change.id, raw):
