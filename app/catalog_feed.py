@@ -13,6 +13,7 @@ from app.core.catalog import Catalog
 from app.core.offers import item_triggers
 from app.core.processor import Processor
 from app.metrics import Metrics
+from app.stream.background import end
 from app.stream.broadcast import BroadcastReader
 from app.stream.fanout import Recent
 from schemas.catalog import decode_item
@@ -89,8 +90,7 @@ class CatalogFeed:
     async def stop(self) -> None:
         """Stop reading."""
         if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
+            await end(self._task)
         if self._reader is not None:
             await self._reader.stop()
 

@@ -23,6 +23,7 @@ from app.policy.load import load_policy_text
 from app.policy.versions import PolicyLog
 from app.policy_memory import PolicyMemory
 from app.settings import Settings
+from app.stream.background import end
 from app.stream.broadcast import BroadcastReader
 from schemas.policies import PolicyVersion
 from schemas.topics import POLICY
@@ -80,8 +81,7 @@ class PolicyFeed:
     async def stop(self) -> None:
         """Stop reading."""
         if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
+            await end(self._task)
         await self._reader.stop()
 
     def name(self) -> str:

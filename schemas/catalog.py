@@ -46,9 +46,6 @@ class CatalogItem(msgspec.Struct, rename="camel", omit_defaults=True, kw_only=Tr
         return self.stock != 0
 
 
-CATALOG_REASONS: Final = ("too_large", "malformed_json", "invalid_field", "missing_key", "key_mismatch")
-"""Why a record of the catalog is refused."""
-
 _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder(CatalogItem).decode
 

@@ -17,7 +17,6 @@ from app.core.profile import HOURS_PER_WEEK
 
 SLOT_MS: Final = 900_000
 MINUTE_MS: Final = 60_000
-MINUTES_PER_DAY: Final = 1440
 _DAY_MS = 86_400_000
 _HOUR_MS = 3_600_000
 _MONDAY_HOURS = 72  # 1970-01-01 was a Thursday

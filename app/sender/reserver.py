@@ -9,6 +9,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 
 from app.sender.jobs import Job
+from app.stream.background import end
 
 
 class Reserver:
@@ -52,5 +53,4 @@ class Reserver:
     async def close(self) -> None:
         """Write nothing more. A write that was begun may or may not happen, as in a kill."""
         if self._writer is not None:
-            self._writer.cancel()
-            await asyncio.gather(self._writer, return_exceptions=True)
+            await end(self._writer)

@@ -6,6 +6,12 @@ import asyncio
 from typing import ClassVar
 
 
+async def end(task: asyncio.Task[None]) -> None:
+    """Cancel a task and wait until it is gone."""
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+
+
 class Background:
     """One task: `_run`, from `start` until `stop`."""
 
@@ -19,8 +25,7 @@ class Background:
     async def stop(self) -> None:
         """Stop, wherever it is."""
         if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
+            await end(self._task)
             self._task = None
 
     async def _run(self) -> None:

@@ -15,6 +15,8 @@ import structlog
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 
+from app.stream.background import end
+
 log = structlog.get_logger(__name__)
 
 _CATCH_UP_MS: Final = 20
@@ -66,8 +68,7 @@ class BroadcastReader:
     async def stop(self) -> None:
         """Stop reading."""
         if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
+            await end(self._task)
             self._task = None
 
     def restart(self) -> None:

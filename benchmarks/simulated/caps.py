@@ -11,13 +11,12 @@ from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import Any, Final
 
-import msgspec
-
 from app.core.campaign import Campaign, Trigger, Variant
 from app.core.plan import AdaptiveCaps, Cap, EventPlan, Plan
 from app.core.processor import Processor
 from app.core.profile import Profile
 from app.demo.audience import Audience, Sent
+from benchmarks.simulated.stand_ins import Even, Record
 from schemas.decisions import decode_decision
 from schemas.events import NOTIFICATION_OPENED, NOTIFICATION_SENT, NOTIFICATIONS_DISABLED, Event, encode_event
 from schemas.topics import DECISIONS
@@ -29,21 +28,6 @@ GO: Final = "Article Published"
 PER_DAY: Final = 6
 HORIZON_MS: Final = 12 * HOUR_MS
 ADAPTIVE: Final = AdaptiveCaps(floor=0.2, half_life_ms=14 * DAY_MS)
-
-
-class _Record(msgspec.Struct):
-    key: bytes
-    value: bytes
-    offset: int
-    timestamp: int = 0
-    headers: tuple[tuple[str, bytes], ...] = ()
-
-
-class _Even:
-    version = 0
-
-    def open_probability(self, _features: object) -> float:
-        return 0.3
 
 
 @dataclass
@@ -104,7 +88,7 @@ class _World:
                 self._settle(
                     self.processor.fire([due_key], self.rows, now_ms=due_ms, mark=offset, acked_offset=offset), due
                 )
-            record = _Record(key, value, offset)
+            record = Record(key, value, offset)
             effects = self.processor.process([record], "events", 0, self.rows, now_ms=at_ms, acked_offset=offset)
             self._settle(effects, due, at_ms)
 
@@ -128,7 +112,7 @@ class _World:
 
 def run(seed: int, *, users: int, days: int, limit: int, adaptive: AdaptiveCaps | None) -> Outcome:
     """One world under one rule; the same seed is the same world."""
-    processor = Processor(_plan(limit, adaptive), _Even(), lambda _profile, _campaign, _now_ms, _plan: {})
+    processor = Processor(_plan(limit, adaptive), Even(), lambda _profile, _campaign, _now_ms, _plan: {})
     world = _World(processor, Audience(seed))
     step_ms = DAY_MS // PER_DAY
     for n in range(users):

@@ -14,8 +14,6 @@ from random import Random
 from types import SimpleNamespace
 from typing import Any, Final
 
-import msgspec
-
 from app.core.campaign import Campaign, Reward, Trigger, Variant
 from app.core.choices import NOTHING_KNOWN
 from app.core.plan import EventPlan, Plan
@@ -23,6 +21,7 @@ from app.core.processor import Processor
 from app.core.profile import Profile
 from app.learning.arms import ArmLearner
 from app.learning.served_choices import read_choices
+from benchmarks.simulated.stand_ins import Even, Record
 from schemas.decisions import decode_decision
 from schemas.events import (
     NOTIFICATION_CLICKED,
@@ -51,21 +50,6 @@ REWARDS: Final[dict[str, Reward | None]] = {
 }
 
 
-class _Record(msgspec.Struct):
-    key: bytes
-    value: bytes
-    offset: int
-    timestamp: int = 0
-    headers: tuple[tuple[str, bytes], ...] = ()
-
-
-class _Even:
-    version = 0
-
-    def open_probability(self, _features: object) -> float:
-        return 0.3
-
-
 def _plan(reward: Reward | None) -> Plan:
     def render(_context: object) -> Any:
         return SimpleNamespace(title="", body="", deep_link="")
@@ -87,7 +71,7 @@ def _plan(reward: Reward | None) -> Plan:
 class _World:
     def __init__(self, seed: int, reward: str, people: int) -> None:
         self.seed = seed
-        self.processor = Processor(_plan(REWARDS[reward]), _Even(), lambda _row, _campaign, _now_ms, _plan: {})
+        self.processor = Processor(_plan(REWARDS[reward]), Even(), lambda _row, _campaign, _now_ms, _plan: {})
         self.learner = ArmLearner("open")
         self.rows: dict[bytes, Profile] = {}
         self.offset = 0
@@ -117,7 +101,7 @@ class _World:
             if isinstance(what, bytes):
                 effects = self.processor.fire([what], self.rows, mark=self.offset, **times)
             else:
-                record = _Record((what.user_id or "").encode(), encode_event(what), self.offset)
+                record = Record((what.user_id or "").encode(), encode_event(what), self.offset)
                 effects = self.processor.process([record], "events", 0, self.rows, **times)
             for due_ms, key in effects.due:
                 self.plan(due_ms, key)

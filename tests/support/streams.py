@@ -11,7 +11,7 @@ import msgspec
 from app.core.effects import Effects
 from app.core.plan import Plan, Scorer
 from app.core.processor import Processor
-from app.core.profile import Output, Profile, decode_profile, encode_profile
+from app.core.profile import Output, Profile, decode_profile, due_ms, encode_profile
 from schemas.decisions import Decision, decode_decision
 from schemas.erasures import Subjects
 from schemas.outcomes import Outcome, decode_outcome
@@ -96,6 +96,11 @@ class Stream:
         return self._settle(
             self.processor.fire(keys, self.rows, now_ms=self.now_ms, mark=len(self.log), acked_offset=acked)
         )
+
+    def run_to(self, end_ms: int) -> None:
+        """Fire every timer of the default user's row when it is due, until `end_ms`."""
+        while (due := due_ms(self.row)) <= end_ms:
+            self.at(due - START).fire()
 
     def _settle(self, effects: Effects) -> Effects:
         for key, row in effects.changed.items():

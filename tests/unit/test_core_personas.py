@@ -17,7 +17,7 @@ from app.core.persona_table import Persona, PersonaTable
 from app.core.persona_vector import BANDS, CATEGORIES_MAX, COMPOSITIONS, MEASURES, vector_of
 from app.core.personas import ACTIVE_MS
 from app.core.plan import ModelPlan, PersonaPlan
-from app.core.profile import Profile, due_ms
+from app.core.profile import Profile
 from app.core.scores import persona_of
 from app.explain.report import read_by
 from app.policy.errors import PolicyErrors
@@ -47,12 +47,6 @@ def stream(table: PersonaTable | None = None, **fields: Any) -> Stream:
     return made
 
 
-def run_to(user: Stream, end_ms: int) -> None:
-    """Fire every timer when it is due."""
-    while (due := due_ms(user.row)) <= end_ms:
-        user.at(due - START).fire()
-
-
 def vectors(user: Stream) -> list[Outcome]:
     return [outcome for outcome in user.outcomes if outcome.persona >= 0]
 
@@ -65,7 +59,7 @@ def at_hour(hour: int, day: int = 0) -> int:
 def visits(user: Stream, hour: int, days: range) -> None:
     for day in days:
         at_ms = at_hour(hour, day)
-        run_to(user, START + at_ms) if user.rows else None
+        user.run_to(START + at_ms) if user.rows else None
         user.at(at_ms).send(track("Product Viewed", START + at_ms, category="shoes"))
 
 
@@ -77,7 +71,7 @@ def test_the_learner_has_one_vector_of_a_user_and_day_however_busy_they_are() ->
             busy.at(at_ms).send(track("Product Viewed", START + at_ms))
         calm.at(day * DAY).send(track("Product Viewed", START + day * DAY))
         for user in (busy, calm):
-            run_to(user, START + day * DAY + 23 * HOUR)
+            user.run_to(START + day * DAY + 23 * HOUR)
     assert len(vectors(busy)) == len(vectors(calm)) == 10
     assert len({outcome.id for outcome in vectors(busy)}) == 10
     assert USER not in str(vectors(busy))
@@ -86,7 +80,7 @@ def test_the_learner_has_one_vector_of_a_user_and_day_however_busy_they_are() ->
 def test_a_vector_is_no_example_of_any_model() -> None:
     user = stream()
     user.send(track("Product Viewed", START))
-    run_to(user, START + DAY)
+    user.run_to(START + DAY)
     (outcome,) = user.outcomes
     assert (outcome.label, outcome.campaign, outcome.persona, outcome.model) == (NO_EXAMPLE, "", 0, "open")
     assert outcome.features["bucket"] == bucket(USER, "persona")
@@ -95,7 +89,7 @@ def test_a_vector_is_no_example_of_any_model() -> None:
 def test_who_stays_away_is_not_looked_at_again_and_keeps_their_persona() -> None:
     user = stream(TABLE)
     visits(user, 2, range(5))
-    run_to(user, START + 200 * DAY)
+    user.run_to(START + 200 * DAY)
     assert user.row.timers == []
     assert persona_of(user.row) == NIGHT.name
     last_ms = max(outcome.decided_ms for outcome in vectors(user))
@@ -107,11 +101,11 @@ def test_who_stays_away_is_not_looked_at_again_and_keeps_their_persona() -> None
 def test_the_nearest_persona_is_in_the_row_and_follows_what_the_user_does() -> None:
     user = stream(TABLE)
     visits(user, 2, range(5))
-    run_to(user, START + 6 * DAY)
+    user.run_to(START + 6 * DAY)
     assert persona_of(user.row) == NIGHT.name
     assert user.effects.counts["persona_changes", "other"] == 0
     visits(user, 9, range(7, 40))
-    run_to(user, START + 41 * DAY)
+    user.run_to(START + 41 * DAY)
     assert persona_of(user.row) == DAYTIME.name
 
 
@@ -120,10 +114,10 @@ def test_without_a_snapshot_nobody_has_a_persona_and_without_a_newer_one_everybo
     visits(user, 2, range(2))
     assert persona_of(user.row) is None
     user.processor.personas = TABLE
-    run_to(user, START + 3 * DAY)
+    user.run_to(START + 3 * DAY)
     assert persona_of(user.row) == NIGHT.name
     restarted = Stream(user.plan, rows=user.rows)
-    run_to(restarted, START + 5 * DAY)
+    restarted.run_to(START + 5 * DAY)
     assert persona_of(restarted.row) == NIGHT.name
 
 
@@ -142,7 +136,7 @@ def test_only_the_share_that_the_learner_wishes_teaches_but_everybody_has_a_pers
     heard = stream(PersonaTable(1, TABLE.columns, TABLE.personas, share=share + 1 / BUCKETS))
     for user in (silent, heard):
         visits(user, 2, range(3))
-        run_to(user, START + 4 * DAY)
+        user.run_to(START + 4 * DAY)
         assert persona_of(user.row) == NIGHT.name
     assert not vectors(silent)
     assert vectors(heard)
@@ -174,9 +168,9 @@ def test_a_policy_without_personas_keeps_nothing_in_the_row() -> None:
 def test_a_policy_that_drops_personas_forgets_them_at_the_next_look() -> None:
     user = stream(TABLE)
     visits(user, 2, range(3))
-    run_to(user, START + 4 * DAY)
+    user.run_to(START + 4 * DAY)
     again = Stream(make_plan(models={"churn": ModelPlan(horizon_ms=7 * DAY)}), rows=user.rows)
-    run_to(again, START + 6 * DAY)
+    again.run_to(START + 6 * DAY)
     assert persona_of(again.row) is None
     assert timers.find(again.row, timers.LOOK, timers.PERSONAS, "") is None
 
@@ -194,7 +188,7 @@ def test_an_explanation_says_the_persona_and_what_a_condition_read() -> None:
     user = Stream(load_policy_text(POLICY))
     user.processor.personas = TABLE
     visits(user, 2, range(2))
-    run_to(user, START + 3 * DAY)
+    user.run_to(START + 3 * DAY)
     explainer = Explainer(user.processor.index, campaign_only)
     view = explainer.user(USER, user.row, user.now_ms, FixedScorer(), None)
     assert view.profile["persona"] == NIGHT.name
@@ -260,10 +254,10 @@ def test_a_segment_follows_the_persona_from_look_to_look() -> None:
     visits(user, 2, range(2))
     assert user.changes == []
     user.processor.personas = TABLE
-    run_to(user, START + 4 * DAY)
+    user.run_to(START + 4 * DAY)
     assert [(change.segment, change.change, change.cause) for change in user.changes] == [("owls", "enter", "clock")]
     visits(user, 9, range(5, 40))
-    run_to(user, START + 41 * DAY)
+    user.run_to(START + 41 * DAY)
     assert [(change.segment, change.change) for change in user.changes[1:]] == [("owls", "leave"), ("larks", "enter")]
 
 
@@ -271,7 +265,7 @@ def test_a_policy_may_name_personas_itself() -> None:
     user = Stream(load_policy_text(POLICY.replace("personas: {}", "personas: {names: {p1: early birds}}")))
     user.processor.personas = TABLE
     visits(user, 2, range(3))
-    run_to(user, START + 4 * DAY)
+    user.run_to(START + 4 * DAY)
     assert [change.segment for change in user.changes] == ["larks"]
 
 

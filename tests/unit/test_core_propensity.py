@@ -29,12 +29,6 @@ def look(name: str, model: ModelPlan, after_ms: int = START) -> int:
     return next_look(USER, name, model, after_ms)
 
 
-def run_to(user: Stream, end_ms: int) -> None:
-    """Fire every timer when it is due."""
-    while (due := due_ms(user.row)) <= end_ms:
-        user.at(due - START).fire()
-
-
 def labels(user: Stream) -> list[tuple[str, int]]:
     return [(outcome.model, outcome.label) for outcome in user.outcomes]
 
@@ -44,10 +38,10 @@ def test_a_purchase_within_the_horizon_makes_the_label(bought: bool, label: int)
     user = stream(purchase=PURCHASE)
     user.send(track("Product Viewed", START))
     begun = look("purchase", PURCHASE)
-    run_to(user, begun)
+    user.run_to(begun)
     if bought:
         user.at(begun + DAY - START).send(track(ORDER_COMPLETED, begun + DAY))
-    run_to(user, begun + 8 * DAY)
+    user.run_to(begun + 8 * DAY)
     (outcome,) = user.outcomes
     assert (outcome.model, outcome.label, outcome.decided_ms) == ("purchase", label, begun)
     assert outcome.score == PRIOR
@@ -59,11 +53,11 @@ def test_no_label_is_told_before_its_horizon_has_passed_even_when_it_is_known() 
     user = stream(purchase=PURCHASE)
     user.send(track("Product Viewed", START))
     begun = look("purchase", PURCHASE)
-    run_to(user, begun)
+    user.run_to(begun)
     user.at(begun + HOUR - START).send(track(ORDER_COMPLETED, begun + HOUR))
-    run_to(user, begun + 7 * DAY)
+    user.run_to(begun + 7 * DAY)
     assert user.outcomes == []
-    run_to(user, begun + 8 * DAY)
+    user.run_to(begun + 8 * DAY)
     assert labels(user) == [("purchase", 1)]
 
 
@@ -72,9 +66,9 @@ def test_what_happens_outside_the_horizon_does_not_count(after_ms: int) -> None:
     user = stream(purchase=PURCHASE)
     user.send(track("Product Viewed", START))
     begun = look("purchase", PURCHASE)
-    run_to(user, begun)
+    user.run_to(begun)
     user.at(begun + 7 * DAY + HOUR - START).send(track(ORDER_COMPLETED, begun + after_ms))
-    run_to(user, begun + 8 * DAY)
+    user.run_to(begun + 8 * DAY)
     assert labels(user)[0] == ("purchase", 0)
 
 
@@ -82,9 +76,9 @@ def test_a_late_event_still_counts_on_the_day_after_the_horizon() -> None:
     user = stream(purchase=PURCHASE)
     user.send(track("Product Viewed", START))
     begun = look("purchase", PURCHASE)
-    run_to(user, begun + 7 * DAY)
+    user.run_to(begun + 7 * DAY)
     user.at(begun + 7 * DAY + HOUR - START).send(track(ORDER_COMPLETED, begun + 6 * DAY))
-    run_to(user, begun + 8 * DAY)
+    user.run_to(begun + 8 * DAY)
     assert labels(user) == [("purchase", 1)]
 
 
@@ -93,18 +87,18 @@ def test_whoever_does_nothing_has_churned(came: bool, label: int) -> None:
     user = stream(churn=CHURN)
     user.send(track("Product Viewed", START))
     begun = look("churn", CHURN)
-    run_to(user, begun)
+    user.run_to(begun)
     user.send(track(NOTIFICATION_SENT, begun + HOUR))  # not the user's own doing
     if came:
         user.at(begun + 6 * DAY - START).send(track("Product Viewed", begun + 6 * DAY))
-    run_to(user, begun + 8 * DAY)
+    user.run_to(begun + 8 * DAY)
     assert labels(user) == [("churn", label)]
 
 
 def test_a_churned_user_makes_one_example_and_then_no_timer_until_they_come_back() -> None:
     user = stream(churn=CHURN)
     user.send(track("Product Viewed", START))
-    run_to(user, START + 100 * DAY)
+    user.run_to(START + 100 * DAY)
     assert labels(user) == [("churn", 1)]
     assert user.row.timers == []
     user.at(100 * DAY).send(track("Product Viewed", START + 100 * DAY))
@@ -115,7 +109,7 @@ def test_examples_follow_each_other_as_long_as_the_user_is_there() -> None:
     user = stream(churn=CHURN, purchase=PURCHASE)
     for day in range(40):
         user.at(day * DAY).send(track("Product Viewed", START + day * DAY))
-        run_to(user, START + day * DAY)
+        user.run_to(START + day * DAY)
     assert labels(user).count(("churn", 0)) == labels(user).count(("purchase", 0)) == 4
     assert len({outcome.id for outcome in user.outcomes}) == 8
 
@@ -150,12 +144,12 @@ def test_the_newest_score_stays_in_the_row_and_is_logged_with_the_example() -> N
     user.send(track("Product Viewed", START))
     assert score_of(user.row, "churn") is None
     begun = look("churn", CHURN)
-    run_to(user, begun)
+    user.run_to(begun)
     first = score_of(user.row, "churn")
-    run_to(user, begun + 3 * DAY)
+    user.run_to(begun + 3 * DAY)
     assert first is not None
     assert first < (score_of(user.row, "churn") or 0.0)
-    run_to(user, begun + 8 * DAY)
+    user.run_to(begun + 8 * DAY)
     assert (user.outcomes[0].score, user.outcomes[0].model_version) == (first, 7)
 
 
@@ -178,7 +172,7 @@ def test_a_model_that_the_policy_dropped_is_forgotten_at_its_next_look() -> None
     user = stream(churn=CHURN)
     user.send(track("Product Viewed", START))
     begun = look("churn", CHURN)
-    run_to(user, begun)
+    user.run_to(begun)
     again = Stream(make_plan(), rows=user.rows, now_ms=begun + DAY)
     again.fire()
     assert again.row.timers == []
