@@ -345,7 +345,7 @@ class LearnerService:
         pinned = self._pin_of(learner.name)
         now_ms = self._clock_ms()
         if pinned is None:
-            if alarms and learner.falls_back and (version := learner.fallback_version()):
+            if learner.falls_back(alarms) and (version := learner.fallback_version()):
                 pin = Pin("drift", f"{alarms[0]} at version {learner.version}")
                 await self._send(pin_record(learner.name, version, pin, now_ms))
                 log.warning("model_fell_back", model=learner.name, version=version)

@@ -69,6 +69,7 @@ def figures_of(snapshot: ModelSnapshot) -> dict[str, Any]:
         "drift": {
             name: msgspec.json.decode(books[book])["detections"] for book, name in DETECTORS.items() if book in books
         },
+        "drifted": msgspec.json.decode(books["campaign_drift"]).get("alarms", {}),
         "promotions": msgspec.json.decode(books.get("promotions", msgspec.Raw(b"0"))),
     }
     kind = msgspec.json.decode(books.get("challenger_kind", msgspec.Raw(b'""')))
@@ -111,7 +112,8 @@ def _print(found: dict[str, Any]) -> None:
     if found["campaigns"]:
         _print_campaigns(found["campaigns"])
     alarms = ", ".join(f"{name} {count}" for name, count in found["drift"].items())
-    out.print(f"drift alarms: {alarms}", highlight=False, soft_wrap=True)
+    named = ", ".join(f"{name} {count}" for name, count in found["drifted"].items())
+    out.print(f"drift alarms: {alarms}{f' ({escape(named)})' if named else ''}", highlight=False, soft_wrap=True)
     rival = found.get("challenger")
     if rival is None:
         out.print("no challenger", highlight=False, soft_wrap=True)

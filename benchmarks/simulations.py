@@ -3,7 +3,7 @@
     python -m benchmarks.simulations --json --data DIR --plots benchmarks/plots
 
 Nothing here is told to the engine: it is asked as in production (its own choosing, learning, fold and caps) and judged
-by the truth. With --data (or NUDGE_DATA) the Open Bandit logs are evaluated as well.
+by the truth. With --data (or NUDGE_DATA) the Open Bandit logs are evaluated as well. `--only caps` runs one part.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from benchmarks.simulated.intervals import over_seeds
 
 RATES = {"open": (0.15, 0.03), "opt_out": (0.02, 0.005)}
 CAPS = (1, 2, 3)
+PARTS = ("peeking", "bandits", "rewards", "hours", "caps", "open_bandit")
 RULES: dict[str, tuple[int, AdaptiveCaps | None]] = {f"fixed_{limit}": (limit, None) for limit in CAPS} | {
     f"adaptive_{limit}": (limit, caps.ADAPTIVE) for limit in CAPS
 }
@@ -117,22 +118,32 @@ def main() -> None:
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     arguments.add_argument("--seeds", type=int, default=20, help="independent runs (default: %(default)s)")
     arguments.add_argument("--scale", type=float, default=1.0, help="of each run's size (default: %(default)s)")
+    arguments.add_argument("--only", choices=PARTS, default="", help="one part")
     arguments.add_argument("--data", type=Path, default=os.environ.get("NUDGE_DATA"), help="folder of the data sets")
     arguments.add_argument("--plots", type=Path, help="write plots as PNG into this folder (needs matplotlib)")
     arguments.add_argument("--json", action="store_true", help="one JSON object as the last line")
     chosen = arguments.parse_args()
+    if chosen.plots and chosen.only:
+        raise SystemExit("--plots draws all parts: leave --only out")
     start = time.perf_counter()
-    figures, alarms = run_peeking(chosen.seeds, chosen.scale)
-    learned, regrets = run_bandits(chosen.seeds, chosen.scale)
-    figures |= learned
-    figures |= run_rewards(chosen.seeds, chosen.scale)
-    figures |= run_hours(chosen.seeds, chosen.scale)
-    figures |= run_caps(chosen.seeds, chosen.scale)
+    parts = [part for part in PARTS if chosen.only in ("", part)]
+    figures: dict[str, Any] = {}
+    alarms: dict[str, list[list[float]]] = {}
+    regrets: dict[str, list[list[float]]] = {}
+    if "peeking" in parts:
+        found, alarms = run_peeking(chosen.seeds, chosen.scale)
+        figures |= found
+    if "bandits" in parts:
+        found, regrets = run_bandits(chosen.seeds, chosen.scale)
+        figures |= found
+    for part, run in (("rewards", run_rewards), ("hours", run_hours), ("caps", run_caps)):
+        if part in parts:
+            figures |= run(chosen.seeds, chosen.scale)
     logs = Path(chosen.data) / "obd" if chosen.data else None
-    if logs is not None and logs.is_dir():
-        figures["open_bandit"] = open_bandit.uniform_value(logs)
-    else:
+    if "open_bandit" in parts:
         figures["open_bandit"] = {"skipped": "give --data or NUDGE_DATA"}
+        if logs is not None and logs.is_dir():
+            figures["open_bandit"] = open_bandit.uniform_value(logs)
     if chosen.plots:
         from benchmarks.simulated import plots  # noqa: PLC0415 - matplotlib, which only plots need
 

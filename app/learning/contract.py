@@ -43,8 +43,11 @@ class Model(Protocol):
         """Contribution of each feature in log-odds; with ``bias`` they sum to the logit of the prediction."""
         ...
 
-    def learn_faster(self) -> None:
-        """What was learned counts for less from now on, so that the next examples count for more: after a drift."""
+    def learn_faster(self, name: str = "") -> None:
+        """What was learned counts for less from now on, so that the next examples count for more: after a drift.
+
+        With the name of a feature only that one's weight, and then nearly as if it were new.
+        """
         ...
 
     def freeze(self, version: int) -> Frozen:

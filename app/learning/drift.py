@@ -181,6 +181,8 @@ class CampaignDrift(msgspec.Struct):
 
     detections: int = 0
     sums: dict[str, list[float]] = {}
+    alarms: dict[str, int] = {}
+    """Of the campaigns that had one lately, so many at most as there are tests."""
 
     def update(self, campaign: str, loss: float) -> bool:
         """Whether this loss makes the campaign's alarm go off; its test then starts anew."""
@@ -198,4 +200,7 @@ class CampaignDrift(msgspec.Struct):
             return False
         self.detections += 1
         del self.sums[campaign]
+        self.alarms[campaign] = self.alarms.pop(campaign, 0) + 1
+        if len(self.alarms) > DRIFT_CAMPAIGNS_MAX:
+            del self.alarms[next(iter(self.alarms))]
         return True

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import struct
 from collections import deque
+from collections.abc import Collection
 from typing import Final
 
 import msgspec
@@ -32,6 +33,8 @@ RECENT_MAX: Final = 4096
 """Outcome ids remembered. A worker that restarts repeats at most the outcomes of its uncommitted batches."""
 
 
+CAMPAIGN: Final = "campaign"
+"""The detector that looks at each campaign alone."""
 KEEP_EXAMPLES_MIN: Final = 500
 KEEP_GROWTH: Final = 1.1
 """A version is kept when the model has learned this much more than at the last one."""
@@ -140,7 +143,7 @@ class Learner:
         if self.adwin.update(loss):
             self._drifted("adwin")
         if campaign and self.campaign_drift.update(campaign, loss):
-            self._drifted("campaign")
+            self._drifted(CAMPAIGN, campaign)
         return True
 
     def _correct(self, outcome: Outcome) -> bool:
@@ -175,10 +178,13 @@ class Learner:
         self.duel = Duel()
         self.promotions += 1
 
-    def _drifted(self, detector: str) -> None:
+    def _drifted(self, detector: str, campaign: str = "") -> None:
+        """A campaign's own alarm is answered in its own weight: the others have not drifted."""
         self.alarms.append(detector)
         self._calm_from = self.version + BLOCK
-        if self._on_drift == "learn_faster":
+        if campaign and self._on_drift != "alarm":
+            self.model.learn_faster(f"c={campaign}")
+        elif self._on_drift == "learn_faster":
             self.model.learn_faster()
 
     def take_alarms(self) -> list[str]:
@@ -186,10 +192,9 @@ class Learner:
         alarms, self.alarms = self.alarms, []
         return alarms
 
-    @property
-    def falls_back(self) -> bool:
-        """Whether an alarm is answered by serving an older version."""
-        return self._on_drift == "fall_back"
+    def falls_back(self, alarms: Collection[str]) -> bool:
+        """Whether these alarms are answered by serving an older version; that of one campaign is not."""
+        return self._on_drift == "fall_back" and any(alarm != CAMPAIGN for alarm in alarms)
 
     def fallback_version(self) -> int:
         """A kept version from before the drift began (alarms come late: a block earlier, or the oldest); 0 for none."""

@@ -37,3 +37,5 @@ def capped_weight(w: float) -> float:
 
 FASTER: Final = 0.3
 """Share of the evidence that is left after a drift: AdaGrad's steps then are nearly twice as large."""
+ALONE: Final = 0.05
+"""The same where one feature alone has drifted: four to five times as large."""

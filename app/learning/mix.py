@@ -22,7 +22,7 @@ import numpy as np
 
 from app.learning.calibration import Calibrator
 from app.learning.curves import KNOTS, LAST, FrozenCurves
-from app.learning.logistic import FASTER, VALUE_MAX, capped_weight, sigmoid
+from app.learning.logistic import ALONE, FASTER, VALUE_MAX, capped_weight, sigmoid
 from app.learning.mix_state import EVIDENCE_MIN, ROWS, MixConfig, MixState, freeze, read_state, untaught
 from app.learning.scaling import COUNT_MAX, DEVIATION_MIN, Z_MAX
 
@@ -151,8 +151,12 @@ class MixModel:
         total = sum(shares)
         self._shares = [share / total for share in shares]
 
-    def learn_faster(self) -> None:
+    def learn_faster(self, name: str = "") -> None:
         """See `Model.learn_faster`."""
+        if name:
+            if (row := self._rows.get(name)) is not None:
+                self._evidence[row] *= ALONE
+            return
         evidence = self._evidence
         evidence[:] = np.maximum(evidence * FASTER, np.minimum(evidence, EVIDENCE_LEFT))
 

@@ -15,7 +15,7 @@ from typing import Any, ClassVar, Self
 import msgspec
 from river import linear_model, optim, utils
 
-from app.learning.logistic import FASTER, capped_weight, sigmoid
+from app.learning.logistic import ALONE, FASTER, capped_weight, sigmoid
 from app.learning.open_state import BIAS, FTRL, KIND, Config, OpenState, fold_terms, read_state, untaught
 from app.learning.scaling import Scaler
 from app.learning.scorer import FrozenModel
@@ -108,10 +108,10 @@ class OpenModel:
             *({name: value for name, value in kept.items() if name in names} for kept in (weights, evidence, dual))
         )
 
-    def learn_faster(self) -> None:
+    def learn_faster(self, name: str = "") -> None:
         """See `Model.learn_faster`."""
         evidence, dual = self._memory()
-        faster = {name: value * FASTER for name, value in evidence.items()}
+        faster = _faster(evidence, name)
         self._regression = self._regress(dict(self._regression.weights), faster, dual)
 
     def _logit(self, x: Mapping[str, float]) -> float:
@@ -177,7 +177,7 @@ class FtrlModel(OpenModel):
         optimizer.z.update(dual)
         return _regression(optimizer, weights)
 
-    def learn_faster(self) -> None:
+    def learn_faster(self, name: str = "") -> None:
         """See `Model.learn_faster`. The dual is what gives the same weights with the evidence that is left."""
         evidence, dual = self._memory()
         optimizer = self._regression.optimizer
@@ -185,7 +185,7 @@ class FtrlModel(OpenModel):
         def scale(of: float) -> float:
             return float((optimizer.beta + math.sqrt(of)) / optimizer.alpha + optimizer.l2)
 
-        faster = {name: value * FASTER for name, value in evidence.items()}
+        faster = _faster(evidence, name)
         dual = {name: z * scale(faster.get(name, 0.0)) / scale(evidence.get(name, 0.0)) for name, z in dual.items()}
         self._regression = self._regress(dict(self._regression.weights), faster, dual)
 
@@ -203,6 +203,13 @@ class _AdaGrad(optim.AdaGrad):  # type: ignore[misc]  # River has no types
             total = g2[name] = g2[name] + gradient**2
             w[name] -= rate / (total + eps) ** 0.5 * gradient
         return w
+
+
+def _faster(evidence: dict[str, float], only: str) -> dict[str, float]:
+    """The evidence that is left after a drift, of all features or of one."""
+    if only:
+        return {name: value * (ALONE if name == only else 1.0) for name, value in evidence.items()}
+    return {name: value * FASTER for name, value in evidence.items()}
 
 
 def _regression(optimizer: Any, weights: dict[str, float]) -> Any:

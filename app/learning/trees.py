@@ -147,10 +147,12 @@ class TreesModel:
         up = self._share * math.exp(-self.config.share_rate * error * min(max(added, -VALUE_CLIP), VALUE_CLIP))
         self._share = min(max(up / (up + 1.0 - self._share), SHARE_MIN), 1.0 - SHARE_MIN)
 
-    def learn_faster(self) -> None:
+    def learn_faster(self, name: str = "") -> None:
         """See `Model.learn_faster`."""
+        self._mix.learn_faster(name)
+        if name:
+            return
         self._frozen = None
-        self._mix.learn_faster()
         self._histograms *= np.float32(FASTER)
         for tree in self._trees:
             tree.evidence = [evidence * FASTER for evidence in tree.evidence]

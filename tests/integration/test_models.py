@@ -62,6 +62,8 @@ async def test_a_rollback_is_obeyed_within_seconds_and_a_release_ends_it(site: S
         assert kept
         await learn(site, 600, 100)
         await serves(site, worker, 700)
+        shown = await nudge(site, "models", "show", "open", "--json")
+        assert shown["figures"]["learner"]["examples"] == shown["campaigns"]["thanks"]["examples"] == shown["version"]
 
         await nudge(site, "models", "rollback", "open", "--to", str(kept[0]), "--reason", "test")
         await serves(site, worker, kept[0], OBEYED_S_MAX)

@@ -115,12 +115,22 @@ async def test_while_a_version_is_pinned_none_is_overwritten() -> None:
     guarded, learner = service(topic), learner_of("fall_back")
     feed(learner, 1_000)
     await guarded._guard(learner)
-    learner._drifted("campaign")
+    learner._drifted("adwin")
     await guarded._guard(learner)
     kept = topic.book.kept("open")
     feed(learner, BLOCK * 2, score=0.1)
     await guarded._guard(learner)
     assert topic.book.kept("open") == kept
+
+
+async def test_one_campaigns_alarm_takes_no_version_from_the_others() -> None:
+    topic = Topic()
+    guarded, learner = service(topic), learner_of("fall_back")
+    feed(learner, 1_000)
+    await guarded._guard(learner)
+    learner._drifted("campaign", "c")
+    await guarded._guard(learner)
+    assert topic.book.pin("open") is None
 
 
 async def test_an_alarm_alone_changes_nothing_that_is_served() -> None:

@@ -268,6 +268,20 @@ def test_one_campaign_going_wrong_raises_its_own_alarm() -> None:
     assert learner.take_alarms()[0] == "campaign"  # before that of all, which sees a twentieth of it
     assert learner.metrics()["drift_campaign_detections"] == 1
     assert learner.progressive.campaigns["small"].examples == 600
+    assert learner.campaign_drift.alarms == {"small": 1}
+
+
+@pytest.mark.parametrize(("action", "moves"), [("alarm", False), ("learn_faster", True), ("fall_back", True)])
+def test_one_campaigns_alarm_is_answered_in_its_own_weight(action: str, moves: bool) -> None:
+    plain, drifted = taught(outcomes(1_000), "open-mix"), taught(outcomes(1_000), "open-mix")
+    drifted.configure(ModelPlan(on_drift=action))
+    drifted._drifted("campaign", "cart")
+    before = plain.model.explain_one({"c=cart": 1.0})["c=cart"]
+    for learner in (plain, drifted):
+        for _ in range(5):
+            learner.model.learn_one({"c=cart": 1.0}, 0)
+    steps = [learner.model.explain_one({"c=cart": 1.0})["c=cart"] - before for learner in (plain, drifted)]
+    assert (steps[1] < 2 * steps[0] < 0.0) == moves
 
 
 def test_versions_are_kept_in_calm_times_and_bounded() -> None:

@@ -204,6 +204,26 @@ def test_eviction_is_the_same_in_a_model_that_was_read_back(kind: str) -> None:
 
 
 @each_kind
+def test_a_feature_that_drifted_alone_is_learned_anew_alone(kind: str) -> None:
+    plain, drifted = taught(kind, examples(500)), taught(kind, examples(500))
+    drifted.learn_faster("c=cart")
+    drifted.learn_faster("c=never seen")
+    news = {"a": 2.0, "c=news": 1.0}
+    assert drifted.predict_proba_one(news) == pytest.approx(plain.predict_proba_one(news), rel=1e-9)
+    for model in (plain, drifted):
+        model.learn_one(news, 1)
+    assert drifted.predict_proba_one(news) == pytest.approx(plain.predict_proba_one(news), rel=1e-9)
+    if kind == "constant":
+        return
+    before = plain.explain_one({"c=cart": 1.0})["c=cart"]
+    for model in (plain, drifted):
+        for _ in range(3):  # FTRL's weights are a step behind
+            model.learn_one({"c=cart": 1.0}, 0)
+    steps = [model.explain_one({"c=cart": 1.0})["c=cart"] - before for model in (plain, drifted)]
+    assert steps[1] < 1.5 * steps[0] < 0.0
+
+
+@each_kind
 def test_features_may_emerge_and_disappear(kind: str) -> None:
     model = taught(kind, examples(500))
     for x, y in examples(500, seed=17):
