@@ -65,6 +65,7 @@ def _run(build: Callable[[], Any]) -> None:
         raise typer.Exit(2) from None
     except BadProvider as exc:
         raise fail(f"the provider cannot be used (NUDGE_SENDER_PROVIDER): {exc}") from None
+    gc.freeze()  # or the first collections would look through all that was imported
     gc.enable()
     run_app(process.app)
 

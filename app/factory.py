@@ -254,8 +254,8 @@ class Worker:
         self.watchdog.start()
         if CLOCK in self.preflight.present:
             self.skew.start()
-        # What lives now lives for ever; a young generation of 700 objects would be collected at every few events.
-        gc.collect()
+        # What lives now lives for ever; a young generation of 700 objects would be collected at every few events. No
+        # collection first: it takes 75 ms of CPU while the partitions stand still, and finds 2,000 objects.
         gc.freeze()
         gc.set_threshold(50_000, 20, 100)
 
