@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import time
 from collections import Counter
 
@@ -12,7 +13,7 @@ from schemas.catalog import CatalogItem, encode_item
 from schemas.decisions import decode_decision
 from schemas.events import Event
 from schemas.topics import CATALOG, DEAD_LETTERS, DECISIONS
-from tests.support.site import Site, eventually
+from tests.support.site import POLICIES, Site, eventually
 
 pytestmark = pytest.mark.broker
 
@@ -84,3 +85,9 @@ async def test_a_kill_in_the_middle_of_a_fan_out_tells_everybody_once(site: Site
     assert found == Counter(cheaper | {("u1", "back", "p2")})
     letters = [headers for *_, headers in await site.read(DEAD_LETTERS)]
     assert {(letter["nudge_topic"], letter["nudge_reason"]) for letter in letters} == {(b"catalog", b"invalid_field")}
+    told = await site.command("policy", "simulate", "--policy", str(POLICIES / "wishes.yaml"), "--from-topic", "--json")
+    rows = json.loads(told.stdout)["decisions"]
+    assert {(row["campaign"], row["action"]): row["after"] for row in rows} == {
+        ("cheaper", "send"): USERS - 1,
+        ("back", "send"): 1,
+    }, "a trial on the topics says what the workers did"

@@ -1,4 +1,4 @@
-"""Personas on a broker: rows teach the learner, its snapshot comes back to every worker, and rows say who is like whom."""
+"""Personas on a broker: rows teach the learner, its snapshot comes back to all workers, and users are told apart."""
 
 from __future__ import annotations
 
