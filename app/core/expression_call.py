@@ -69,10 +69,10 @@ class ParsedCall:
 
     def number(self, at: int, what: str, default: float) -> float:
         """The positional argument `at`, a number literal."""
-        literal = self.literal(at)
-        if literal is None:
+        if at >= len(self._node.args):
             return default
-        if isinstance(literal, bool | str):
+        literal = self._parser.value(self._node.args[at]).literal
+        if literal is None or isinstance(literal, bool | str | tuple):
             raise self.fail(f"{self._name}() needs {what}", at)
         return literal
 

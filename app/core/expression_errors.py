@@ -28,8 +28,8 @@ class Mismatch(ValueError):
     """Two values that cannot be compared or reckoned with; the parser adds the place."""
 
 
-def nearest(name: str, known: Iterable[str]) -> str:
-    """The known name that `name` most resembles, or an empty text.
+def nearest(name: str, known: Iterable[str], *, cutoff: float = 0.6) -> str:
+    """The known name that `name` most resembles, by `cutoff` at least (1: it is the same), or an empty text.
 
     Examples
     --------
@@ -37,5 +37,5 @@ def nearest(name: str, known: Iterable[str]) -> str:
     'count'
     """
     by_lower = {candidate.lower(): candidate for candidate in known}
-    matches = get_close_matches(name.lower(), by_lower, n=1, cutoff=0.6)
+    matches = get_close_matches(name.lower(), by_lower, n=1, cutoff=cutoff)
     return by_lower[matches[0]] if matches else ""

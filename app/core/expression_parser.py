@@ -17,6 +17,7 @@ from app.core.expression_compare import as_duration, compare
 from app.core.expression_context import ANY_EVENT, TRAITS_EVENT, Expression, ExpressionContext
 from app.core.expression_errors import ExpressionError, ExpressionErrors, Mismatch, nearest
 from app.core.expression_functions import OF_PROFILE, OF_PROPERTIES, OF_VALUES, property_value, trait_value
+from app.core.expression_hints import hint
 from app.core.expression_ir import FALSE, TRUE, Atom, Combined, Negated, Scalar, Truth, Value, earliest, quote, read_by
 from app.core.expression_percentiles import KEYWORDS
 from app.core.expression_runtime import NUMBER_MAX
@@ -56,7 +57,10 @@ def parse_tree(text: str) -> tuple[ast.expr, str]:
     except SyntaxError as exc:
         # Offset 0 is what Python reports for an end that came too early.
         offset = indent + (exc.offset - 1 if exc.offset else len(stripped.rstrip()))
-        raise ExpressionErrors([ExpressionError(f"not an expression: {exc.msg}", offset)]) from None
+        what = exc.msg
+        if (meant := hint(line)) is not None:
+            what, offset = meant
+        raise ExpressionErrors([ExpressionError(f"not an expression: {what}", offset)]) from None
     except (ValueError, RecursionError, MemoryError):
         raise ExpressionErrors([ExpressionError("not an expression: too deeply nested, or not text")]) from None
     _check_bounds(tree)
@@ -216,9 +220,13 @@ class Parser:
             return trait_value(name, self.context.traits[name])
         if name in OF_PROFILE:
             raise self.fail(node, f"{name} is a function: write {name}(...)")
-        known = ["device", "timezone", *self.context.traits, *OF_PROFILE]
-        raise self.fail(node, f"unknown name {name!r} (a trait is trait({name!r}), or declared under traits)",
-                        nearest(name, known))  # fmt: skip
+        if name in self.context.segment_names:
+            raise self.fail(node, f"{name} is a segment: write in_segment({name!r})")
+        message = f"unknown name {name!r} (a trait is trait({name!r}), or declared under traits)"
+        suggestion = nearest(name, ["device", "timezone", *self.context.traits, *_LITERAL_NAMES])
+        if not suggestion and (function := nearest(name, OF_PROFILE, cutoff=0.8)):
+            suggestion = f"{function}(...)"
+        raise self.fail(node, message, suggestion)
 
     def _attribute(self, node: ast.Attribute) -> Value:
         names = [node.attr]
@@ -243,7 +251,26 @@ class Parser:
             except Mismatch as exc:
                 at_fault = operands[at] if values[at].literal is not None else operands[at + 1]
                 raise self.fail(at_fault, str(exc)) from None
+        self._check_range(node, values)
         return truths[0] if len(truths) == 1 else Combined("all", tuple(truths))
+
+    def _check_range(self, node: ast.Compare, values: list[Value]) -> None:
+        """Refuse a chain between two numbers between which there is nothing."""
+        if len(values) != 3:
+            return
+        low, high = values[0].literal, values[2].literal
+        if not (isinstance(low, int | float) and isinstance(high, int | float)):
+            return
+        ops = {type(op) for op in node.ops}
+        if ops <= {ast.Gt, ast.GtE}:
+            low, high = high, low
+        elif not ops <= {ast.Lt, ast.LtE}:
+            return
+        if low > high or (low == high and ops & {ast.Lt, ast.Gt}):
+            middle = ast.unparse(node.comparators[0])
+            around = f"{middle} >= {low} or {middle} < {high}"
+            mend = f"; if it goes past midnight, write {around}" if middle == "hour()" else ""
+            raise self.fail(node, f"this is never true: nothing is above {low} and below {high}{mend}")
 
     def _arithmetic(self, node: ast.BinOp) -> Value:
         if type(node.op) not in _ARITHMETIC:
@@ -290,6 +317,9 @@ class Parser:
         fewest, most, has_where, builder = known[name]
         self._check_keywords(node, name, has_where)
         if any(isinstance(argument, ast.Starred) for argument in node.args) or not fewest <= len(node.args) <= most:
+            if has_where and len(node.args) > most and isinstance(node.args[most], ast.Compare | ast.BoolOp):
+                named = KEYWORDS.get(name, "where")
+                raise self.fail(node.args[most], f"a condition is named: write {named}={ast.unparse(node.args[most])}")
             expected = str(fewest) if fewest == most else f"{fewest} to {most}"
             raise self.fail(node, f"{name}() takes {expected} arguments, not {len(node.args)}")
         return builder(ParsedCall(self, node, name))
@@ -309,6 +339,15 @@ def segments_named(tree: ast.expr) -> Iterable[str]:
             for argument in node.args[:1]:
                 if isinstance(argument, ast.Constant) and isinstance(argument.value, str):
                     yield argument.value
+
+
+def properties_read(text: str) -> Iterable[tuple[str, int]]:
+    """The properties that a condition over an event or item reads, and where. Raises `ExpressionErrors`."""
+    tree, line = parse_tree(text)
+    called = {id(node.func) for node in ast.walk(tree) if isinstance(node, ast.Call)}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Name) and id(node) not in called and node.id not in _LITERAL_NAMES:
+            yield node.id, len(line) - len(line.lstrip()) + node.col_offset
 
 
 def _field(name: str) -> ast.expr:

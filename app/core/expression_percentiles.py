@@ -15,7 +15,7 @@ CUT_GLOBAL: Final = "cut"
 
 def _beyond(*, top: bool) -> Builder:
     def build(call: Call) -> Truth:
-        percent = call.number(0, "a percentage", 0)
+        percent = call.number(0, "a percentage first", 0)
         if not 0 < percent < 100:
             raise call.fail("a percentage is above 0 and below 100", 0)
         number, among, text = call.measured(1)

@@ -6,8 +6,11 @@ from collections.abc import Iterable
 from typing import Final
 
 from app.core.campaign import Campaign, Recommend, Reward, Trigger, Variant
+from app.core.catalog import FACTS
 from app.core.cron import cron_problem
 from app.core.expression_context import Expression
+from app.core.expression_errors import ExpressionErrors, nearest
+from app.core.expression_parser import properties_read
 from app.core.items import SEGMENTS_MAX
 from app.core.lengths import limits_of
 from app.core.locales import Render, localized
@@ -93,6 +96,18 @@ class CampaignCompiler:
             opt_out_penalty=model.opt_out_penalty,
         )
 
+    def _check_facts(self, path: Path, text: str | None) -> None:
+        """A condition over an item reads the facts that there are of one."""
+        try:
+            read = properties_read(text) if text is not None else ()
+        except ExpressionErrors:
+            return  # reported as what it is
+        for name, offset in read:
+            if name not in FACTS:
+                known = ", ".join(sorted(FACTS))
+                message = f"unknown fact {name!r} of an item; there are {known}"
+                self._scope.refuse_text(path, offset, message, nearest(name, FACTS))
+
     def _trigger(self, path: Path, model: TriggerModel) -> Trigger:
         where = self._scope.where((*path, "where"), model.where)
         if model.absence is not None:
@@ -110,6 +125,7 @@ class CampaignCompiler:
                 self._scope.refuse((*path, "schedule", "cron"), problem)
             return Trigger("schedule", cron=model.schedule.cron, spread_ms=model.schedule.spread)
         if (changed := catalog_trigger(model, where)) is not None:
+            self._check_facts((*path, "where"), model.where)
             return changed
         if model.event is not None:
             self._scope.check_event((*path, "event"), model.event)

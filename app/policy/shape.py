@@ -6,6 +6,7 @@ what is sound goes on to be compiled, and all mistakes are reported together.
 
 from __future__ import annotations
 
+import re
 import types
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -14,6 +15,7 @@ from typing import Any, Final, TypeVar, get_args, get_origin
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
+from app.core.durations import format_duration
 from app.core.expression_errors import nearest
 from app.policy.errors import Path, PolicyError
 from app.policy.model import CampaignModel, PolicyModel, SegmentModel
@@ -32,6 +34,16 @@ _MESSAGES: Final[Mapping[str, str]] = {
     "string_too_short": "this is empty",
     "string_pattern_mismatch": "a name is up to 64 lower-case letters, digits and _, and starts with a letter",
 }
+
+_SYNONYMS: Final[Mapping[str, tuple[str, ...]]] = {
+    "from": ("start",), "to": ("end",), "if": ("when", "where"), "condition": ("when", "where"), "when": ("where",),
+    "where": ("when", "audience"), "segment": ("audience",), "source": ("kind",), "type": ("kind",), "text": ("body",),
+    "message": ("body",), "link": ("deep_link",), "url": ("deep_link",), "after": ("for",), "delay": ("for",),
+    "wait": ("for",), "max": ("limit",), "per": ("window",), "every": ("window",), "min_size": ("minimum_size",),
+}  # fmt: skip
+"""What people call a field that has another name, where the field is allowed."""
+_QUOTED: Final = re.compile(r"'([^']*)'")
+_BOUND: Final = re.compile(r"((?:less|greater) than(?: or equal to)?) (\d{3,})\b")
 
 Part = TypeVar("Part", bound=BaseModel)
 
@@ -117,10 +129,26 @@ def _texts(items: Any, key: str, sound: set[int]) -> frozenset[str]:
 def _error(document: Document, error: ErrorDetails) -> PolicyError:
     path = _in_file(document.data, error["loc"])
     if error["type"] == "extra_forbidden":
-        name = str(path[-1])
-        return document.error(path, f"unknown field {name!r}", nearest(name, _fields_at(path[:-1])), key=True)
+        name, fields = str(path[-1]), list(_fields_at(path[:-1]))
+        meant = [field for field in _SYNONYMS.get(name, ()) if field in fields]
+        return document.error(path, f"unknown field {name!r}", *(meant[:1] or [nearest(name, fields)]), key=True)
     message = _MESSAGES.get(error["type"], error["msg"].replace("Input should be", "this must be"))
+    given = _given(document.data, path)
+    if error["type"] == "literal_error" and isinstance(given, str):
+        return document.error(path, message, nearest(given, _QUOTED.findall(message)))
+    if isinstance(given, str) and not given.endswith("%") and (bound := _BOUND.search(message)) is not None:
+        message = message.replace(bound[0], f"{bound[1]} {format_duration(int(bound[2]))}")  # a time, in milliseconds
     return document.error(path, message)
+
+
+def _given(data: Any, path: Path) -> Any:
+    """What stands at a path; None where nothing does."""
+    for part in path:
+        try:
+            data = data[part]
+        except (KeyError, IndexError, TypeError):
+            return None
+    return data
 
 
 def _in_file(data: Any, location: tuple[int | str, ...]) -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from textwrap import dedent
 
@@ -218,6 +219,56 @@ def test_a_mistake_names_line_and_column(text: str, place: str, message: str) ->
     assert any(line.startswith(f"p.yaml:{place}: ") and message in line for line in found), found
 
 
+def condition(when: str) -> str:
+    return HEAD + f"segments:\n  - {{name: loyal, when: orders() > 1}}\n  - name: a\n    when: {json.dumps(when)}"
+
+
+MISTAKES = {
+    # what is written as in other languages
+    condition("orders() > 1 && sent() < 3"): "6:25: segments[1].when: not an expression: write 'and'",
+    condition("trait('plan') = 'pro'"): "6:26: segments[1].when: not an expression: to compare, write '=='",
+    condition("orders() > 1 OR sent() > 2"): "6:25: segments[1].when: not an expression: write 'and', 'or', 'not'",
+    condition("since('Order Completed') > 48h"): "6:39: segments[1].when: not an expression: write a duration in",
+    # names
+    condition("loyal"): "segments[1].when: loyal is a segment: write in_segment('loyal')",
+    condition("revenu > 3"): "did you mean 'revenue(...)'?",
+    condition("devise == 'ios'"): "did you mean 'device'?",
+    # functions
+    condition("count('A', '7d', size == 2 and x > 1) > 1"): "a condition is named: write where=size == 2 and x > 1",
+    condition("top(orders(), 10)"): "top() needs a percentage first",
+    condition("count('A', '7days') > 1"): "'7days' is not a duration: write a number and a unit",
+    condition("count('A', '365d') > 1"): "a window is at most 90d; 365d is longer",
+    # what is never true
+    condition("22 < hour() < 7"): "above 22 and below 7; if it goes past midnight, write hour() >= 22 or hour() < 7",
+    condition("5 > orders() > 5"): "this is never true: nothing is above 5 and below 5",
+    # fields
+    HEAD + "defaults: {quiet_hours: {from: '22:00', to: '7:00'}}": "unknown field 'from'; did you mean 'start'?",
+    HEAD + "defaults: {caps: [{limit: 3, window: 100d}]}": "caps[0].window: this must be less than or equal to 90d",
+    HEAD + "defaults: {consent: assume}": "this must be 'required' or 'assumed'; did you mean 'assumed'?",
+    HEAD + CAMPAIGN.format(trigger="{price_drop: {}, where: pice > 5}", template="{title: t, body: b}"):
+    "4:61: campaigns[0].trigger.where: unknown fact 'pice' of an item; there are category, currency,",
+    HEAD + CAMPAIGN.format(trigger="{price_drop: {interest: viewd}}", template="{title: t, body: b}"):
+    "did you mean 'viewed'?",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("text", "says"), MISTAKES.items())
+def test_a_mistake_says_what_to_write_instead(text: str, says: str) -> None:
+    found = lines_of(text)
+    assert any(says in line for line in found), found
+
+
+GOOD = [
+    "7 < hour() < 22", "orders() == 5 == 5", "5 <= orders() <= 5", "count('a = b && c', '7d', where=x == 'y|z') > 1",
+    "20 > hour() >= 8",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("when", GOOD)
+def test_what_only_looks_like_a_mistake_is_none(when: str) -> None:
+    assert load_policy_text(condition(when))
+
+
 def test_aliases_that_multiply_are_refused() -> None:
     bomb = "a: &a [x, x, x, x, x, x, x, x, x, x]\n" + "".join(
         f"{name}: &{name} [{', '.join([f'*{before}'] * 10)}]\n" for before, name in zip("abcdef", "bcdefg", strict=True)
@@ -309,7 +360,7 @@ def test_a_reward_reaches_the_plan() -> None:
         ("reward: open_rate", "must be 'open', 'click' or 'conversion'"),
         ("reward: {kind: click, event: Order Completed}", "belong to kind: conversion, not to click"),
         ("reward: {kind: conversion, value: total}", "value and value_max go together"),
-        ("reward: {kind: click, within: 40d}", "2592000000"),
+        ("reward: {kind: click, within: 40d}", "less than or equal to 30d"),
         ("reward: {kind: click, opt_out_penalty: -1}", "greater than or equal to 0"),
         ("choose: fixed\n    reward: click", "reward needs choose"),
     ],
