@@ -67,6 +67,7 @@ class PercentileReader:
         """Thresholds come into force between two batches: this runs on the event loop."""
         self._processor.serve(self.board.buckets())
         metrics, served = self._metrics, self.board.thresholds()
+        self._processor.percentiles = dict(served)
         for gauge in (metrics.percentile_threshold, metrics.percentile_share):
             gauge.clear()
         for one in self._processor.measured:

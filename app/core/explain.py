@@ -12,22 +12,26 @@ from typing import Any, Final
 
 import msgspec
 
-from app.core import explain_choice, owed, timers
+from app.core import explain_choice, explain_items, owed, timers
 from app.core.arbiter import score
 from app.core.batch import Batch
 from app.core.campaign import Campaign
+from app.core.catalog import NO_CATALOG, Catalog
 from app.core.choices import NOTHING_KNOWN, Choices
 from app.core.decide import FeaturesOf
 from app.core.durations import format_duration
 from app.core.explain_choice import VariantView
 from app.core.explain_gates import Gate, gates, refusal
+from app.core.explain_items import ProductView, ThresholdView, WishView
 from app.core.expression_explain import Clause, Explain, explain_expression, explain_hysteresis
 from app.core.index import PlanIndex
+from app.core.item_table import NO_ITEMS, ItemTable
 from app.core.logged import rounded
 from app.core.plan import Plan, Scorer, Segment, event_id
 from app.core.profile import Profile
 from app.core.scores import persona_of
 from app.core.weariness import opt_out_risk
+from schemas.percentiles import Percentiles
 
 Contributions = Callable[[Mapping[str, float]], Mapping[str, float]]
 """A model's `explain_one`: log-odds by feature, with ``bias``."""
@@ -84,6 +88,8 @@ class CampaignView(msgspec.Struct, frozen=True):
     choose: str = "fixed"
     choice_version: int = 0
     variants: tuple[VariantView, ...] = ()
+    products: tuple[ProductView, ...] = ()
+    """What its slot would show."""
 
 
 class PendingView(msgspec.Struct, frozen=True):
@@ -119,6 +125,8 @@ class UserView(msgspec.Struct, frozen=True):
     campaigns: tuple[CampaignView, ...]
     pending: tuple[PendingView, ...]
     timers: tuple[TimerView, ...]
+    wishes: tuple[WishView, ...] = ()
+    thresholds: tuple[ThresholdView, ...] = ()
 
 
 def explain_score(features: Mapping[str, float], contributions: Contributions | None) -> tuple[Share, ...]:
@@ -208,8 +216,12 @@ class Explainer:
         scorer: Scorer,
         contributions: Contributions | None,
         choices: Choices = NOTHING_KNOWN,
+        *,
+        items: ItemTable = NO_ITEMS,
+        catalog: Catalog = NO_CATALOG,
+        percentiles: Mapping[str, Percentiles] | None = None,
     ) -> UserView:
-        """The user of that row at `now_ms`. The row is not changed."""
+        """The user of that row at `now_ms`, by what the worker serves. The row is not changed."""
         plan = self.index.plan
         batch = Batch(self.index, now_ms, choices)
         batch.user, batch.key = user, user.encode()
@@ -222,7 +234,9 @@ class Explainer:
             model_version=scorer.version,
             profile=profile_summary(profile, plan),
             segments=tuple(self._segment(segment, explain, profile, batch) for segment, explain in self._segments),
-            campaigns=tuple(self._campaign(part, profile, batch, scorer, contributions) for part in plan.campaigns),
+            campaigns=tuple(
+                self._campaign(part, profile, batch, scorer, contributions, items) for part in plan.campaigns
+            ),
             pending=tuple(
                 PendingView(one.id, one.campaign, one.variant, one.decided_ms, one.sent_ms, one.score)
                 for one in profile.pending
@@ -231,6 +245,8 @@ class Explainer:
                 TimerView(_TIMERS.get(one.kind, str(one.kind)), one.due_ms, names.get(one.ref, ""), one.key)
                 for one in sorted(profile.timers, key=lambda timer: timer.due_ms)
             ),
+            wishes=explain_items.wishes(profile, catalog),
+            thresholds=explain_items.thresholds(percentiles or {}),
         )
 
     @staticmethod
@@ -250,6 +266,7 @@ class Explainer:
         batch: Batch,
         scorer: Scorer,
         contributions: Contributions | None,
+        items: ItemTable,
     ) -> CampaignView:
         explain = self._audiences.get(campaign.name)
         features = rounded(self._features_of(profile, campaign, batch.now_ms, self.index.plan))
@@ -273,6 +290,7 @@ class Explainer:
             variants=explain_choice.variants(
                 profile, campaign, batch.choices, user=batch.user, features=features, now_ms=batch.now_ms
             ),
+            products=explain_items.products(profile, campaign, items, batch.now_ms),
         )
 
 

@@ -30,6 +30,7 @@ from app.core.turn import Turn
 from schemas import events
 from schemas.erasures import Subjects
 from schemas.events import Event
+from schemas.percentiles import Percentiles
 
 HANDLERS: Final[dict[str, Callable[[Batch, Profile, Event, int], None]]] = {
     events.NOTIFICATION_SENT: answers.fold_sent,
@@ -74,6 +75,8 @@ class Processor:
         """What everybody buys; may be set anew between batches."""
         self.buckets: Mapping[int, int] = {}
         """The thresholds of percentiles in force, by id; see `serve`."""
+        self.percentiles: Mapping[str, Percentiles] = {}
+        """What is known of those thresholds, by number; only told to people."""
         self.personas = NO_PERSONAS
         """What users are like; may be set anew between batches."""
         self.catalog = NO_CATALOG

@@ -53,10 +53,23 @@ class UserDesk:
             return await asyncio.to_thread(self._encode, question, partition, profile)
 
     def _encode(self, question: Question, partition: int, profile: Profile) -> bytes:
-        index, scorer = self._processor.index, self._processor.scorer
+        processor = self._processor
+        index, scorer = processor.index, processor.scorer
         explainer = self._explainer
         if explainer is None or explainer.index is not index:
             explainer = self._explainer = Explainer(index, self._features_of)
         contributions = getattr(scorer, "explain_one", None)
-        view = explainer.user(question.user, profile, self._clock_ms(), scorer, contributions, self._processor.choices)
+        view = explainer.user(
+            question.user,
+            profile,
+            self._clock_ms(),
+            scorer,
+            contributions,
+            processor.choices,
+            items=processor.items,
+            catalog=processor.catalog,
+            percentiles={
+                one.text: known for one in processor.measured if (known := processor.percentiles.get(one.text))
+            },
+        )
         return msgspec.json.encode(UserAnswer(partition, view, row_as_json(profile) if question.row else None))

@@ -17,6 +17,7 @@ from app.core.explain_choice import VariantView
 from app.core.explain_gates import REASON_TEXTS
 from app.core.expression_explain import Clause, deciding, format_age
 from app.explain.choice_report import decision_choice, user_variants
+from app.explain.items_report import items_report
 from app.explain.life import Life
 from schemas.decisions import Decision
 
@@ -48,6 +49,7 @@ def user_report(view: UserView, partition: int) -> RenderableType:
             shares(best.shares),
         ]
     parts += user_variants(view.campaigns)
+    parts += items_report(view)
     if view.timers:
         parts += [Text(), Text("waiting for the clock", style="bold"), _timers(view)]
     return Group(*parts)
