@@ -30,6 +30,9 @@ class ItemTable:
         `BESIDE`. Packed, as a worker reads the whole table every few seconds and a little of it now and then.
     by_segment
         By a segment's name, the best sellers among its users.
+    usual, thin
+        Weights, by place, of what everybody buys; and by the stable id of a product how much they count beside those in
+        `near`, in (0, 1]: the more, the less is known of the product.
     """
 
     version: int = 0
@@ -38,6 +41,8 @@ class ItemTable:
     items: tuple[Item, ...] = ()
     near: Mapping[int, bytes] = field(default_factory=dict)
     by_segment: Mapping[str, tuple[Item, ...]] = field(default_factory=dict)
+    usual: tuple[tuple[int, float], ...] = ()
+    thin: Mapping[int, float] = field(default_factory=dict)
 
     def beside(self, seed: int) -> Iterator[tuple[int, float]]:
         """What is bought with a product, by place, and its weight.

@@ -91,16 +91,23 @@ def _popular(profile: Profile, wish: Recommend, table: ItemTable, now_ms: int) -
 
 
 def _also_bought(state: Browsing, here: Item | None, table: ItemTable) -> list[Item]:
-    """What goes with the product at hand, and with those bought and viewed last: the more of them, the better."""
+    """What goes with the product at hand, and with those bought and viewed last: the more of them, the better.
+
+    What is little known of a product is made up for by what everybody buys.
+    """
     times = purchases_of(state) | {stable_id(viewed.item.id): viewed.at_ms for viewed in views_of(state)}
     seeds = sorted(times, key=lambda product: (-times[product], product))[:SEEDS_MAX]
     weights = dict.fromkeys(seeds, 1.0)
     if here is not None:
         weights[stable_id(here.id)] = HERE_WEIGHT
     scores: dict[int, float] = {}
+    unknown = 0.0
     for seed, weight in weights.items():
+        unknown += weight * table.thin.get(seed, 1.0)
         for place, together in table.beside(seed):
             scores[place] = scores.get(place, 0.0) + weight * together
+    for place, usual in table.usual if unknown else ():
+        scores[place] = scores.get(place, 0.0) + unknown * usual
     items = table.items
     return [items[place] for place in sorted(scores, key=lambda place: (-scores[place], items[place].id))]
 

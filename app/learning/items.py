@@ -6,12 +6,12 @@ a policy asks for. Bounded: `ITEMS_MAX` products, and a number for each pair of 
 - **Which products.** Those bought most lately. One more takes the place of the least when it was bought more often, as
   a count-min sketch of all that have no place says (TinyLFU): the long tail, which is most of a shop, moves nobody.
 - **Best sellers.** Counts that halve in `SHORT_MS`; for a segment, times the shrunk lift of the product in it.
-- **Bought together.** P(other | product), from counts that halve in `LONG_MS`, by the trend of the other (how much of
-  its sales is recent) and against its popularity by the power `DAMPING`: without it everything goes with the best
-  seller, with the cosine (power 1/2) nothing rises above the tail.
+- **Bought together.** P(other | product), shrunk to P(other), from counts that halve in `LONG_MS`, by the trend of the
+  other (how much of its sales is recent) and against its popularity by the power `DAMPING`: without it everything goes
+  with the best seller, with the cosine (power 1/2) nothing rises above the tail.
 
-Why no factorisation: item vectors learned from the same baskets hit as often and rank the hits lower, at the price of
-thousands of multiplications a message (benchmarks/results-recommend.md). River's (`reco.BiasedMF`) learns ratings of
+Why no factorisation: item vectors learned from the same baskets hit no more often, at the price of thousands of
+multiplications a message (benchmarks/results-recommend.md). River's (`reco.BiasedMF`) learns ratings of
 users whom it remembers one by one, without a bound.
 
 A product is shown to others only when it was bought from three buckets, so that nobody puts a text into other people's
@@ -62,8 +62,8 @@ SHORT_MS: Final = 14 * 86_400_000
 LONG_MS: Final = 60 * 86_400_000
 TREND_MAX: Final = 5.0
 DAMPING: Final = 0.25
-SEED_PRIOR: Final = 5.0
-"""P(other | product) is shrunk as if the product had been bought so often more, with nothing."""
+SEED_PRIOR: Final = 20.0
+"""P(other | product) is shrunk to P(other) as if the product had been bought so often more, like any."""
 TOGETHER_MIN: Final = 1.5
 """Products are shown beside each other when they were bought together more than once, lately."""
 LIFT_PRIOR: Final = 10.0
@@ -231,10 +231,13 @@ class ItemLearner:
                 listed = popular.setdefault(category, [])
                 if len(listed) < POPULAR_MAX:
                     listed.append(place)
+        near, usual, thin = self._near(shown, short, long)
         return ServedItems(
             top=best[:TOP_MAX],
             popular=popular,
-            near=self._near(shown, short, long),
+            near=near,
+            usual=usual,
+            thin=thin,
             by_segment={
                 name: _best(np.where(shown, short * self._lift(counts[:size], long), 0.0), TOP_MAX)
                 for name, counts in self._segments.items()
@@ -246,10 +249,13 @@ class ItemLearner:
         expected = counts.sum() * long / max(float(long.sum()), 1e-12)
         return (counts + LIFT_PRIOR) / (expected + LIFT_PRIOR)  # type: ignore[no-any-return]
 
-    def _near(self, shown: npt.NDArray[np.bool_], short: Floats, long: Floats) -> list[bytes]:
+    def _near(
+        self, shown: npt.NDArray[np.bool_], short: Floats, long: Floats
+    ) -> tuple[list[bytes], list[tuple[int, float]], list[float]]:
+        """`near`, `usual` and `thin` of what is served."""
         size = len(self._items)
         if not size:
-            return []
+            return [], [], []
         upper = self._pairs[:size, :size].astype(np.float32)
         pairs = upper + upper.T
         scale = self._long_decay.weight(self.at_ms)
@@ -268,7 +274,10 @@ class ItemLearner:
         found = np.take_along_axis(found, order, axis=1)
         packed["weight"] = found / ((long / scale + SEED_PRIOR) * scale)[:, None]
         counts = (found > 0).sum(axis=1)
-        return [row[:count].tobytes() for row, count in zip(packed, counts, strict=True)]
+        near = [row[:count].tobytes() for row, count in zip(packed, counts, strict=True)]
+        base = usual * worth
+        thin = SEED_PRIOR / (long / scale + SEED_PRIOR)
+        return near, [(place, float(base[place])) for place in _best(base, TOP_MAX)], thin.tolist()
 
     # -- snapshots
 

@@ -41,12 +41,16 @@ class ServedItems(msgspec.Struct, array_like=True):
     ----------
     near
         By place, as of `ItemTable.near`; empty of a product that is not shown, too.
+    thin
+        By place, as of `ItemTable.thin`.
     """
 
     top: list[int] = []
     popular: dict[str, list[int]] = {}
     near: list[bytes] = []
     by_segment: dict[str, list[int]] = {}
+    usual: list[tuple[int, float]] = []
+    thin: list[float] = []
 
 
 class ItemBooks(msgspec.Struct, array_like=True):
@@ -82,11 +86,12 @@ class ItemsState(msgspec.Struct, array_like=True):
         if state.version != VERSION:
             raise BadModel(f"snapshot {snapshot.model!r}: state {state.version}; this build reads {VERSION}")
         size, served = len(state.items), state.served
-        listed = [served.top, *served.popular.values(), *served.by_segment.values()]
+        usual = [place for place, _weight in served.usual]
+        listed = [served.top, *served.popular.values(), *served.by_segment.values(), usual]
         if any(not 0 <= place < size for places in listed for place in places):
             raise BadModel(f"snapshot {snapshot.model!r}: a best seller that is not there")
         near = b"".join(served.near)
-        if len(served.near) > size or any(len(packed) % BESIDE.size for packed in served.near):
+        if max(len(served.near), len(served.thin)) > size or any(len(packed) % BESIDE.size for packed in served.near):
             raise BadModel(f"snapshot {snapshot.model!r}: torn neighbours")
         if max(struct.unpack(f"<{len(near) // 2}H", near)[::2], default=-1) >= size:
             raise BadModel(f"snapshot {snapshot.model!r}: a product beside another that is not there")
@@ -139,5 +144,7 @@ def read_items(snapshot: ModelSnapshot) -> ItemTable:
         popular={category: tuple(items[place] for place in places) for category, places in served.popular.items()},
         items=items,
         near={stable_id(item.id): packed for item, packed in zip(items, served.near, strict=False) if packed},
+        usual=tuple(served.usual),
+        thin={stable_id(item.id): thin for item, thin in zip(items, served.thin, strict=False)},
         by_segment={name: tuple(items[place] for place in places) for name, places in served.by_segment.items()},
     )

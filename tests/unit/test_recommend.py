@@ -446,6 +446,18 @@ def test_sources_are_asked_in_the_policys_order_until_there_are_enough() -> None
     assert ids("also_bought") == ["n1"]
 
 
+def test_the_less_is_known_of_what_a_user_bought_the_more_counts_what_everybody_buys() -> None:
+    known = table(*(basket(n, "tea", "milk") for n in range(9)), *(basket(100 + n, "bread") for n in range(60)))
+
+    def ids(*bought: str) -> list[str]:
+        row = Profile(browsing=Browsing(bought=pack_purchases({stable_id(product): START for product in bought})))
+        return [item.id for item in recommend(row, Recommend(("also_bought",)), known, {}, START)]
+
+    assert ids("tea")[:2] == ["milk", "bread"]
+    assert ids("a thing that nobody else buys")[0] == "bread"
+    assert ids() == []
+
+
 def plan() -> Plan:
     return load_policy_text(POLICY)
 
