@@ -74,7 +74,7 @@ def run_rewards(seeds: int, scale: float) -> dict[str, Any]:
 
 def run_hours(seeds: int, scale: float) -> dict[str, Any]:
     """Open rates and distances from the favourite hour, by rule and truth, and what Thompson sampling changes."""
-    users = max(20, int(80 * scale))
+    users = max(20, int(60 * scale))
     figures: dict[str, Any] = {}
     for truth in get_args(hours.Truth):
         found = {
