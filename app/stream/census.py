@@ -11,7 +11,6 @@ A policy without percentiles has none of this: no counting, no reader, no record
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Final, NamedTuple, Protocol
 
@@ -140,7 +139,7 @@ class Census(Background):
     def _due(self) -> Iterator[tuple[int, _Done]]:
         moves, policy_id = self._feed.board.moves, self._policy.policy_id
         for partition, tenure in self._engine.tenures().items():
-            now = _Done((tenure, policy_id), time.monotonic(), moves)
+            now = _Done((tenure, policy_id), asyncio.get_running_loop().time(), moves)
             last = self._done.get(partition)
             if (
                 last is None
@@ -203,7 +202,7 @@ class Census(Background):
 
     async def _decide(self) -> None:
         """Publish the thresholds that must change: of a number at most once an interval, unless one is missing."""
-        board, now_s = self._feed.board, time.monotonic()
+        board, now_s = self._feed.board, asyncio.get_running_loop().time()
         seen = (board.counts, self._policy.policy_id)
         if seen == self._seen and now_s - self._decided_s < self._interval_s:
             return

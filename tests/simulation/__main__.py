@@ -18,6 +18,8 @@ FIGURES = (
     "events",
     "decisions",
     "outcomes",
+    "offers",
+    "counted",
     "lost",
     "over_counted",
     "rows_different",

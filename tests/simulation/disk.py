@@ -79,8 +79,8 @@ class Database:
                 self._rows[key] = value
         self._point("store after")
 
-    def items(self, read_opt: Any = None) -> Iterator[tuple[bytes, bytes]]:
-        return iter(sorted(self._rows.items()))
+    def items(self, read_opt: Any = None, from_key: bytes | None = None) -> Iterator[tuple[bytes, bytes]]:
+        return iter(sorted(entry for entry in self._rows.items() if entry[0] >= (from_key or b"")))
 
     def flush(self, _wait: bool = True) -> None:
         self._files.flush()

@@ -25,6 +25,7 @@ from app.stream.standing import Standing
 from app.stream.table import RowTable
 from app.stream.transport import BatchedConsumer, BatchedConsumerThread, GapCheck
 from schemas.topics import DECISIONS, EVENTS, PROFILES_CHANGELOG, SEGMENTS
+from tests.simulation.aside import Aside
 from tests.simulation.clients import KafkaConsumer, Producer
 from tests.simulation.cluster import COMPACTION_LAG_S, SESSION_S, Cluster, Refused
 from tests.simulation.disk import Disk, Stores
@@ -183,6 +184,7 @@ class Process:
     """One life of a worker. Stands for Faust's app; `point` and `reached` are where it can be killed."""
 
     table_type: type[Table] = Table
+    aside_type: type[Aside] = Aside
     _tables: list[Any]
     watch = StreamApp.watch
     restore_tables = StreamApp.restore_tables
@@ -280,8 +282,9 @@ class Process:
         self.queue: deque[Any] = deque()
         self.queued, self.taken = asyncio.Event(), asyncio.Event()
         self.table._standing.start()
+        self.aside = self.aside_type(self, len(self.cluster.group.partitions))
         parts = (self._member(), self._fetch(), self._agent(), self._timers(), self._commits(), self.recovery.run())
-        await asyncio.gather(*parts)
+        await asyncio.gather(*parts, *self.aside.parts())
 
     async def _fetch(self) -> None:
         transport = self.consumer

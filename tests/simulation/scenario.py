@@ -12,21 +12,48 @@ from typing import Any
 import structlog
 from faust.types import TP
 
+from app.core.ids import stable_id
+from app.core.percentiles import USERS_MIN
 from app.core.profile import decode_profile, due_ms
 from app.learning.scorer import FrozenModel
 from app.stream.engine import Engine
 from app.stream.fence import Fence
+from schemas.catalog import CatalogItem, encode_item
 from schemas.decisions import Decision, decode_decision
 from schemas.events import Event, encode_event
-from schemas.topics import DEAD_LETTERS, DECISIONS, EVENTS, OUTCOMES, PROFILES_CHANGELOG, SEGMENTS
+from schemas.topics import (
+    CATALOG,
+    DEAD_LETTERS,
+    DECISIONS,
+    EVENTS,
+    OUTCOMES,
+    PROFILES_CHANGELOG,
+    SEGMENTS,
+)
 from tests.simulation.cluster import COMPACTION_LAG_S, SESSION_S, Cluster, Log
 from tests.simulation.disk import Disk
 from tests.simulation.machine import World
 from tests.simulation.process import Process
-from tests.simulation.workload import JUMP_MS, START_MS, Said, Truth, answers, compared, happen, processor, truth_of
+from tests.simulation.workload import (
+    CHANGED,
+    COUNTED,
+    JUMP_MS,
+    SOLD,
+    START_MS,
+    Said,
+    Truth,
+    answers,
+    compared,
+    happen,
+    processor,
+    truth_of,
+)
 
 QUIET_S_MAX = 120.0
 """Virtual time in which the workers must have caught up after the last fault."""
+SALE_S = 1.5
+"""How long faults go on once all events are folded."""
+LOOK_S = 0.25
 _VERBS = ("queue", "appended", "acked")
 POINTS = (
     *(f"{verb} {topic}" for topic in (PROFILES_CHANGELOG, DECISIONS, SEGMENTS) for verb in _VERBS),
@@ -42,6 +69,10 @@ class Report:
     events: int = 0
     decisions: int = 0
     outcomes: int = 0
+    offers: int = 0
+    """Of the decisions, those that tell of a change of the catalog."""
+    counted: int = 0
+    """Changes of membership by a percentile."""
     faults: dict[str, int] = field(default_factory=dict)
     lost: int = 0
     over_counted: int = 0
@@ -61,9 +92,16 @@ class Report:
 
 
 class Scenario:
-    """The world of a seed: its broker, its workers and its bad luck."""
+    """The world of a seed: its broker, its workers and its bad luck; `bare` without a catalog and percentiles."""
 
-    def __init__(self, seed: int, engine_type: type[Engine] = Engine, process_type: type[Process] = Process) -> None:
+    def __init__(
+        self,
+        seed: int,
+        engine_type: type[Engine] = Engine,
+        process_type: type[Process] = Process,
+        *,
+        bare: bool = False,
+    ) -> None:
         self.rng = Random(f"scenario {seed}")
         rng = self.rng
         self.report = Report(seed)
@@ -84,12 +122,19 @@ class Scenario:
         self.heard: Counter[TP] = Counter()
         self.answered: set[str] = set()
         self.unanswered = 0
+        self.answers_end = False
         self.calm = False
         self.clock_ahead_ms = 0
         self.fired: Counter[str] = Counter()
         self.processes: dict[int, Process] = {}
         self.disks: dict[int, Disk] = {}
         self.lives = 0
+        beside = Random(f"aside {seed}")  # dice of its own, so that a bare seed is what it is
+        self.sells = not bare and beside.random() < 0.4
+        self.counts = not bare and beside.random() < (0.7 if self.users > USERS_MIN else 0.1)
+        self.caught_up = False
+        for item in SOLD if self.sells else ():
+            self._sell(item)
         self._plan_kill()
 
     # -- what processes ask
@@ -97,6 +142,10 @@ class Scenario:
     def clock_ms(self) -> int:
         """Event time."""
         return START_MS + int(self.world.now * 1000) + self.clock_ahead_ms
+
+    def at_ms(self, entry: Any) -> int:
+        """When a record was written, in event time."""
+        return START_MS + int(entry.appended_at * 1000)
 
     def damaged(self) -> bool:
         """Whether a store that is opened now shall be found damaged."""
@@ -147,12 +196,20 @@ class Scenario:
                 self.report.problems.append(f"not caught up: {self._backlog()}")
                 return self.report
             now_ms = self.clock_ms()
+            self.answers_end = True  # else events would go on, and the single thread could not say when prices changed
+            if self.sells or self.counts:
+                self._tell_and_count()
+                if not self.world.run(lambda: self.caught_up, SALE_S + QUIET_S_MAX):
+                    self.report.problems.append(f"not told, or not counted: {self._backlog()}")
+                    return self.report
             self.clock_ahead_ms = JUMP_MS
             if not self.world.run(lambda: self._idle() and not self._due(), QUIET_S_MAX):
                 self.report.problems.append(f"timers are still due: {self._due()}")
                 return self.report
             self._compact_all()
-            self._compare(truth_of(self.cluster.entries(EVENTS), now_ms, self.clock_ms()))
+            items = [(entry, self.at_ms(entry)) for entry in self.cluster.entries(CATALOG)]
+            events, beside = self.cluster.entries(EVENTS), self.sells or self.counts
+            self._compare(truth_of(events, items, now_ms, self.clock_ms(), beside=beside))
         finally:
             self._collect()
             self.world.close()
@@ -167,7 +224,7 @@ class Scenario:
 
     def _answer(self) -> None:
         """The sender, and the users: a decision has its receipt a while later, once, and may be opened and clicked."""
-        if self.clock_ahead_ms:
+        if self.answers_end:
             return
         for tp, log in self._decided():
             for entry in log.read(self.heard[tp], 10_000):
@@ -200,6 +257,38 @@ class Scenario:
         partition = int(user.removeprefix("user-")) % self.partitions
         self.cluster.append(EVENTS, partition, [(user.encode(), encode_event(event), ())])
 
+    def _sell(self, item: CatalogItem) -> None:
+        self.cluster.append(CATALOG, 0, [(item.id.encode(), encode_item(item), ())])
+
+    def _tell_and_count(self) -> None:
+        """All events are folded; what changes from now on is told, and counted, while things break."""
+        self.calm = False
+        after_s = 0.01
+        for item in CHANGED if self.sells else ():
+            self.world.later(after_s, partial(self._sell, item))
+            after_s += self.rng.choice((0.001, 0.3))
+        for kind in self.rng.choice(((), ("kill",), ("kill", ""), ("",))):
+            self.world.later(self.rng.uniform(0.0, SALE_S / 2), partial(self._misfortune, kind))
+        self.world.later(SALE_S, self._calm_down)
+        self.world.later(SALE_S, self._look)
+
+    def _look(self) -> None:
+        """Whether everybody has been told, and everybody counted."""
+        self.caught_up = self.calm and self._idle() and self._all_told()
+        if not self.caught_up:
+            self.world.later(LOOK_S, self._look)
+
+    def _all_told(self) -> bool:
+        end = self.cluster.log(CATALOG, 0).end
+        alive = [process for process in self.processes.values() if process.machine.alive]
+        if sum(len(process.engine.tenures()) for process in alive) < self.partitions:
+            return False  # a rebalance is under way
+        asides = [process.aside for process in alive]
+        if not all(aside.has_told(end) for aside in asides):
+            return False
+        rows, now_ms = self._rows(), self.clock_ms()
+        return all(aside.agrees(rows, now_ms) for aside in asides)
+
     def _supervise(self) -> None:
         """Start what is dead, after a while."""
         for number in range(self.workers):
@@ -210,7 +299,7 @@ class Scenario:
                 if number not in self.disks or (not self.calm and self.rng.random() < 0.2):
                     self.disks[number] = Disk()
                 self.lives += 1
-                core = processor(self.lives)
+                core = processor(self.lives, number, beside=self.sells or self.counts)
                 name = f"worker-{number}.{self.lives}"
                 self.processes[number] = self.process_type(
                     self.world, self.cluster, name, self.disks[number], self, core
@@ -221,9 +310,9 @@ class Scenario:
         self.cluster.group.sweep()
         self.world.later(0.1, self._sweep)
 
-    def _misfortune(self) -> None:
+    def _misfortune(self, kind: str = "") -> None:
         rng = self.rng
-        kind = rng.choice(("kill", "stall", "suspend", "stuck", "leave", "slow", "compact", "model", "join"))
+        kind = kind or rng.choice(("kill", "stall", "suspend", "stuck", "leave", "slow", "compact", "model", "join"))
         self.fired[kind] += 1
         if kind == "slow":
             tp = rng.choice(sorted(self.cluster.logs))
@@ -283,7 +372,7 @@ class Scenario:
     def _idle(self) -> bool:
         if self.fed < self.events or self.unanswered:
             return False
-        if not self.clock_ahead_ms and any(log.end > self.heard[tp] for tp, log in self._decided()):
+        if not self.answers_end and any(log.end > self.heard[tp] for tp, log in self._decided()):
             return False
         committed = self.cluster.group.committed
         if any(committed.get(TP(EVENTS, p), 0) < self._last(p) for p in range(self.partitions)):
@@ -328,8 +417,19 @@ class Scenario:
         for user, changes in truth.said.changes.items():
             if said.changes.get(user) != changes:
                 report.problems.append(f"membership of {user}: {said.changes.get(user)} instead of {changes}")
-        report.decisions = len(said.decisions)
-        report.outcomes = len(said.outcomes)
+        report.decisions, report.outcomes, report.offers = len(said.decisions), len(said.outcomes), said.offers
+        self._compare_counted(said)
+
+    def _compare_counted(self, said: Said) -> None:
+        """Whoever is in the segment with a percentile entered and left in turns, and was last said to be in it."""
+        inside = {key.decode() for key, row in self._rows().items() if stable_id(COUNTED) in row.segments}
+        for user, changes in said.counted.items():
+            self.report.counted += len(changes)
+            if changes != [("enter", "leave")[n % 2] for n in range(len(changes))]:
+                self.report.problems.append(f"{user} is in {COUNTED}: {changes}")
+        last = {user for user, changes in said.counted.items() if changes[-1] == "enter"}
+        if last != inside:
+            self.report.problems.append(f"in {COUNTED}: {sorted(inside)}; said: {sorted(last)}")
 
     def _collect(self) -> None:
         group = self.cluster.group
@@ -345,7 +445,9 @@ def quiet() -> None:
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
 
 
-def simulate(seed: int, engine_type: type[Engine] = Engine, process_type: type[Process] = Process) -> dict[str, Any]:
+def simulate(
+    seed: int, engine_type: type[Engine] = Engine, process_type: type[Process] = Process, *, bare: bool = False
+) -> dict[str, Any]:
     """Run one seed; its figures."""
-    report = Scenario(seed, engine_type, process_type).run()
+    report = Scenario(seed, engine_type, process_type, bare=bare).run()
     return asdict(report) | {"violations": report.violations}

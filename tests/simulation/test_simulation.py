@@ -9,9 +9,11 @@ import pytest
 
 from app.core.profile import Output
 from app.stream.batch import RecordBatch
+from app.stream.census import Census
 from app.stream.engine import Engine
 from app.stream.standing import Standing
 from app.stream.table import PendingWrite
+from tests.simulation.aside import Aside
 from tests.simulation.process import Process, Table
 from tests.simulation.scenario import simulate
 
@@ -28,6 +30,8 @@ def test_killed_and_rebalanced_workers_agree_with_a_single_thread() -> None:
     assert {"kill", "stall", "compact", "kill: store before", "kill: committed", "damaged store"} <= fired
     assert sum(report["decisions"] for report in reports) > 1000
     assert sum(report["outcomes"] for report in reports) > 1000
+    assert sum(report["offers"] for report in reports) > 200
+    assert sum(report["counted"] for report in reports) > 100
 
 
 def test_a_seed_gives_the_same_figures_again() -> None:
@@ -132,27 +136,67 @@ class Unfenced(Process):
             return True
 
 
+class ForgetsChanges(Process):
+    """What changed in the catalog before a worker came to life is not told by it."""
+
+    class aside_type(Aside):  # noqa: N801
+        def parts(self) -> list[Any]:
+            found = super().parts()
+            self.recent.__init__()  # type: ignore[misc]
+            return found
+
+
+class FindsNobody(Process):
+    """Who wants an item is not looked up in the rows when a partition comes."""
+
+    class aside_type(Aside):  # noqa: N801
+        def __init__(self, *arguments: Any) -> None:
+            super().__init__(*arguments)
+            self.fanout._build = self._built  # type: ignore[method-assign]
+
+        async def _built(self, _partition: int, state: Any) -> None:
+            state.is_built = True
+
+
+class FollowsNothing(Process):
+    """Rows do not follow the thresholds of percentiles."""
+
+    class aside_type(Aside):  # noqa: N801
+        def __init__(self, *arguments: Any) -> None:
+            super().__init__(*arguments)
+            self.census._read = self._tallied  # type: ignore[method-assign]
+
+        def _tallied(self, page: Any, tally: Any) -> list[bytes]:
+            list(Census._read(self.census, page, tally))
+            return []
+
+
 BROKEN: Mapping[str, type[Engine]] = {
     kind.__name__: kind
     for kind in (CommitsEarly, SpeaksFirst, ForgetsDebts, ForgetsRewards, DropsOutputs, StoresBeforeTheChangelog)
 }
 
 
+@pytest.mark.parametrize("process_type", [ForgetsChanges, FindsNobody, FollowsNothing])
+def test_a_worker_that_tells_or_counts_wrongly_is_noticed(process_type: type[Process]) -> None:
+    assert any(simulate(seed, process_type=process_type)["violations"] for seed in SEEDS_TO_NOTICE)
+
+
 @pytest.mark.parametrize("process_type", [Unconfirmed, Unfenced])
 def test_a_worker_that_is_not_fenced_is_noticed(process_type: type[Process]) -> None:
-    assert any(simulate(seed, process_type=process_type)["violations"] for seed in SEEDS_TO_FENCE)
+    assert any(simulate(seed, process_type=process_type, bare=True)["violations"] for seed in SEEDS_TO_FENCE)
 
 
 def test_a_void_record_that_nobody_writes_over_is_noticed() -> None:
-    assert any(simulate(seed, process_type=Unmended)["violations"] for seed in SEEDS_TO_FENCE)
+    assert any(simulate(seed, process_type=Unmended, bare=True)["violations"] for seed in SEEDS_TO_FENCE)
 
 
 @pytest.mark.parametrize("seed", [6, 34, 38, 62, 89, 133, 148])
 def test_without_a_lease_the_changelog_alone_says_whose_rows_count(seed: int) -> None:
-    report = simulate(seed, process_type=Unleased)
+    report = simulate(seed, process_type=Unleased, bare=True)
     assert not report["violations"], report
 
 
 @pytest.mark.parametrize("name", BROKEN)
 def test_a_broken_engine_is_noticed(name: str) -> None:
-    assert any(simulate(seed, BROKEN[name])["violations"] for seed in SEEDS_TO_NOTICE)
+    assert any(simulate(seed, BROKEN[name], bare=True)["violations"] for seed in SEEDS_TO_NOTICE)
