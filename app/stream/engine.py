@@ -28,12 +28,13 @@ from app.core.effects import Effects
 from app.core.erasure import is_mark, mark_key
 from app.core.history import Windows
 from app.core.panes import NEVER_MS
-from app.core.profile import Output, Profile, decode_profile, read_head, unpack_segments
+from app.core.profile import Output, decode_profile, read_head, unpack_segments
 from app.stream.app import StreamApp
 from app.stream.batch import RecordBatch
 from app.stream.contracts import BatchProcessor, Observer
 from app.stream.inflight import InFlight
 from app.stream.partition import Partition, RowCache, Settling, Work
+from app.stream.rows import RowReader
 from app.stream.table import PendingWrite, RowTable
 from schemas.erasures import Subjects
 
@@ -82,6 +83,7 @@ class Engine:
         self._cache_rows = cache_rows
         self._copartitioned = copartitioned
         self._subjects = subjects
+        self._reader = RowReader(table, subjects)
         self._partitions: dict[int, Partition] = {}
         self._inflight = InFlight()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -179,26 +181,33 @@ class Engine:
         moved: set[bytes] = set()
         partition = batch.partition
         for start in range(0, len(chunk), SLICE_RECORDS):
-            part = chunk[start : start + SLICE_RECORDS]
-            rows, absent = self._load(partition, list({record.key: None for record in part if record.key}))
-            effects = self.processor.process(
-                part,
-                batch.topic,
-                partition,
-                rows,
-                now_ms=self._clock_ms(),
-                acked_offset=self._acked(partition),
-                reload=lambda key: self._reload(partition, key, work),
-            )
-            work.add(effects, absent)
-            moved |= effects.moved
-            if effects.moved:
-                self._move(self._partitions[partition], effects, work)
+            moved |= self._fold_slice(batch, chunk[start : start + SLICE_RECORDS], work)
         if moved:
             old = self.table.get_many(partition, list(work.rows))
             pairs = zip(work.rows.values(), old, strict=True)
             work.added = sum((new is not None) - (was is not None) for new, was in pairs)
         return work
+
+    def _fold_slice(self, batch: RecordBatch, part: Sequence[Any], work: Work) -> set[bytes]:
+        """Process a slice; whatever of its rows the cache does not keep is free when this returns."""
+        partition = batch.partition
+        state = self._partitions[partition]
+        keys = list({record.key: None for record in part if record.key})
+        loaded = self._reader.load(partition, state, keys, work.rows)
+        effects = self.processor.process(
+            part,
+            batch.topic,
+            partition,
+            loaded.rows,
+            now_ms=self._clock_ms(),
+            acked_offset=self._acked(partition),
+            reload=lambda key: self._reader.reload(partition, key, work.rows),
+        )
+        work.add(effects, loaded.absent)
+        if effects.moved:
+            self._move(state, effects, work)
+        state.cache.end_slice(loaded.decoded)
+        return effects.moved
 
     def _move(self, state: Partition, effects: Effects, work: Work) -> None:
         """Store rows that have become marks, and marks that have become rows, under the other key.
@@ -241,10 +250,11 @@ class Engine:
             return None
         self.app.batches.barrier.hold()
         async with state.lock:
-            rows, absent = self._load(partition, keys)
-            effects = process(keys, rows, mark=state.position, acked_offset=self._acked(partition))
             work = Work()
-            work.add(effects, absent)
+            loaded = self._reader.load(partition, state, keys, work.rows)
+            effects = process(keys, loaded.rows, mark=state.position, acked_offset=self._acked(partition))
+            work.add(effects, loaded.absent)
+            state.cache.end_slice(loaded.decoded)
             tidied = state.marks > 0 and any(map(is_mark, work.rows))
             task = await self._settle(partition, state, work, flush=tidied)
         task.add_done_callback(partial(self._end_flight, len(keys)))
@@ -329,37 +339,6 @@ class Engine:
         done: int = self.app.batches.barrier.committable((self.source, partition)) or 0
         return max(done, self._partitions[partition].committed)
 
-    def _load(self, partition: int, keys: list[bytes]) -> tuple[dict[bytes, Profile], set[bytes]]:
-        """The partition's decoded rows with those of `keys` among them, and the keys that have no row yet."""
-        rows = self._partitions[partition].cache.rows
-        missing = [key for key in keys if key not in rows]
-        absent: set[bytes] = set()
-        if missing:
-            for key, value in zip(missing, self.table.get_many(partition, missing), strict=True):
-                if value is None:
-                    absent.add(key)
-                else:
-                    rows[key] = decode_profile(value)
-            if absent and self._subjects is not None and self._partitions[partition].marks:
-                self._load_marks(partition, absent, rows, self._subjects)
-        return rows, absent
-
-    def _load_marks(self, partition: int, absent: set[bytes], rows: dict[bytes, Profile], subjects: Subjects) -> None:
-        """Of those who have no row: the marks of those who were erased."""
-        keys = [key for key in absent if not is_mark(key)]
-        values = self.table.get_many(partition, [mark_key(subjects, key) for key in keys])
-        for key, value in zip(keys, values, strict=True):
-            if value is not None:
-                rows[key] = decode_profile(value)
-
-    def _reload(self, partition: int, key: bytes, work: Work) -> Profile | None:
-        places = [key] if self._subjects is None else [key, mark_key(self._subjects, key)]
-        for place in places:
-            value = work.rows[place] if place in work.rows else self.table.get_many(partition, [place])[0]
-            if value is not None:
-                return decode_profile(value)
-        return None
-
     async def _settle(self, partition: int, state: Partition, work: Work, *, flush: bool = False) -> asyncio.Task[None]:
         """Queue the rows for the changelog, in order, and leave the rest to a task. The partition's lock is held.
 
@@ -378,7 +357,6 @@ class Engine:
                 write = await self.table.begin_write(partition, work.rows, added=work.added)
         except Exception as exc:
             self.app.fatal("a changelog record could not be queued", exc)
-        state.cache.trim()
         previous, settling = state.newest, Settling()
         state.newest = settling
         task = asyncio.create_task(self._make_durable(partition, effects, write, previous, settling, flush=flush))

@@ -4,29 +4,49 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+from collections.abc import Iterable
+from typing import Any, Final
 
 from app.core.effects import Effects
 from app.core.profile import Profile, encode_profile
 from app.stream.timers import TimerIndex
 
+GHOSTS: Final = 4
+"""Keys that a cache remembers of rows that it let go, for each row that it may hold."""
+
 
 class RowCache:
-    """Decoded rows of one partition, at most `limit` of them between batches; the oldest in the cache go first.
+    """Decoded rows of one partition, at most `limit` of them between slices.
 
-    Evicting is always safe: the table knows the bytes of rows that have not reached the store yet. First in, first out
-    costs nothing for a row that is there; a busy user's row is decoded again once in each turn of the cache.
+    A row is let go right after the slice that it was decoded for, while the processor still has it in its caches:
+    freed a thousand rows later, it would have to be fetched from memory to be freed. Only who comes again soon (the
+    key is among the last `GHOSTS` x `limit` let go) stays, first in, first out. Evicting is always safe: the table and
+    the chunk know the newest bytes. (The ghosts are those of 2Q: Johnson & Shasha, VLDB 1994.)
     """
 
     def __init__(self, limit: int) -> None:
         self.rows: dict[bytes, Profile] = {}
+        self._ghosts: dict[bytes, None] = {}
         self._limit = limit
 
-    def trim(self) -> None:
-        """Drop the rows over the limit."""
-        excess = len(self.rows) - self._limit
-        if excess > 0:
-            for key in list(itertools.islice(self.rows, excess)):
-                del self.rows[key]
+    def end_slice(self, decoded: Iterable[bytes]) -> None:
+        """Let go of rows that were decoded, or made, for a slice, but for those that come again soon."""
+        rows, ghosts = self.rows, self._ghosts
+        for key in decoded:
+            if key in ghosts:
+                del ghosts[key]
+            else:
+                ghosts[key] = None
+                rows.pop(key, None)
+        _trim(ghosts, GHOSTS * self._limit)
+        _trim(rows, self._limit)
+
+
+def _trim(entries: dict[bytes, Any], limit: int) -> None:
+    excess = len(entries) - limit
+    if excess > 0:
+        for key in list(itertools.islice(entries, excess)):
+            del entries[key]
 
 
 class Work:

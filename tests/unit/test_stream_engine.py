@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from app.core.profile import decode_profile
+from app.core.profile import Profile, decode_profile
+from app.stream.partition import GHOSTS, RowCache
 from tests.support.engine import Died, Rig, make_rig
 
 
@@ -78,6 +79,24 @@ async def test_an_evicted_row_is_read_back_with_everything_applied(tmp_path: Pat
     rig.app.durable_producer.release("changelog")
     await rig.settled()
     assert len(rig.table.stores[0]) == 3000
+
+
+def test_a_row_stays_in_the_cache_once_its_user_comes_again_soon() -> None:
+    cache = RowCache(2)
+
+    def serve(*users: bytes) -> set[bytes]:
+        decoded = [user for user in users if user not in cache.rows]
+        cache.rows |= {user: Profile() for user in decoded}
+        cache.end_slice(decoded)
+        return set(cache.rows)
+
+    assert serve(b"ann", b"bob") == set()
+    assert serve(b"ann") == {b"ann"}
+    assert serve(b"cid", b"ann") == {b"ann"}
+    assert serve(b"bob", b"cid") == {b"bob", b"cid"}  # two at most: the oldest goes
+    passers_by = [b"u%d" % number for number in range(2 * GHOSTS)]
+    assert serve(*passers_by, b"dot") == {b"bob", b"cid"}
+    assert serve(passers_by[0]) == {b"bob", b"cid"}  # forgotten meanwhile
 
 
 async def test_replayed_records_change_nothing_and_emit_nothing(tmp_path: Path) -> None:
