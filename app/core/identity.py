@@ -33,7 +33,8 @@ def fold_context(profile: Profile, context: dict[str, Any], at_ms: int) -> None:
     device = context.get("device")
     if device.__class__ is dict:
         _fold_device(profile, device)
-        fold_devices(profile, device, at_ms)
+        if "token" in device or "subscription" in device:
+            fold_devices(profile, device, at_ms)
 
 
 def _set_timezone(profile: Profile, timezone: object) -> None:

@@ -14,12 +14,22 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from app.core.plan import QuietHours
 from app.core.profile import HOURS_PER_WEEK
+from schemas.events import epoch_ms
 
 SLOT_MS: Final = 900_000
 MINUTE_MS: Final = 60_000
 _DAY_MS = 86_400_000
 _HOUR_MS = 3_600_000
+_DAYS_TO_1970 = datetime(1970, 1, 1, tzinfo=UTC).toordinal()
 _MONDAY_HOURS = 72  # 1970-01-01 was a Thursday
+
+
+def instant_ms(at: datetime) -> int:
+    """As `epoch_ms`; a time in UTC, which is what nearly every event has, by whole numbers alone."""
+    if at.tzinfo is not UTC:
+        return epoch_ms(at)
+    days: int = at.toordinal() - _DAYS_TO_1970
+    return (((days * 24 + at.hour) * 60 + at.minute) * 60 + at.second) * 1000 + at.microsecond // 1000
 
 
 @lru_cache(maxsize=16_384)

@@ -8,6 +8,7 @@ from its earlier records of the same call.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from datetime import datetime
 from functools import partial
 from typing import Final
 
@@ -16,11 +17,23 @@ from app.core.batch import Batch
 from app.core.effects import Effects, Record
 from app.core.history import Windows
 from app.core.ids import RECENT_BYTES, WORD_BYTES, message_word
+from app.core.local_time import instant_ms
 from app.core.panes import NEVER_MS
 from app.core.profile import Output, Profile, decode_profile, due_ms, encode_profile
 from app.core.turn import Turn
 from schemas.dead_letters import DeadLetter, cut, dead_letter_headers
-from schemas.events import ERASE, MERGE, Event, Rejected, decode_event, epoch_ms
+from schemas.events import (
+    ERASE,
+    EVENT_BYTES_MAX,
+    MERGE,
+    NAME_CHARS_MAX,
+    USER_CHARS_MAX,
+    Event,
+    Rejected,
+    check_event,
+    decode_event,
+    parse_event,
+)
 from schemas.topics import DEAD_LETTERS
 
 RETRY_MS: Final = 60_000
@@ -63,7 +76,7 @@ class Run:
         """Apply records; those that raise are dead-lettered and leave no trace but that."""
         batch, rows, fates = self.batch, self.rows, self.fates
         for record in records:
-            event = decode_event(record.value, record.key)
+            event = _read(record.value, record.key)
             if isinstance(event, Rejected):
                 fates["rejected"] += 1
                 batch.outputs.append(self._dead_letter(record, event))
@@ -94,7 +107,7 @@ class Run:
         stamp = event.timestamp
         at_ms = now_ms
         if stamp is not None:
-            at_ms = stamp if stamp.__class__ is int else epoch_ms(stamp)
+            at_ms = instant_ms(stamp) if isinstance(stamp, datetime) else stamp
             if at_ms > now_ms or at_ms < now_ms - index.age_max_ms:
                 refusal = self._refuse_time(at_ms)
                 if refusal is not None:
@@ -326,6 +339,21 @@ class Run:
             if number:
                 effects.counts["events", fate] = number
         return effects
+
+
+def _read(raw: bytes | None, key: bytes | None) -> Event | Rejected:
+    """As `decode_event`, compiled: what nearly every record is, told in one go."""
+    if not raw or len(raw) > EVENT_BYTES_MAX:
+        return decode_event(raw, key)
+    try:
+        event = parse_event(raw)
+    except (ValueError, RecursionError):
+        return decode_event(raw, key)  # which says what is wrong with it
+    user = event.user_id
+    named = event.type == "track" and 0 < len(event.event) <= NAME_CHARS_MAX
+    if named and user and len(user) <= USER_CHARS_MAX and key == user.encode():
+        return event
+    return check_event(event, key)
 
 
 def _remembers(recent: bytes, digest: bytes) -> bool:

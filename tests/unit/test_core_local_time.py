@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta, timezone
 from zoneinfo import ZoneInfo
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from app.core.local_time import hour_of_week, quiet_until, utc_offset_ms
+from app.core.local_time import hour_of_week, instant_ms, quiet_until, utc_offset_ms
 from app.core.plan import QuietHours
+from schemas.events import epoch_ms
 
 NIGHT = QuietHours(22 * 60, 8 * 60)
 
@@ -78,3 +81,8 @@ def test_the_hour_of_the_week_is_local() -> None:
     assert hour_of_week("UTC", "UTC", monday_9_utc) == 9
     assert hour_of_week("America/Los_Angeles", "UTC", monday_9_utc) == 1
     assert hour_of_week("Pacific/Honolulu", "UTC", monday_9_utc) == 167, "Sunday 23:00"
+
+
+@given(st.datetimes(timezones=st.sampled_from([None, UTC, timezone(timedelta(hours=5, minutes=45))])))
+def test_an_instant_is_the_same_by_whole_numbers(time: datetime) -> None:
+    assert instant_ms(time) == epoch_ms(time)
