@@ -5,7 +5,8 @@
 
 Every contender processes events that were in the topic before it started: decode, a windowed count a user, and a
 changelog. The worker does more: segments, recency, de-duplication, RFM, timers, RocksDB, and an acknowledgement for
-everything. The slow ones get fewer events (they would take minutes), which favours them: their state stays small.
+everything. Of the two floors one keeps its counts in a dict, the other rows like the worker's on disk, and neither
+decides anything. The slow ones get fewer events (they would take minutes), which favours them: their state stays small.
 
 With peers, or with --kafka, all contenders of a turn run on one real Apache Kafka (Java and Maven are needed); without,
 on an embedded broker. A peer that cannot run is null in the results, with the reason.
@@ -23,7 +24,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from app.topics import create_topics
-from benchmarks import faust_idiomatic, floor, nudge_worker
+from benchmarks import faust_idiomatic, floor, floor_rows, nudge_worker
 from benchmarks.common import BenchmarkFailed, Result, machine, parser, print_results
 from benchmarks.peers import quix, streams
 from benchmarks.peers.environment import PeerUnavailable
@@ -72,6 +73,7 @@ async def _turn(options: Any, bootstrap: str, seed: int) -> dict[str, Outcome]:
         ),
         "faust": lambda: faust_idiomatic.measure(bootstrap, FAUST_TOPIC, options.partitions, small, options.users),
         "floor": lambda: floor.measure(bootstrap, EVENTS, options.partitions, count, options.users),
+        "floor_with_rows": lambda: floor_rows.measure(bootstrap, EVENTS, options.partitions, count, options.users),
     }
     if "quix" in options.peers:
         few = await filled(QUIX_TOPIC, options.quix_events)
@@ -119,6 +121,7 @@ def ratios_of(outcomes: dict[str, Outcome]) -> dict[str, float | None]:
         "ratio_vs_quix": rate("quix"),
         "ratio_vs_kafka_streams": per_core,
         "share_of_floor": rate("floor"),
+        "share_of_floor_with_rows": rate("floor_with_rows"),
     }
 
 

@@ -1,0 +1,208 @@
+"""The floor with rows: what a row a user on disk costs any engine in Python, before it asks or decides anything.
+
+As `benchmarks.floor`, but the rows are the worker's own, of its usual size: read from RocksDB, decoded, one number in
+them changed, encoded, appended to a changelog and written to RocksDB once that has acknowledged. No segment is judged,
+no window folded, no timer kept, nothing is published, no group, no lease. What the worker costs above this is what it
+decides; what this costs above the other floor is the price of state that may be larger than memory and survives.
+
+    python -m benchmarks.floor_rows --json
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import tempfile
+import time
+import uuid
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+import uvloop
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+
+from app.core.features import open_features
+from app.core.processor import Processor
+from app.core.profile import Profile, decode_profile, encode_profile
+from app.policy.load import load_policy
+from app.stream.store import PartitionStore, StoreFactory
+from app.topics import create_topics
+from benchmarks.common import Result, parser, print_results, run_contender, write_report
+from benchmarks.core import ConstantScorer
+from benchmarks.nudge_worker import POLICIES
+from benchmarks.workload import BATCH_BYTES, broker_at, describe, events, preload
+from schemas.events import Event, decode_event
+from schemas.topics import Topic
+
+_FETCH_RECORDS: Final = 1_024
+SLICE_RECORDS: Final = 64
+_USUAL_EVENTS: Final = 4
+"""Events of the row that new users are given, so that rows are of the size that the worker's come to."""
+
+
+def measure(bootstrap: str, topic: str, partitions: int, count: int, users: int, *, timeout_s: float = 300.0) -> Result:
+    """Process the `count` events that `topic` holds already; see `benchmarks.workload.preload`."""
+    arguments = ["--broker", bootstrap, "--topic", topic, "--partitions", str(partitions), "--events", str(count)]
+    return run_contender("floor with rows", __spec__.name, arguments, events=count, users=users, timeout_s=timeout_s)
+
+
+class _Record:
+    headers = ()
+
+    def __init__(self, key: bytes, value: bytes, offset: int) -> None:
+        self.key, self.value, self.offset = key, value, offset
+
+
+def usual_row() -> bytes:
+    """A row as the worker leaves it after a user's first events, under the policy of twenty segments."""
+    now_ms = time.time_ns() // 1_000_000
+    made = events(_USUAL_EVENTS, 1, 1, start_ms=now_ms - 600_000)
+    records = [_Record(key, value, offset) for offset, (key, value) in enumerate(made)]
+    rows: dict[bytes, Profile] = {}
+    processor = Processor(load_policy(POLICIES[20]), ConstantScorer(), open_features)
+    processor.process(records, "events", 0, rows, now_ms=now_ms, acked_offset=0)
+    (row,) = rows.values()
+    return encode_profile(row)
+
+
+async def consume(bootstrap: str, topic: str, partitions: int, count: int, folder: Path) -> tuple[float, float, int]:
+    """Process `count` events; seconds and processor seconds from the first fetch to the last write, rows."""
+    changelog = f"floor-rows-{uuid.uuid4().hex[:8]}-changelog"
+    contract = Topic(
+        name=changelog, key="user", value="row", partitions="events", cleanup="compact", retention_ms=-1,
+        purpose="benchmark",
+    )  # fmt: skip
+    await create_topics(bootstrap, partitions, topics=[contract])
+    consumer = AIOKafkaConsumer(bootstrap_servers=bootstrap, auto_offset_reset="earliest", enable_auto_commit=False)
+    producer = AIOKafkaProducer(bootstrap_servers=bootstrap, acks="all", max_batch_size=BATCH_BYTES)
+    await consumer.start()
+    await producer.start()
+    factory = StoreFactory(folder)
+    stores = {partition: factory.open("floor", partition) for partition in range(partitions)}
+    try:
+        consumer.assign([TopicPartition(topic, partition) for partition in range(partitions)])
+        return await _Floor(consumer, producer, changelog, stores).run(count)
+    finally:
+        await producer.stop()
+        await consumer.stop()
+        for store in stores.values():
+            store.close()
+
+
+class Writing(NamedTuple):
+    """Rows of a partition on their way to the changelog."""
+
+    partition: int
+    rows: dict[bytes, bytes]
+    added: int
+    futures: list[asyncio.Future[Any]]
+
+
+class _Floor:
+    def __init__(
+        self,
+        consumer: AIOKafkaConsumer,
+        producer: AIOKafkaProducer,
+        changelog: str,
+        stores: dict[int, PartitionStore],
+    ) -> None:
+        self.consumer = consumer
+        self.producer = producer
+        self.changelog = changelog
+        self.stores = stores
+        self.usual = usual_row()
+
+    async def run(self, count: int) -> tuple[float, float, int]:
+        """One fetch is processed while the rows of the one before are on their way."""
+        seen = 0
+        started = started_cpu = 0.0
+        writing: list[Writing] = []
+        while seen < count:
+            fetched = await self.consumer.getmany(timeout_ms=1_000, max_records=_FETCH_RECORDS)
+            if fetched and not started:
+                started, started_cpu = time.monotonic(), time.process_time()
+            earlier, writing = writing, []
+            for place, records in fetched.items():
+                underway = next((one.rows for one in earlier if one.partition == place.partition), {})
+                rows, added = self._fold(self.stores[place.partition], underway, records)
+                futures = await self._send(place.partition, rows)
+                writing.append(Writing(place.partition, rows, added, futures))
+                seen += len(records)
+            await self._store(earlier)
+        await self._store(writing)
+        return time.monotonic() - started, time.process_time() - started_cpu, sum(map(len, self.stores.values()))
+
+    def _fold(
+        self, store: PartitionStore, underway: dict[bytes, bytes], records: list[Any]
+    ) -> tuple[dict[bytes, bytes], int]:
+        changed: dict[bytes, bytes] = {}
+        added = 0
+        for start in range(0, len(records), SLICE_RECORDS):
+            part = records[start : start + SLICE_RECORDS]
+            keys = list({record.key for record in part})
+            rows = {}
+            for key, stored in zip(keys, store.get_many(keys), strict=True):
+                raw = changed.get(key) or underway.get(key) or stored
+                added += raw is None
+                rows[key] = decode_profile(self.usual if raw is None else raw)
+            for record in part:
+                event = decode_event(record.value, record.key)
+                assert isinstance(event, Event), event
+                row = rows[record.key]
+                row.events += 1
+                row.offset = record.offset
+            for key, row in rows.items():
+                changed[key] = encode_profile(row)
+        return changed, added
+
+    async def _send(self, partition: int, rows: dict[bytes, bytes]) -> list[asyncio.Future[Any]]:
+        futures = []
+        batch = self.producer.create_batch()
+        for key, value in rows.items():
+            if batch.append(key=key, value=value, timestamp=None) is None:
+                futures.append(await self.producer.send_batch(batch, self.changelog, partition=partition))
+                batch = self.producer.create_batch()
+                batch.append(key=key, value=value, timestamp=None)
+        futures.append(await self.producer.send_batch(batch, self.changelog, partition=partition))
+        return futures
+
+    async def _store(self, written: list[Writing]) -> None:
+        for one in written:
+            await asyncio.gather(*one.futures)
+            store = self.stores[one.partition]
+            store.write(one.rows.items(), added=one.added, next_offset=store.next_offset + len(one.rows))
+
+
+def _contend(options: argparse.Namespace) -> None:
+    """The measured process."""
+    with tempfile.TemporaryDirectory(prefix="nudge-bench-") as folder:
+        made = consume(options.broker, options.topic, options.partitions, options.events, Path(folder))
+        seconds, cpu_s, rows = uvloop.run(made)
+    write_report(options.report, seconds, {"rows": rows, "row_bytes": len(usual_row())}, cpu_s)
+
+
+async def _preloaded(options: argparse.Namespace) -> None:
+    async with broker_at(options.broker) as bootstrap:
+        topic = f"bench-{uuid.uuid4().hex[:8]}"
+        now_ms = time.time_ns() // 1_000_000
+        records = events(options.events, options.users, options.seed, start_ms=now_ms - 600_000)
+        count = await preload(bootstrap, topic, options.partitions, records, timestamp_ms=now_ms)
+        result = await asyncio.to_thread(measure, bootstrap, topic, options.partitions, count, options.users)
+    sizes = {"events": options.events, "users": options.users, "partitions": options.partitions}
+    print_results([result], describe(options.seed, **sizes), {}, as_json=options.json)
+
+
+def main() -> None:
+    """Measure, or (with --report) be the measured process."""
+    arguments = parser(__doc__)
+    arguments.add_argument("--topic", default="", help=argparse.SUPPRESS)
+    arguments.add_argument("--report", type=Path, help=argparse.SUPPRESS)
+    options = arguments.parse_args()
+    if options.report:
+        _contend(options)
+    else:
+        asyncio.run(_preloaded(options))
+
+
+if __name__ == "__main__":
+    main()
