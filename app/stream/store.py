@@ -14,7 +14,7 @@ from __future__ import annotations
 import itertools
 import shutil
 import struct
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -254,9 +254,14 @@ class PartitionStore:
         return found
 
     def scan(self, visit: Callable[[Sequence[tuple[bytes, bytes]]], None]) -> None:
-        """Call `visit` with all rows, some at a time, and check that all are there. Raises `StoreDamaged`.
+        """As `scanning`, in one go."""
+        for _ in self.scanning(visit):
+            pass
 
-        A store that was filled in bulk has its count from here on.
+    def scanning(self, visit: Callable[[Sequence[tuple[bytes, bytes]]], None]) -> Iterator[None]:
+        """Call `visit` with all rows, some at each step, and check that all are there. Raises `StoreDamaged`.
+
+        A store that was filled in bulk has its count from the last step on.
         """
         found = 0
         try:
@@ -266,6 +271,7 @@ class PartitionStore:
                     page = [row for row in page if row[0] != _META_KEY]
                 found += len(page)
                 visit(page)
+                yield
         except Exception as exc:
             raise StoreDamaged(f"{self.path}: {exc}", self.path) from exc
         if self._count == _UNCOUNTED:

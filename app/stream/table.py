@@ -234,9 +234,8 @@ class RowTable(faust.Table):
                 await self._repair(partitions)
                 for partition in sorted(self._unscanned):
                     begin_scan(partition)
-                    self.stores[partition].scan(partial(visit, partition))
-                    self._unscanned.discard(partition)
-                    await asyncio.sleep(0)
+                    if not await self._scanned(partition, partial(visit, partition), interrupted):
+                        return False
                 for store in stores.values():
                     store.end_bulk()
                 if stale := self.factory.drop_stale(self.name, partitions, time.time()):
@@ -247,6 +246,18 @@ class RowTable(faust.Table):
                 log.error("store_damaged", table=self.name, partition=damaged, error=str(exc), action="rebuild")
                 self._wipe(damaged)
                 self._unscanned.add(damaged)
+
+    async def _scanned(
+        self, partition: int, visit: Callable[[Sequence[tuple[bytes, bytes]]], None], interrupted: Callable[[], bool]
+    ) -> bool:
+        """Show all rows, with turns for others in between: a million take ten seconds. False when interrupted."""
+        store = self.stores[partition]
+        for _ in store.scanning(visit):
+            await asyncio.sleep(0)
+            if interrupted() or self.stores.get(partition) is not store:
+                return False
+        self._unscanned.discard(partition)
+        return True
 
     def _owns(self, partition: int, epoch: int | None) -> bool:
         """Whether our claim with this epoch is the newest that counts."""

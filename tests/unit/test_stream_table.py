@@ -1,6 +1,7 @@
 from __future__ import annotations
 
-from collections.abc import Mapping
+import asyncio
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -45,12 +46,14 @@ class Scans:
         self.begun: list[int] = []
         self.rows: list[tuple[int, bytes]] = []
 
-    async def restore(self, table: BareTable, partitions: set[int]) -> bool:
+    async def restore(
+        self, table: BareTable, partitions: set[int], interrupted: Callable[[], bool] = lambda: False
+    ) -> bool:
         self.begun, self.rows = [], []
         return await table.restore(
             partitions,
             {},
-            interrupted=lambda: False,
+            interrupted=interrupted,
             on_remaining=lambda remaining: None,
             begin_scan=self.begun.append,
             visit=lambda partition, rows: self.rows.extend((partition, key) for key, _value in rows),
@@ -107,3 +110,34 @@ async def test_a_partition_that_was_given_up_is_shown_again_when_it_comes_back(
     assert await scans.restore(table, set())
     assert await scans.restore(table, {0})
     assert (scans.begun, scans.rows) == ([0], [(0, b"k0")])
+
+
+async def test_a_scan_of_many_rows_lets_others_run_and_stops_for_a_rebalance(
+    table: BareTable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scans = Scans()
+    answer(monkeypatch, {0: 5_000}, {0: 0}, {0: 0})
+    turns: list[int] = []
+    asyncio.get_running_loop().call_soon(lambda: turns.append(len(scans.rows)))
+    assert not await scans.restore(table, {0}, interrupted=lambda: bool(turns))
+    assert 0 < len(scans.rows) < 5_000
+    assert await scans.restore(table, {0})
+    assert (scans.begun, len(scans.rows)) == ([0], 5_000)
+
+
+async def test_a_store_that_is_closed_in_the_middle_of_its_scan_is_not_taken_for_damaged(
+    table: BareTable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scans = Scans()
+    answer(monkeypatch, {0: 5_000})
+
+    def closed() -> bool:
+        if scans.rows:
+            table.close_partition(0)
+        return False
+
+    assert not await scans.restore(table, {0}, interrupted=closed)
+    assert 0 < len(scans.rows) < 5_000
+    answer(monkeypatch, {0: 0})
+    assert await scans.restore(table, {0})
+    assert len(scans.rows) == 5_000
