@@ -67,7 +67,8 @@ def scale(axes: Axes, found: dict[str, Any]) -> None:
     alone = sorted((one["users"], one["cpu_us_per_event"]) for one in found["runs"] if one["workers"] == 1)
     axes.plot(*zip(*alone, strict=True), marker="o", color=_INK, label="1 worker")
     several = [(one["users"], one["cpu_us_per_event"]) for one in found["runs"] if one["workers"] == 2]
-    axes.plot(*zip(*several, strict=True), marker="s", linestyle="", color="#c55a11", label="2 workers")
+    if several:
+        axes.plot(*zip(*several, strict=True), marker="s", linestyle="", color="#c55a11", label="2 workers")
     axes.set(xscale="log", ylim=(0, None), xlabel="users", ylabel="CPU µs an event")
     axes.set_title(f"cost of an event, {found['broker']}")
     axes.legend()
