@@ -58,6 +58,9 @@ def main() -> None:
     arguments.add_argument("--processes", type=int, default=min(2, os.cpu_count() or 1))
     arguments.add_argument("--json", action="store_true", help="print one JSON object as the last line")
     options = arguments.parse_args()
+    if "PYTHONHASHSEED" not in os.environ:  # the order of sets is part of a seed
+        again = [sys.executable, "-m", "tests.simulation", *sys.argv[1:]]
+        os.execve(sys.executable, again, os.environ | {"PYTHONHASHSEED": "0"})
     if options.seed is not None:
         seeds, options.processes = range(options.seed, options.seed + 1), 1
     else:
