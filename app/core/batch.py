@@ -31,7 +31,7 @@ class Batch:
     """The accumulator and the scene: time, plan, and whose turn it is.
 
     `mark`, `key`, `user` and `source` are those of the event (or, with `source` None, the timers) being processed;
-    `suspect` says whether folding it has brought a count to where a segment may change.
+    `suspects` are the segments (bits, by their places in `EventOps.segments`) that folding it may have changed.
     """
 
     __slots__ = (
@@ -52,7 +52,7 @@ class Batch:
         "personas",
         "scorers",
         "source",
-        "suspect",
+        "suspects",
         "tally",
         "untouched",
         "user",
@@ -82,7 +82,7 @@ class Batch:
         self.key = b""
         self.user = ""
         self.source: Record | None = None
-        self.suspect = True
+        self.suspects = 0
         self.untouched = True
         self.outputs: list[Output] = []
         self.tally: list[tuple[str, ...]] = []

@@ -143,7 +143,7 @@ def _compare_durations(left: Value, op: str, right: Value) -> Truth:
             if not since.event:
                 return Atom(code, change, postponed=True)
             bound_ms: Any = bound.code.value
-            suspect = Suspect(quote("now_ms - before_ms >= B", B=bound_ms), pause_ms=bound_ms)
+            suspect = Suspect(pause_ms=bound_ms)
             return Atom(code, change, frozenset({since.event}), postponed=True, suspect=suspect)
     return Atom(code, change)
 

@@ -23,19 +23,16 @@ CompareWith = Callable[[str, "Scalar | Literals"], "Truth | None"]
 
 @dataclass(frozen=True, slots=True)
 class Suspect:
-    """What holds after every event that flipped an atom, one way or the other.
+    """What shows after every event that flipped an atom, one way or the other.
 
     Parameters
     ----------
-    code
-        The condition. It may read `before_ms`, the newest time of the event's name before the event.
     feature, level
         Of a count, which an event raises by one: that it has just reached `level`.
     pause_ms
-        Of a recency (then `feature` is 0): that there was no such event for this long.
+        Of a recency (then `feature` is 0): that there was no such event for so long before this one.
     """
 
-    code: ast.expr
     feature: int = 0
     level: int = 0
     pause_ms: int = 0

@@ -1,21 +1,17 @@
 """One function for everything that an event has to ask of a row: which of its segments changed, and what comes due.
 
-    judge(p, now_ms, user, due_ms, before_ms) -> (due_ms, [(segment, inside), ...] or None)
+    judge(p, now_ms, user, due_ms) -> (due_ms, [(segment, inside), ...] or None)
 
-It is the segments' own conditions, one after the other, with each windowed total read once. Two things it leaves out:
-
-- A condition no part of which the event can have flipped (`Atom.suspect`): until the clock reaches `due_ms` it is what
-  the row says. A count that has gone from 7 to 8 says nothing new to "at least 3".
-- When the clock will next change a condition that the event can only have postponed. That is so when every part of the
-  condition that the event can change is `Atom.postponed` and was not flipped by it: a part that would have held on
-  until some instant still does, and so does every combination of such parts.
+It is the segments' own conditions, one after the other, with each windowed total read once. And it does not ask when
+the clock will next change a condition that the event can only have postponed. That is so when every part of the
+condition that the event can change is `Atom.postponed` and was not flipped by it: a part that would have held on until
+some instant still does, and so does every combination of such parts.
 """
 
 from __future__ import annotations
 
 import ast
 import copy
-import textwrap
 from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any, Final, TypeGuard
@@ -39,14 +35,13 @@ _ANY_TIMES_MS: Final = (10**12, 2 * 10**12, 4 * 10**12)
 """The years 2001, 2033 and 2096: what only grows or falls with time and is the same at each is so for ever."""
 
 Moves = list[tuple[Segment, bool]]
-Judge = Callable[[Profile, int, str, int, int], tuple[int, Moves | None]]
+Judge = Callable[[Profile, int, str, int], tuple[int, Moves | None]]
 
 # An event newer than the clock was folded when another worker's clock told the time: then nothing is taken for granted.
 _HEAD = """
 moves = None
 held = p.segments
 doubt = p.seen_ms > now_ms
-overdue = doubt or now_ms >= due_ms
 """
 _READ = """
 state = get(ID)
@@ -75,8 +70,7 @@ def make_judge(segments: Sequence[Segment], event: str | None) -> Judge:
     """Compile the question for the segments that `event` can change ("$traits": an identify; None: a row is new).
 
     The function gives the earlier of `due_ms` and the next changes that it asked for, and the segments whose answer
-    is not what the row says, in the order given. It changes nothing. `before_ms` is the newest time of the event's name
-    before this event, `-NEVER_MS` if there was none; of an event without a name it is not read.
+    is not what the row says, in the order given. It changes nothing.
     """
     names: dict[str, Any] = {}
     parts: list[tuple[str, dict[str, Any]]] = []
@@ -92,16 +86,8 @@ def make_judge(segments: Sequence[Segment], event: str | None) -> Judge:
         filling: dict[str, Any] = {"TRUTH": truth, "ID": segment.id, "SEGMENT": _name(f"segment{at}")}
         if segment.reads_clock:
             filling |= {"CHANGE": _name(f"change{at}"), "ASKED": _asked(segment, event)}
-        template = _CLOCKED if segment.reads_clock else _FIXED
-        shows = None if event is None else suspects(segment, event)
-        if shows is not None:
-            signs = list({ast.dump(one.code): one.code for one in shows}.values())
-            filling["SUSPECT"] = ast.BoolOp(ast.Or(), [_name("overdue"), *signs])
-            template = "if SUSPECT:\n" + textwrap.indent(template.strip(), "    ")
-            reads.count_all(signs)
-        else:
-            reads.count(truth)
-        parts.append((template, filling))
+        parts.append((_CLOCKED if segment.reads_clock else _FIXED, filling))
+        reads.count(truth)
     questions = [
         statement
         for template, filling in parts
@@ -110,9 +96,7 @@ def make_judge(segments: Sequence[Segment], event: str | None) -> Judge:
     answer = ast.Return(quote("(due_ms, moves)"))
     body = [*_statements(_HEAD), *reads.statements(), *questions, answer]
     judge: Judge
-    judge = load_functions([make_function("judge", "p now_ms user due_ms before_ms", body)], f"judge {event}", names)[
-        "judge"
-    ]
+    judge = load_functions([make_function("judge", "p now_ms user due_ms", body)], f"judge {event}", names)["judge"]
     return judge
 
 
@@ -142,9 +126,11 @@ def _touched(truth: Truth, event: str) -> list[Atom]:
 
 
 def suspects(segment: Segment, event: str) -> list[Suspect] | None:
-    """One of them holds after every event of this name that flipped a part of the condition.
+    """One of them shows after every event of this name that flipped a part of the condition.
 
-    None when that cannot be said. What others' percentiles and other segments do to it is not seen here.
+    Then the segment need not be judged after the others, until the clock comes to its next change: a count that has
+    gone from 7 to 8 says nothing new to "at least 3". None when nothing shows it; what others' percentiles and other
+    segments do to it is not seen here.
     """
     if segment.condition is None or segment.condition.calls or segment.cuts:
         return None
@@ -211,13 +197,6 @@ class _Reads:
             first = _first_of(first)
         if _is_total(first):
             self._wanted[ast.dump(first)] += _OFTEN
-
-    def count_all(self, conditions: Sequence[ast.expr]) -> None:
-        """Note what is read after every event."""
-        for node in (node for condition in conditions for node in ast.walk(condition)):
-            if _is_total(node):
-                self._calls[ast.dump(node)] = node
-                self._wanted[ast.dump(node)] += _OFTEN
 
     def _local(self, call: ast.Call) -> str:
         text = ast.dump(call)

@@ -73,15 +73,16 @@ def _total_parts(feature: Feature) -> dict[str, ast.expr | Scalar]:
 
 def _at_least(feature: Feature, threshold: int) -> Truth:
     parts = _total_parts(feature)
-    reached = quote("total(get(ID), PANE, SIZE) == T", T=threshold, **parts)
     return Atom(
         quote("total(get(ID), PANE, SIZE) >= T", T=threshold, **parts),
         quote("crossing_ms(get(ID), T, PANE, SIZE, PANE_MS)", T=threshold, **parts),
         events=frozenset({feature.event}),
         postponed=True,
         # An event counts 1, but may add any amount, or take it away.
-        flipped=reached if feature.kind == "count" else quote("total(get(ID), PANE, SIZE) >= T", T=threshold, **parts),
-        suspect=Suspect(reached, feature.id, threshold) if feature.kind == "count" else None,
+        flipped=quote(
+            f"total(get(ID), PANE, SIZE) {'==' if feature.kind == 'count' else '>='} T", T=threshold, **parts
+        ),
+        suspect=Suspect(feature.id, threshold) if feature.kind == "count" else None,
     )
 
 
@@ -135,7 +136,7 @@ def _did(call: Call) -> Truth:
         quote("did_change(last(ID), W, now_ms)", ID=stable_id(event), W=window_ms),
         events=frozenset({event}),
         postponed=True,
-        suspect=Suspect(quote("now_ms - before_ms >= W", W=window_ms), pause_ms=window_ms),
+        suspect=Suspect(pause_ms=window_ms),
     )
 
 

@@ -27,8 +27,8 @@ ORDER_MILLI_MAX: Final = 1_000_000_000
 def fold_track(batch: Batch, profile: Profile, ops: EventOps, event: Event, at_ms: int) -> int:
     """Apply a track event that is neither a replay nor a duplicate. `at_ms` is at most the batch's time.
 
-    Returns the newest time of the event's name before it, `-NEVER_MS` if there was none. `batch.suspect` says whether
-    a count has reached a level at which some segment may change.
+    Returns the newest time of the event's name before it, `-NEVER_MS` if there was none. `batch.suspects` are the
+    segments that a count may have changed, by reaching a level.
     """
     profile.events += 1
     if ops.own:  # as `fold_activity`
@@ -47,7 +47,7 @@ def fold_track(batch: Batch, profile: Profile, ops: EventOps, event: Event, at_m
     elif at_ms > newest:
         last[event_id] = at_ms
     properties = event.properties
-    batch.suspect = False
+    batch.suspects = 0
     if ops.features:
         _fold_features(batch, profile.features, ops.features, properties, at_ms)
     if ops.marks:
@@ -109,8 +109,8 @@ def _fold_features(
                 state += (pane, value)
             else:
                 panes.add(state, pane, value, current=current, size=size)
-            if levels and _newest_total(state, current, size) in levels:
-                batch.suspect = True
+            if levels:
+                batch.suspects |= levels.get(_newest_total(state, current, size), 0)
 
 
 def _newest_total(state: panes.Panes, current: int, size: int) -> int:

@@ -52,17 +52,21 @@ _TOTALS: Final = frozenset({"count", "sum"})
 _SESSIONS: Final = frozenset({"session", "sessions"})
 
 
+Shown = list[tuple[Suspect, int]]
+"""What shows that a segment may have changed, with the segment's bit."""
+
+
 class FeatureOp(NamedTuple):
     """A feature to fold. `path` is None for a count.
 
-    `levels` are the totals at which some condition may flip.
+    `levels` are the totals at which segments may change, with those segments (bits, as in `Batch.suspects`).
     """
 
     id: int
     size: int
     path: tuple[str, ...] | None
     where: Where | None
-    levels: frozenset[int]
+    levels: dict[int, int]
 
 
 class SegmentOp(NamedTuple):
@@ -80,6 +84,7 @@ class EventOps:
     __slots__ = (
         "absences",
         "always",
+        "bits",
         "cancels",
         "dormancies",
         "event_id",
@@ -89,10 +94,14 @@ class EventOps:
         "judge",
         "judge_new",
         "marks",
+        "name",
         "on_event",
         "own",
-        "pause_ms",
+        "pauses",
         "schedules",
+        "segments",
+        "settled",
+        "singles",
         "starts",
         "triggers",
     )
@@ -106,17 +115,25 @@ class EventOps:
         judge: Judge | None,
         always: Judge | None,
     ) -> None:
+        self.name = name
         self.event_id = event_id(name) if name else 0
         totals = tuple(feature for feature in plan.features if feature.kind in _TOTALS)
-        shown = [one for segment in plan.segments for one in _suspects(plan, segment, name) or ()]
+        self.segments = plan.segments
+        self.singles: list[Judge | None] = [None] * len(plan.segments)
+        seen = _shown(plan, name)
+        self.bits = tuple(0 if found is None else 1 << at for at, found in enumerate(seen))
+        """Of each segment its bit in `Batch.suspects`; 0 where nothing shows whether the event has changed it."""
+        self.settled = 0
+        """Bits of those to which nobody belongs before an event that they read; known with `judge_new`."""
+        shown = [(one, bit) for found, bit in zip(seen, self.bits, strict=True) for one in found or ()]
         self.features = _by_pane(totals, shown)
-        self.pause_ms = min((one.pause_ms for one in shown if not one.feature), default=0)
-        """An event that comes so long after the last of its name may change a segment; 0: that shows nothing."""
+        self.pauses = tuple((one.pause_ms, bit) for one, bit in shown if not one.feature)
+        """Segments that an event may change which comes so long (ms) after the last of its name."""
         self.marks = tuple(mark_op(feature) for feature in plan.features if _leaves_mark(feature, name))
         self.judge = judge
+        """Asks all segments that the event can change."""
         self.always = always
-        """Asks the segments of which nothing shows whether the event can have changed them; the others need not be
-        asked unless something does."""
+        """Asks those of which nothing shows whether it has; of the others, `judge_one` asks those that are suspect."""
         self.judge_new: Judge | None = None
         self.on_event = _of_kind(plan, "event")
         self.absences = _of_kind(plan, "absence")
@@ -129,6 +146,13 @@ class EventOps:
         self.starts = bool(self.on_event or self.absences)
         self.triggers = bool(self.starts or self.cancels or self.dormancies or self.schedules)
 
+    def judge_one(self, at: int) -> Judge:
+        """Asks one of the segments."""
+        judge = self.singles[at]
+        if judge is None:
+            judge = self.singles[at] = make_judge(self.segments[at : at + 1], self.name)
+        return judge
+
     def _dormancies(self, plan: EventPlan, every: tuple[Campaign, ...]) -> tuple[Campaign, ...]:
         if not self.own:
             return ()
@@ -140,16 +164,23 @@ def _of_kind(plan: EventPlan, kind: str) -> tuple[Campaign, ...]:
     return tuple(campaign for campaign in plan.triggers if campaign.trigger.kind == kind)
 
 
-def _suspects(plan: EventPlan, segment: Segment, event: str) -> list[Suspect] | None:
-    """What shows that the event may have changed the segment: all of it is seen when the event is folded, or None."""
+def _shown(plan: EventPlan, event: str) -> list[list[Suspect] | None]:
+    """Of each segment what shows that the event may have changed it, if all of that is seen when it is folded."""
     counts = {feature.id for feature in plan.features if feature.kind == "count"}
-    found = suspects(segment, event)
-    return found if found and all(one.feature in counts for one in found if one.feature) else None
+
+    def of(segment: Segment) -> list[Suspect] | None:
+        found = suspects(segment, event)
+        return found if found and all(one.feature in counts for one in found if one.feature) else None
+
+    return [of(segment) for segment in plan.segments]
 
 
-def _feature_op(feature: Feature, shown: list[Suspect]) -> FeatureOp:
+def _feature_op(feature: Feature, shown: Shown) -> FeatureOp:
     path = tuple(feature.property_path.split(".")) if feature.kind == "sum" else None
-    levels = frozenset(one.level for one in shown if one.feature == feature.id)
+    levels: dict[int, int] = {}
+    for one, bit in shown:
+        if one.feature == feature.id:
+            levels[one.level] = levels.get(one.level, 0) | bit
     return FeatureOp(feature.id, feature.size, path, feature.where, levels)
 
 
@@ -164,7 +195,7 @@ def mark_op(feature: Feature) -> MarkOp:
     return MarkOp(feature.id, feature.kind, feature.pane_ms, feature.size, path, feature.where, feature.named)
 
 
-def _by_pane(features: tuple[Feature, ...], shown: list[Suspect]) -> tuple[tuple[int, tuple[FeatureOp, ...]], ...]:
+def _by_pane(features: tuple[Feature, ...], shown: Shown) -> tuple[tuple[int, tuple[FeatureOp, ...]], ...]:
     """The features by the width of their panes (ms): an event's pane is reckoned once for all of a width."""
     widths = dict.fromkeys(feature.pane_ms for feature in features)
     return tuple(
@@ -181,7 +212,7 @@ def segment_op(segment: Segment) -> SegmentOp:
 
 def _judges(plan: EventPlan, event: str) -> tuple[Judge | None, Judge | None]:
     """Of all segments that the event touches, and of those that are asked after every such event."""
-    always = tuple(segment for segment in plan.segments if _suspects(plan, segment, event) is None)
+    always = tuple(one for one, shown in zip(plan.segments, _shown(plan, event), strict=True) if shown is None)
     whole = make_judge(plan.segments, event) if plan.segments else None
     if len(always) == len(plan.segments):
         return whole, whole
@@ -223,6 +254,7 @@ class PlanIndex:
         self.unready: frozenset[int] = frozenset(op.id for op in self.measured_segments)
         """Segments that ask for a percentile whose threshold is not known: whoever is in stays, and nobody enters."""
         self.clock_segments = tuple(op for op in self.segments if op.next_change is not None)
+        self._places = {segment.id: at for at, segment in enumerate(plan.segments)}
         self.segment_id = {segment.name: segment.id for segment in plan.segments}
         self.segment_ids = frozenset(op.id for op in self.segments)
         self.known_ids = frozenset(event_id(name) for name in (*plan.events, *handlers))
@@ -274,17 +306,21 @@ class PlanIndex:
             self.by_name[name] = ops
         return ops
 
-    def judge_new(self, name: str, ops: EventOps) -> Judge:
-        """What to ask of a row that this event has made: `name` is empty for an identify or an alias."""
+    def judge_new(self, ops: EventOps) -> Judge:
+        """What to ask of every row that such an event has made, besides the settled segments that are suspect."""
         if ops.judge_new is None:
-            plan = self.plan.events.get(name, self.plan.other) if name else self.plan.on_traits
-            asked = self._open.union(segment.id for segment in plan.segments)
-            segments = tuple(segment for segment in self.plan.segments if segment.id in asked)
+            unseen = {one.id for one, bit in zip(ops.segments, ops.bits, strict=True) if not bit}
+            segments = tuple(one for one in self.plan.segments if one.id in self._open or one.id in unseen)
             ids = tuple(segment.id for segment in segments)
             if ids not in self._judges_new:
                 self._judges_new[ids] = make_judge(segments, None)
             ops.judge_new = self._judges_new[ids]
+            ops.settled = sum(bit for one, bit in zip(ops.segments, ops.bits, strict=True) if one.id not in self._open)
         return ops.judge_new
+
+    def place(self, move: tuple[Segment, bool]) -> int:
+        """Where the segment stands in the policy."""
+        return self._places[move[0].id]
 
     def _make(self, name: str) -> EventOps:
         plan = self.plan.events.get(name)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from app.core.batch import Batch
-from app.core.expression_judge import Judge
-from app.core.index import SegmentOp
+from app.core.expression_judge import Judge, Moves
+from app.core.index import EventOps, SegmentOp
 from app.core.owed import Cause, Change
 from app.core.panes import NEVER_MS, Panes
 from app.core.plan import Segment
@@ -15,25 +15,60 @@ from app.core.profile import Profile
 Changes = list[tuple[Segment, Change]]
 
 
-def on_event(batch: Batch, profile: Profile, judge: Judge, offset: int, reason: str, before_ms: int) -> Changes | None:
-    """Judge the segments that an event can change; the row's next due time can only come nearer.
+def on_event(batch: Batch, profile: Profile, ops: EventOps, before_ms: int, offset: int, reason: str) -> Changes | None:
+    """Judge the segments that an event may have changed; the row's next due time can only come nearer.
 
-    `before_ms` is the newest time of the event's name before it, `-NEVER_MS` if there was none.
+    A segment of which it would show is judged only if it does (`EventOps.always`): after the clock came to the row's
+    next change, or with an event that is ahead of the clock, nothing is taken for granted.
+
+    Parameters
+    ----------
+    before_ms
+        The newest time of the event's name before it, `-NEVER_MS` if there was none.
     """
-    now_ms = batch.now_ms
+    index, now_ms = batch.index, batch.now_ms
     due_before_ms = profile.segments_due_ms
-    due_ms, moves = judge(profile, now_ms, batch.user, due_before_ms, before_ms)
+    due_ms, moves = _ask(batch, profile, ops, before_ms)
     if due_ms < due_before_ms:
         due_ms = max(due_ms, now_ms + 1)
         batch.wake(profile, due_ms)
         profile.segments_due_ms = due_ms
     if moves is not None and (missing := profile.missing):
         moves = [move for move in moves if move[0].features.isdisjoint(missing)] or None
-    if moves is not None and (unready := batch.index.unready):
+    if moves is not None and (unready := index.unready):
         moves = [move for move in moves if move[0].id not in unready] or None
     if moves is None:
         return None
+    if len(moves) > 1:
+        moves.sort(key=index.place)
     return [_move(batch, profile, segment, inside, offset, "event", reason) for segment, inside in moves]
+
+
+def _ask(batch: Batch, profile: Profile, ops: EventOps, before_ms: int) -> tuple[int, Moves | None]:
+    index, now_ms, user = batch.index, batch.now_ms, batch.user
+    due_ms = profile.segments_due_ms
+    suspects = batch.suspects
+    for pause_ms, bit in ops.pauses:
+        if now_ms - before_ms >= pause_ms:
+            suspects |= bit
+    if profile.policy != index.policy_id:  # a new row
+        profile.policy = index.policy_id
+        judge: Judge | None = ops.judge_new or index.judge_new(ops)
+        suspects &= ops.settled
+    elif now_ms >= due_ms or profile.seen_ms > now_ms:
+        judge, suspects = ops.judge, 0
+    else:
+        judge = ops.always
+    moves: Moves | None = None
+    if judge is not None:
+        due_ms, moves = judge(profile, now_ms, user, due_ms)
+    while suspects:
+        bit = suspects & -suspects
+        suspects ^= bit
+        due_ms, found = ops.judge_one(bit.bit_length() - 1)(profile, now_ms, user, due_ms)
+        if found is not None:
+            moves = found if moves is None else [*moves, *found]
+    return due_ms, moves
 
 
 def leave_all(batch: Batch, profile: Profile, offset: int, reason: str) -> None:

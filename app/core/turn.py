@@ -25,8 +25,6 @@ from app.core import (
 )
 from app.core.batch import Batch
 from app.core.decide import FeaturesOf
-from app.core.expression_judge import Judge
-from app.core.index import EventOps
 from app.core.panes import NEVER_MS, Panes
 from app.core.plan import Scorer
 from app.core.profile import Profile
@@ -88,7 +86,7 @@ class Turn:
             return True
         else:
             reason, ops, before_ms = event.type, index.on_traits, -NEVER_MS
-            batch.suspect = True
+            batch.suspects = 0
             fold.fold_activity(profile, at_ms)
             merge.ask(batch, profile, event.previous_id if reason == "alias" else event.anonymous_id, self.subjects)
             if reason == "identify":
@@ -97,9 +95,7 @@ class Turn:
                 identity.fold_alias(profile, event)
         if index.looks and ops.own:
             self._look(profile, event, at_ms)
-        changes = None
-        if (judge := _judge(batch, profile, ops, event, before_ms)) is not None:
-            changes = membership.on_event(batch, profile, judge, offset, reason, before_ms)
+        changes = membership.on_event(batch, profile, ops, before_ms, offset, reason)
         candidates = triggers.on_event(batch, profile, ops, event, at_ms, offset) if ops.triggers else None
         in_time = at_ms >= batch.now_ms - index.grace_ms
         if changes and in_time and index.starts:
@@ -142,19 +138,3 @@ class Turn:
             candidates += triggers.on_changes(batch, changes, {}, due_ms)
         if candidates:
             arbiter.arbitrate(batch, profile, candidates, self.scorer, self.features_of)
-
-
-def _judge(batch: Batch, profile: Profile, ops: EventOps, event: Event, before_ms: int) -> Judge | None:
-    """The judge of the segments that the event may have changed."""
-    if profile.policy != batch.index.policy_id:  # a new row
-        profile.policy = batch.index.policy_id
-        return ops.judge_new or batch.index.judge_new(event.event if event.type == "track" else "", ops)
-    now_ms = batch.now_ms
-    if (
-        batch.suspect
-        or now_ms >= profile.segments_due_ms
-        or (ops.pause_ms > 0 and now_ms - before_ms >= ops.pause_ms)
-        or profile.seen_ms > now_ms
-    ):
-        return ops.judge
-    return ops.always

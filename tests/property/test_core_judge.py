@@ -59,6 +59,9 @@ def plan_of(texts: list[str]) -> Plan:
     ['not count("A", "10m") >= 1 and (count("B", "10m") >= 1 and count("B", "1h") >= 1)'],
     [(3 * MINUTE, "B", 0, None), (9 * MINUTE, "Order Completed", 0, None)],
 )
+@example(  # true of nobody, and of a new row still by what its first event has counted
+    ['count("A", "10m") >= 1 or not (count("B", "10m") >= 1)'], [(0, "A", 0, None)]
+)
 @example(  # a negated combination has parts, too
     ['not ((count("A", "10m") >= 1) or (count("A", "1h", where=size >= 1) < 1))'],
     [(0, "A", 0, None), (0, "A", 0, 1), (10 * MINUTE, "A", 0, None)],
@@ -84,6 +87,26 @@ def test_memberships_are_the_conditions_truth_on_every_event_and_at_every_instan
         else:
             stream.send(track(name, stream.now_ms - age, **({} if size is None else {"size": size})))
         check(stream, plan)
+    for part in plan.segments:
+        told = [change.change for change in stream.changes if change.segment == part.name]
+        assert told == (["enter", "leave"] * len(told))[: len(told)]
+
+
+def test_an_event_that_comes_before_the_timer_finds_what_the_clock_has_changed() -> None:
+    plan = plan_of(['count("A", "10m") >= 1 or count("B", "1h") >= 5'])
+    stream = Stream(plan)
+    stream.send(track("A", START))
+    stream.now_ms = due_ms(stream.row)
+    stream.send(track("B", stream.now_ms))
+    assert [(change.change, change.cause) for change in stream.changes] == [("enter", "event"), ("leave", "event")]
+
+
+def test_an_event_from_ahead_of_the_clock_leaves_nothing_to_chance() -> None:
+    plan = plan_of(['count("A", "10m") >= 1 or count("B", "1h") >= 5'])
+    stream = Stream(plan)
+    stream.at(20 * MINUTE).send(track("A", START + 20 * MINUTE))
+    stream.at(0).send(track("B", START))  # the clock was set back: the event of then is still to come
+    check(stream, plan)
 
 
 def check(stream: Stream, plan: Plan) -> None:
