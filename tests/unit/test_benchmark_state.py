@@ -34,6 +34,10 @@ def test_a_restore_is_compared_with_faust_by_rows_a_second() -> None:
 def test_scale_compares_workers_at_one_number_of_users_and_users_with_one_worker() -> None:
     options = scale.chosen(["--users", "10,100,1000", "--workers-users", "100"])
     runs = [(10, 1, 20.0), (100, 1, 24.0), (1_000, 1, 30.0), (100, 2, 25.2)]
-    found = [{"users": users, "workers": number, "cpu_us_per_event": cost} for users, number, cost in runs]
+    found = [
+        {"users": users, "workers": number, "cpu_us_per_event": cost, "events_per_second": 100_000 / cost}
+        for users, number, cost in runs
+    ]
     made = scale.summary(options, found)
+    assert made["rate_ratio_most_users"] == 0.667
     assert (made["cpu_ratio_2_workers"], made["cpu_ratio_most_users"]) == (1.05, 1.5)

@@ -64,7 +64,7 @@ def test_a_period_without_purchases_is_refused():
 
 def test_a_missing_package_is_explained(monkeypatch):
     monkeypatch.setattr(module, "find_spec", lambda _name: None)
-    with pytest.raises(JourneyMissing, match=r"nudge-engine\[demo\]"):
+    with pytest.raises(JourneyMissing, match=r"pip install '\.\[demo\]'"):
         load_journey()
 
 
