@@ -84,33 +84,3 @@ def total(state: Panes | None, *, current: int, size: int) -> int:
         if oldest < state[at] <= current:
             result += state[at + 1]
     return result
-
-
-def next_expiry_pane(state: Panes | None, *, current: int, size: int) -> int | None:
-    """The pane number at which the total next falls by the clock alone, or None when it cannot."""
-    if not state:
-        return None
-    oldest = current - size
-    for at in range(1, len(state), 2):
-        if state[at] > oldest:
-            return state[at] + size
-    return None
-
-
-def pane_when_below(state: Panes | None, threshold: int, *, current: int, size: int) -> int | None:
-    """The pane number at which the total first is less than `threshold` by the clock alone.
-
-    None when it is below already, or would never be (`threshold` <= 0). Values are taken to be non-negative.
-    """
-    if threshold <= 0 or not state:
-        return None
-    remaining = total(state, current=current, size=size)
-    if remaining < threshold:
-        return None
-    oldest = current - size
-    for at in range(1, len(state), 2):
-        if state[at] > oldest:
-            remaining -= state[at + 1]
-            if remaining < threshold:
-                return state[at] + size
-    return None

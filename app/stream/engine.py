@@ -244,11 +244,8 @@ class Engine:
         self, partition: int, state: Partition, keys: list[bytes], process: Callable[..., Effects]
     ) -> Effects | None:
         """Have rows changed by something else than their events; None when the partition is being given up."""
-        await self._inflight.acquire(len(keys))
-        if not self.app.batches.flow_active or self._partitions.get(partition) is not state:
-            self._inflight.release(len(keys))
+        if not await self._enter(partition, state, len(keys)):
             return None
-        self.app.batches.barrier.hold()
         async with state.lock:
             work = Work()
             loaded = self._reader.load(partition, state, keys, work.rows)
@@ -257,25 +254,31 @@ class Engine:
             state.cache.end_slice(loaded.decoded)
             tidied = state.marks > 0 and any(map(is_mark, work.rows))
             task = await self._settle(partition, state, work, flush=tidied)
-        task.add_done_callback(partial(self._end_flight, len(keys)))
-        task.add_done_callback(self._release)
+        self._leave_after(task, len(keys))
         return effects
 
     async def rewrite(self, partition: int, keys: list[bytes]) -> None:
         """Write rows again as they are. When the partition is being given up, its next owner does it."""
         state = self._partitions.get(partition)
-        if state is None:
+        if state is None or not await self._enter(partition, state, len(keys)):
             return
-        await self._inflight.acquire(len(keys))
-        if not self.app.batches.flow_active or self._partitions.get(partition) is not state:
-            self._inflight.release(len(keys))
-            return
-        self.app.batches.barrier.hold()
         async with state.lock:
             work = Work()
             work.rows = dict(zip(keys, self.table.get_many(partition, keys), strict=True))
             task = await self._settle(partition, state, work)
-        task.add_done_callback(partial(self._end_flight, len(keys)))
+        self._leave_after(task, len(keys))
+
+    async def _enter(self, partition: int, state: Partition, rows: int) -> bool:
+        """Take a place in flight, and hold back commits; False when the partition is being given up."""
+        await self._inflight.acquire(rows)
+        if not self.app.batches.flow_active or self._partitions.get(partition) is not state:
+            self._inflight.release(rows)
+            return False
+        self.app.batches.barrier.hold()
+        return True
+
+    def _leave_after(self, task: asyncio.Task[None], rows: int) -> None:
+        task.add_done_callback(partial(self._end_flight, rows))
         task.add_done_callback(self._release)
 
     def _end_flight(self, records: int, _task: asyncio.Task[None]) -> None:

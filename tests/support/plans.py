@@ -8,6 +8,7 @@ from typing import Any
 
 from app.core import panes
 from app.core.campaign import Campaign, Trigger, Variant
+from app.core.expression_runtime import crossing_ms
 from app.core.plan import EventPlan, Feature, Plan, Segment
 from app.core.profile import Profile
 
@@ -30,8 +31,7 @@ def at_least(feature: Feature, threshold: int, name: str = "") -> Segment:
 
     def next_change(profile: Profile, now_ms: int, _user: str) -> int:
         state = profile.features.get(feature.id)
-        pane = panes.pane_when_below(state, threshold, current=now_ms // feature.pane_ms, size=feature.size)
-        return panes.NEVER_MS if pane is None else pane * feature.pane_ms
+        return crossing_ms(state, threshold, now_ms // feature.pane_ms, feature.size, feature.pane_ms)
 
     title = name or f"{feature.event} x{threshold}"
     return Segment(title, feature.text, evaluate, next_change, frozenset({feature.event}))
