@@ -24,6 +24,8 @@ NO_SCORERS: Final[Mapping[str, Scorer]] = {}
 OWED_BYTES_MAX: Final = 256 * 1024
 """What a row may owe. Kafka refuses a changelog record of more than a megabyte, and one user must not stop a worker."""
 TRACE_BYTES_MAX: Final = 128
+ALL_SUSPECT: Final = -1
+"""As `Batch.suspects`: a window holds events of a time that is still to come, and nothing shows what they change."""
 _ENVELOPE_BYTES = 256  # headers and framing, roughly
 
 

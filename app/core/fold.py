@@ -10,7 +10,7 @@ from math import log2
 from typing import Any, Final
 
 from app.core import marks, panes
-from app.core.batch import Batch
+from app.core.batch import ALL_SUSPECT, Batch
 from app.core.index import EventOps, FeatureOp
 from app.core.profile import Profile
 from app.core.values import NAME_CHARS_MAX, milli, property_at
@@ -110,11 +110,12 @@ def _fold_features(
             else:
                 panes.add(state, pane, value, current=current, size=size)
             if levels:
-                batch.suspects |= levels.get(_newest_total(state, current, size), 0)
+                ahead = state[-2] > current  # counted by a clock that is ahead of this one
+                batch.suspects |= ALL_SUSPECT if ahead else levels.get(_newest_total(state, current, size), 0)
 
 
 def _newest_total(state: panes.Panes, current: int, size: int) -> int:
-    if state[1] > current - size and state[-2] <= current:
+    if state[1] > current - size:
         return state[0]
     return panes.total(state, current=current, size=size)
 

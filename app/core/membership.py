@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from app.core.batch import Batch
+from app.core.batch import ALL_SUSPECT, Batch
 from app.core.expression_judge import Judge, Moves
 from app.core.index import EventOps, SegmentOp
 from app.core.owed import Cause, Change
@@ -55,6 +55,8 @@ def _ask(batch: Batch, profile: Profile, ops: EventOps, before_ms: int) -> tuple
         profile.policy = index.policy_id
         judge: Judge | None = ops.judge_new or index.judge_new(ops)
         suspects &= ops.settled
+    elif suspects == ALL_SUSPECT:
+        judge, suspects, due_ms = ops.judge, 0, now_ms  # the clock has a look at once, and sees when it has to again
     elif now_ms >= due_ms or profile.seen_ms > now_ms:
         judge, suspects = ops.judge, 0
     else:

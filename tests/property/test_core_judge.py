@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from app.core.expressions import compile_expression
 from app.core.plan import Plan, Segment
 from app.core.profile import due_ms
+from schemas.events import NOTIFICATION_SENT
 from tests.property.test_expressions_oracle import names
 from tests.support.plans import HOUR, MINUTE, make_plan
 from tests.support.streams import START, Stream, identify, track
@@ -107,6 +108,19 @@ def test_an_event_from_ahead_of_the_clock_leaves_nothing_to_chance() -> None:
     stream.at(20 * MINUTE).send(track("A", START + 20 * MINUTE))
     stream.at(0).send(track("B", START))  # the clock was set back: the event of then is still to come
     check(stream, plan)
+
+
+def test_a_receipt_that_a_faster_clock_has_counted_counts_when_its_time_comes() -> None:
+    plan = plan_of([f'count("{NOTIFICATION_SENT}", "1h") >= 2'])
+    stream = Stream(plan)
+    stream.at(0).send(track("A", START))
+    stream.at(20 * MINUTE).send(track(NOTIFICATION_SENT, START + 20 * MINUTE))
+    stream.at(MINUTE).send(track(NOTIFICATION_SENT, START + MINUTE))
+    check(stream, plan)
+    for minute in (2, 19, 20, 21):
+        stream.run_to(START + minute * MINUTE)
+        stream.at(minute * MINUTE)
+        check(stream, plan)
 
 
 def check(stream: Stream, plan: Plan) -> None:
