@@ -28,8 +28,8 @@ from tests.support.push.serve import Served, serving
 from tests.support.site import Site, eventually
 
 EXPIRES_S: Final = 8
-LATE_MS_MAX: Final = 500
-"""A message is judged before it is encrypted and on its way."""
+LATE_MS_MAX: Final = 2_000
+"""A message is judged before it is encrypted and on its way; with four tests on two cores that took .6 s."""
 POLICY: Final = f"""
 version: 1
 name: waiting_for_a_provider
