@@ -111,13 +111,9 @@ def _fold_features(
                 panes.add(state, pane, value, current=current, size=size)
             if levels:
                 ahead = state[-2] > current  # counted by a clock that is ahead of this one
-                batch.suspects |= ALL_SUSPECT if ahead else levels.get(_newest_total(state, current, size), 0)
-
-
-def _newest_total(state: panes.Panes, current: int, size: int) -> int:
-    if state[1] > current - size:
-        return state[0]
-    return panes.total(state, current=current, size=size)
+                batch.suspects |= (
+                    ALL_SUSPECT if ahead else levels.get(panes.total(state, current=current, size=size), 0)
+                )
 
 
 def _fold_affinity(affinity: dict[str, list[float]], category: str, at_ms: int) -> None:
