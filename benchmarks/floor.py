@@ -13,6 +13,8 @@ import argparse
 import asyncio
 import time
 import uuid
+from collections.abc import AsyncIterator, Callable, Iterable
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, Final
 
@@ -58,6 +60,15 @@ def fold(rows: dict[bytes, Row], event: Event, key: bytes) -> None:
 
 async def consume(bootstrap: str, topic: str, partitions: int, count: int) -> tuple[float, float, int]:
     """Process `count` events; seconds and processor seconds from the first fetch to the last acknowledgement, rows."""
+    async with clients(bootstrap, topic, partitions) as (consumer, producer, changelog):
+        return await _run(consumer, producer, changelog, count)
+
+
+@asynccontextmanager
+async def clients(
+    bootstrap: str, topic: str, partitions: int
+) -> AsyncIterator[tuple[AIOKafkaConsumer, AIOKafkaProducer, str]]:
+    """A consumer of the whole topic, a producer, and the name of a changelog that was made for this run."""
     changelog = f"floor-{uuid.uuid4().hex[:8]}-changelog"
     contract = Topic(
         name=changelog, key="user", value="row", partitions="events", cleanup="compact", retention_ms=-1,
@@ -70,7 +81,7 @@ async def consume(bootstrap: str, topic: str, partitions: int, count: int) -> tu
     await producer.start()
     try:
         consumer.assign([TopicPartition(topic, partition) for partition in range(partitions)])
-        return await _run(consumer, producer, changelog, count)
+        yield consumer, producer, changelog
     finally:
         await producer.stop()
         await consumer.stop()
@@ -97,19 +108,20 @@ async def _run(
                 fold(rows, event, record.key)
                 changed.add(record.key)
             seen += len(records)
-            unacknowledged += await _send_rows(producer, changelog, partition.partition, rows, changed)
+            encoded = ((key, _encode_row(rows[key])) for key in changed)
+            unacknowledged += await send_rows(producer, changelog, partition.partition, encoded)
         await asyncio.gather(*acknowledged)
     await asyncio.gather(*unacknowledged)
     return time.monotonic() - started, time.process_time() - started_cpu, len(rows)
 
 
-async def _send_rows(
-    producer: AIOKafkaProducer, changelog: str, partition: int, rows: dict[bytes, Row], changed: set[bytes]
+async def send_rows(
+    producer: AIOKafkaProducer, changelog: str, partition: int, rows: Iterable[tuple[bytes, bytes]]
 ) -> list[asyncio.Future[Any]]:
+    """Append rows to the changelog in whole batches; returns what their acknowledgements are awaited by."""
     futures = []
     batch = producer.create_batch()
-    for key in changed:
-        value = _encode_row(rows[key])
+    for key, value in rows:
         if batch.append(key=key, value=value, timestamp=None) is None:
             futures.append(await producer.send_batch(batch, changelog, partition=partition))
             batch = producer.create_batch()
@@ -124,28 +136,28 @@ def _contend(options: argparse.Namespace) -> None:
     write_report(options.report, seconds, {"rows": rows, "loop": uvloop.__name__}, cpu_s)
 
 
-async def _preloaded(options: argparse.Namespace) -> None:
+async def _preloaded(options: argparse.Namespace, measured: Callable[..., Result]) -> None:
     async with broker_at(options.broker) as bootstrap:
         topic = f"bench-{uuid.uuid4().hex[:8]}"
         now_ms = time.time_ns() // 1_000_000
         records = events(options.events, options.users, options.seed, start_ms=now_ms - 600_000)
         count = await preload(bootstrap, topic, options.partitions, records, timestamp_ms=now_ms)
-        result = await asyncio.to_thread(measure, bootstrap, topic, options.partitions, count, options.users)
+        result = await asyncio.to_thread(measured, bootstrap, topic, options.partitions, count, options.users)
     sizes = {"events": options.events, "users": options.users, "partitions": options.partitions}
     print_results([result], describe(options.seed, **sizes), {}, as_json=options.json)
 
 
-def main() -> None:
-    """Measure, or (with --report) be the measured process."""
-    arguments = parser(__doc__)
+def command(doc: str | None, measured: Callable[..., Result], contend: Callable[[argparse.Namespace], None]) -> None:
+    """Measure a floor by itself, or (with --report) be the measured process."""
+    arguments = parser(doc)
     arguments.add_argument("--topic", default="", help=argparse.SUPPRESS)
     arguments.add_argument("--report", type=Path, help=argparse.SUPPRESS)
     options = arguments.parse_args()
     if options.report:
-        _contend(options)
+        contend(options)
     else:
-        asyncio.run(_preloaded(options))
+        asyncio.run(_preloaded(options, measured))
 
 
 if __name__ == "__main__":
-    main()
+    command(__doc__, measure, _contend)

@@ -14,25 +14,23 @@ import argparse
 import asyncio
 import tempfile
 import time
-import uuid
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 import uvloop
-from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 
 from app.core.features import open_features
 from app.core.processor import Processor
 from app.core.profile import Profile, decode_profile, encode_profile
 from app.policy.load import load_policy
 from app.stream.store import PartitionStore, StoreFactory
-from app.topics import create_topics
-from benchmarks.common import Result, parser, print_results, run_contender, write_report
+from benchmarks.common import Result, run_contender, write_report
 from benchmarks.core import ConstantScorer
+from benchmarks.floor import clients, command, send_rows
 from benchmarks.nudge_worker import POLICIES
-from benchmarks.workload import BATCH_BYTES, broker_at, describe, events, preload
+from benchmarks.workload import events
 from schemas.events import Event, decode_event
-from schemas.topics import Topic
 
 _FETCH_RECORDS: Final = 1_024
 SLICE_RECORDS: Final = 64
@@ -67,24 +65,12 @@ def usual_row() -> bytes:
 
 async def consume(bootstrap: str, topic: str, partitions: int, count: int, folder: Path) -> tuple[float, float, int]:
     """Process `count` events; seconds and processor seconds from the first fetch to the last write, rows."""
-    changelog = f"floor-rows-{uuid.uuid4().hex[:8]}-changelog"
-    contract = Topic(
-        name=changelog, key="user", value="row", partitions="events", cleanup="compact", retention_ms=-1,
-        purpose="benchmark",
-    )  # fmt: skip
-    await create_topics(bootstrap, partitions, topics=[contract])
-    consumer = AIOKafkaConsumer(bootstrap_servers=bootstrap, auto_offset_reset="earliest", enable_auto_commit=False)
-    producer = AIOKafkaProducer(bootstrap_servers=bootstrap, acks="all", max_batch_size=BATCH_BYTES)
-    await consumer.start()
-    await producer.start()
     factory = StoreFactory(folder)
     stores = {partition: factory.open("floor", partition) for partition in range(partitions)}
     try:
-        consumer.assign([TopicPartition(topic, partition) for partition in range(partitions)])
-        return await _Floor(consumer, producer, changelog, stores).run(count)
+        async with clients(bootstrap, topic, partitions) as (consumer, producer, changelog):
+            return await _Floor(consumer, producer, changelog, stores).run(count)
     finally:
-        await producer.stop()
-        await consumer.stop()
         for store in stores.values():
             store.close()
 
@@ -125,7 +111,7 @@ class _Floor:
             for place, records in fetched.items():
                 underway = next((one.rows for one in earlier if one.partition == place.partition), {})
                 rows, added = self._fold(self.stores[place.partition], underway, records)
-                futures = await self._send(place.partition, rows)
+                futures = await send_rows(self.producer, self.changelog, place.partition, rows.items())
                 writing.append(Writing(place.partition, rows, added, futures))
                 seen += len(records)
             await self._store(earlier)
@@ -155,17 +141,6 @@ class _Floor:
                 changed[key] = encode_profile(row)
         return changed, added
 
-    async def _send(self, partition: int, rows: dict[bytes, bytes]) -> list[asyncio.Future[Any]]:
-        futures = []
-        batch = self.producer.create_batch()
-        for key, value in rows.items():
-            if batch.append(key=key, value=value, timestamp=None) is None:
-                futures.append(await self.producer.send_batch(batch, self.changelog, partition=partition))
-                batch = self.producer.create_batch()
-                batch.append(key=key, value=value, timestamp=None)
-        futures.append(await self.producer.send_batch(batch, self.changelog, partition=partition))
-        return futures
-
     async def _store(self, written: list[Writing]) -> None:
         for one in written:
             await asyncio.gather(*one.futures)
@@ -181,28 +156,5 @@ def _contend(options: argparse.Namespace) -> None:
     write_report(options.report, seconds, {"rows": rows, "row_bytes": len(usual_row())}, cpu_s)
 
 
-async def _preloaded(options: argparse.Namespace) -> None:
-    async with broker_at(options.broker) as bootstrap:
-        topic = f"bench-{uuid.uuid4().hex[:8]}"
-        now_ms = time.time_ns() // 1_000_000
-        records = events(options.events, options.users, options.seed, start_ms=now_ms - 600_000)
-        count = await preload(bootstrap, topic, options.partitions, records, timestamp_ms=now_ms)
-        result = await asyncio.to_thread(measure, bootstrap, topic, options.partitions, count, options.users)
-    sizes = {"events": options.events, "users": options.users, "partitions": options.partitions}
-    print_results([result], describe(options.seed, **sizes), {}, as_json=options.json)
-
-
-def main() -> None:
-    """Measure, or (with --report) be the measured process."""
-    arguments = parser(__doc__)
-    arguments.add_argument("--topic", default="", help=argparse.SUPPRESS)
-    arguments.add_argument("--report", type=Path, help=argparse.SUPPRESS)
-    options = arguments.parse_args()
-    if options.report:
-        _contend(options)
-    else:
-        asyncio.run(_preloaded(options))
-
-
 if __name__ == "__main__":
-    main()
+    command(__doc__, measure, _contend)
