@@ -7,13 +7,36 @@ bits. There is nothing to seed.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Protocol, Self
+from typing import Protocol, Self, TypeVar
+
+import msgspec
 
 from app.learning.scorer import Frozen
 
 
 class BadModel(ValueError):
     """The bytes are not the state of a model that this build reads."""
+
+
+class Versioned(Protocol):
+    """A state that says what it is the state of."""
+
+    kind: str
+    version: int
+
+
+_State = TypeVar("_State", bound=Versioned)
+
+
+def decode_state(raw: bytes, of: type[_State], kind: str, version: int, what: str) -> _State:
+    """The state of `what` (for people), as JSON, of this kind and version. Raises `BadModel` for anything else."""
+    try:
+        state = msgspec.json.decode(raw, type=of)
+    except msgspec.MsgspecError as exc:
+        raise BadModel(f"not the state of {what}: {exc}") from exc
+    if state.kind != kind or state.version != version:
+        raise BadModel(f"{state.kind} version {state.version}; this build reads {kind} version {version}")
+    return state
 
 
 class Model(Protocol):

@@ -8,7 +8,7 @@ from typing import Final
 import msgspec
 
 from app.learning.calibration import CalibrationState
-from app.learning.contract import BadModel
+from app.learning.contract import BadModel, decode_state
 from app.learning.curves import KNOTS, FrozenCurves, Table
 from app.learning.scaling import DEVIATION_MIN, Z_MAX
 
@@ -168,12 +168,7 @@ def untaught(config: MixConfig) -> MixState:
 
 def read_state(raw: bytes) -> MixState:
     """The state that `MixModel.to_bytes` wrote. Raises `BadModel` for anything else."""
-    try:
-        state = msgspec.json.decode(raw, type=MixState)
-    except msgspec.MsgspecError as exc:
-        raise BadModel(f"not the state of a mixed model: {exc}") from exc
-    if state.kind != KIND or state.version != STATE_VERSION:
-        raise BadModel(f"{state.kind} version {state.version}; this build reads {KIND} version {STATE_VERSION}")
+    state = decode_state(raw, MixState, KIND, STATE_VERSION, "a mixed model")
     check_state(state)
     return state
 

@@ -12,7 +12,7 @@ from typing import Final
 
 import msgspec
 
-from app.learning.contract import BadModel
+from app.learning.contract import BadModel, decode_state
 from app.learning.scaling import Scaler, State
 from app.learning.scorer import FrozenModel
 
@@ -81,12 +81,7 @@ def untaught(config: Config, kind: str = KIND) -> OpenState:
 
 def read_state(raw: bytes, kind: str = KIND) -> OpenState:
     """The state that `to_bytes` of an open model of this kind wrote. Raises `BadModel` for anything else."""
-    try:
-        state = msgspec.json.decode(raw, type=OpenState)
-    except msgspec.MsgspecError as exc:
-        raise BadModel(f"not the state of an open model: {exc}") from exc
-    if state.kind != kind or state.version != STATE_VERSION:
-        raise BadModel(f"{state.kind} version {state.version}; this build reads {kind} version {STATE_VERSION}")
+    state = decode_state(raw, OpenState, kind, STATE_VERSION, "an open model")
     if BIAS not in state.weights:
         raise BadModel("the state has no bias")
     return state

@@ -9,7 +9,7 @@ from typing import Final
 import msgspec
 
 from app.learning import mix_state
-from app.learning.contract import BadModel
+from app.learning.contract import BadModel, decode_state
 from app.learning.curves import FrozenCurves
 from app.learning.logistic import VALUE_MAX, sigmoid
 from app.learning.mix_state import MixConfig, MixState
@@ -156,12 +156,7 @@ def untaught(config: TreesConfig) -> TreesState:
 
 def read_state(raw: bytes) -> TreesState:
     """The state that `TreesModel.to_bytes` wrote. Raises `BadModel` for anything else."""
-    try:
-        state = msgspec.json.decode(raw, type=TreesState)
-    except msgspec.MsgspecError as exc:
-        raise BadModel(f"not the state of a mixture with trees: {exc}") from exc
-    if state.kind != KIND or state.version != STATE_VERSION:
-        raise BadModel(f"{state.kind} version {state.version}; this build reads {KIND} version {STATE_VERSION}")
+    state = decode_state(raw, TreesState, KIND, STATE_VERSION, "a mixture with trees")
     mix_state.check_state(state.mix)
     config, columns = state.config, len(state.columns)
     slots = config.trees * config.leaves
