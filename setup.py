@@ -36,6 +36,7 @@ CORE = (
     "run",
     "schedule",
     "timers",
+    "traits",
     "triggers",
     "turn",
     "values",

@@ -11,11 +11,10 @@ from app.core.batch import Batch
 from app.core.devices import fold_devices
 from app.core.locales import LOCALE_CHARS_MAX, tag_of
 from app.core.profile import Profile
-from app.core.values import NAME_CHARS_MAX, plain, weight
+from app.core.traits import fold_traits
+from app.core.values import NAME_CHARS_MAX
 from schemas.events import Event
 
-TRAITS_MAX: Final = 64
-TRAITS_BYTES_MAX: Final = 32_000
 ALIASES_MAX: Final = 16
 CATEGORIES_MAX: Final = 64
 CONSENT_TRAITS: Final = ("push_consent", "pushConsent")
@@ -49,23 +48,8 @@ def _fold_device(profile: Profile, device: dict[str, Any]) -> None:
 
 
 def fold_identify(profile: Profile, event: Event, at_ms: int) -> None:
-    """Traits: those of the newest identify win; an older one only fills gaps. None removes a trait."""
-    newest = at_ms >= profile.traits_ms
-    kept = dict(profile.traits)
-    room = TRAITS_BYTES_MAX - sum(weight(name) + weight(value) for name, value in kept.items())
-    for name, value in event.traits.items():
-        if len(name) > NAME_CHARS_MAX or (name in kept and not newest):
-            continue
-        if value is None:
-            kept.pop(name, None)
-        elif (name in kept or len(kept) < TRAITS_MAX) and (copy := plain(value)) is not None:
-            needed = weight(copy) - weight(kept[name]) if name in kept else weight(name) + weight(copy)
-            if needed <= room:
-                kept[name] = copy
-                room -= needed
-    profile.traits = kept
-    profile.traits_ms = max(profile.traits_ms, at_ms)
-    if newest and "timezone" in event.traits:
+    """Traits, each by the newest word on it; None removes a trait. Consent, and another id, where they stand in it."""
+    if fold_traits(profile, event.traits, at_ms):
         _set_timezone(profile, event.traits["timezone"])
     for name in CONSENT_TRAITS:
         if event.traits.get(name).__class__ is bool:

@@ -10,12 +10,12 @@ import heapq
 from collections.abc import Mapping
 from typing import Final, TypeVar
 
-from app.core import items, label_history, marks, open_rates, timers, wishes
+from app.core import items, label_history, marks, open_rates, timers, traits, wishes
 from app.core.choose import SHOWN_MAX
 from app.core.devices import DEVICES_MAX
 from app.core.fold import AFFINITIES_MAX, AFFINITY_HALF_LIFE_MS, LAST_MAX
 from app.core.guardrails import SENDS_MAX
-from app.core.identity import ALIASES_MAX, CATEGORIES_MAX, TRAITS_MAX
+from app.core.identity import ALIASES_MAX, CATEGORIES_MAX
 from app.core.ids import RECENT_BYTES
 from app.core.plan import Feature
 from app.core.profile import Pending, PendingReward, Profile
@@ -92,10 +92,7 @@ def _panes(ours: list[int], theirs: list[int]) -> list[int]:
 
 def _facts(row: Profile, other: Profile) -> None:
     """Traits, device, zone and language: the newest says it; an older one fills gaps."""
-    first, last = (row, other) if other.traits_ms > row.traits_ms else (other, row)
-    traits = {**first.traits, **last.traits}
-    row.traits = dict(list(traits.items())[-TRAITS_MAX:])
-    row.traits_ms = last.traits_ms
+    traits.merge_traits(row, other)
     old, new = (row, other) if other.seen_ms > row.seen_ms else (other, row)
     row.timezone, row.device = new.timezone or old.timezone, new.device or old.device
     row.locale = new.locale or old.locale

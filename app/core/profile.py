@@ -148,6 +148,17 @@ class Propensity(msgspec.Struct, array_like=True, gc=False):
     persona_name: str = ""
 
 
+class OlderTraits(msgspec.Struct, array_like=True, frozen=True, gc=False):
+    """Times of traits that the newest identify did not say, see `app.core.traits`.
+
+    `runs` are pairs: so many traits, from the oldest on, were said that much (ms) before `traits_ms`. `removed` are
+    names of traits that were taken back, and when; bounded.
+    """
+
+    runs: list[int] = []
+    removed: dict[str, int] = {}
+
+
 class Profile(msgspec.Struct, array_like=True, gc=False):
     """One user. Times are milliseconds since 1970 in event time; 0 means never.
 
@@ -210,6 +221,8 @@ class Profile(msgspec.Struct, array_like=True, gc=False):
         Learned choices whose reward has not matured; only of campaigns that learn from more than the open.
     open_rates
         Opens and clicks with weights that halve with time, see `app.core.open_rates`; empty before the first label.
+    older_traits
+        None while all traits were said at `traits_ms` and none was taken back.
     """
 
     offset: int = -1
@@ -263,6 +276,7 @@ class Profile(msgspec.Struct, array_like=True, gc=False):
     owed: bytes = b""
     rewards: list[PendingReward] = []
     open_rates: bytes = b""
+    older_traits: OlderTraits | None = None
 
 
 _encode = msgspec.msgpack.Encoder().encode

@@ -7,8 +7,10 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from app.core.profile import Profile
+from app.core.traits import fold_traits, merge_traits
 from app.policy.load import load_policy_text
-from tests.support.streams import START, Stream, identify, track
+from tests.support.streams import START, Stream, identify
 
 PLAN = load_policy_text("version: 1\nname: who\nsegments:\n  - {name: pro, when: trait('plan') == 'pro'}\n")
 PLANS = ["free", "pro", "team"]
@@ -39,11 +41,38 @@ def test_the_newest_identify_stands_in_whatever_order_they_come_and_however_ofte
     assert bool(stream.row.segments) is (newest["plan"] == "pro")
 
 
-@settings(max_examples=50, deadline=None)
-@given(st.permutations(["a", "b", "c", "d"]))
-def test_what_only_one_identify_says_is_kept_in_whatever_order_they_come(order: list[str]) -> None:
+partial = st.dictionaries(st.sampled_from("abcde"), st.one_of(st.none(), st.integers(0, 9)), max_size=4)
+dated = st.lists(st.tuples(st.integers(0, 4), partial), min_size=1, max_size=8)
+
+
+def in_order_of_time(said: list[tuple[int, dict[str, Any]]]) -> dict[str, Any]:
+    """The traits that identifies leave which come in the order of their times, those of one instant as they came."""
+    traits: dict[str, Any] = {}
+    for _at, told in sorted(said, key=lambda one: one[0]):
+        traits |= told
+    return {name: value for name, value in traits.items() if value is not None}
+
+
+@settings(max_examples=200, deadline=None)
+@given(dated)
+def test_each_trait_is_what_the_newest_identify_that_spoke_of_it_said(said: list[tuple[int, dict[str, Any]]]) -> None:
     stream = Stream(PLAN)
-    for name in order:
-        stream.send(identify(START - 1000 * ord(name), **{name: 1}))
-    stream.send(track("Ping", START))
-    assert stream.row.traits == dict.fromkeys("abcd", 1)
+    for at, told in said:
+        stream.send(identify(START - 1000 * (9 - at), **told))
+    assert stream.row.traits == in_order_of_time(said)
+
+
+@settings(max_examples=100, deadline=None)
+@given(dated, st.lists(st.booleans(), min_size=8, max_size=8))
+def test_two_rows_merged_have_the_traits_of_one_that_heard_it_all(
+    said: list[tuple[int, dict[str, Any]]], first: list[bool]
+) -> None:
+    said = [(10 * at + n, told) for n, (at, told) in enumerate(said)]  # at one instant the row's own word would stand
+    rows = [Profile(), Profile()]
+    for (at, told), side in zip(said, first, strict=False):
+        fold_traits(rows[side], told, START + at)
+    merge_traits(*rows)
+    assert rows[0].traits == in_order_of_time(said)
+    fold_traits(rows[0], dict.fromkeys("abcde", 7), START - 1)
+    spoken_of = {name for _at, told in said for name in told}
+    assert rows[0].traits == in_order_of_time(said) | {name: 7 for name in "abcde" if name not in spoken_of}

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from app.core.identity import TRAITS_BYTES_MAX, TRAITS_MAX
+from app.core.expressions import compile_expression
 from app.core.profile import encode_profile
+from app.core.traits import REMOVED_MAX, TRAITS_BYTES_MAX, TRAITS_MAX, times_of
 from schemas.events import NOTIFICATIONS_DISABLED, NOTIFICATIONS_ENABLED
 from tests.support.plans import make_plan
 from tests.support.streams import START, Stream, identify, track
@@ -27,8 +28,40 @@ def test_null_removes_a_trait(stream: Stream) -> None:
 
 
 def test_traits_that_a_row_cannot_hold_are_left_out(stream: Stream) -> None:
-    stream.send(identify(START, ok=1, big=10**40, nested={"a": 1}, text="x" * 10_000, tags=["a", {"b": 1}]))
+    stream.send(identify(START, ok=1, big=10**40, deep={"a": {"b": 1}}, text="x" * 10_000, tags=["a", {"b": 1}]))
     assert stream.row.traits == {"ok": 1, "tags": ["a"]}
+
+
+def test_the_fields_of_an_object_are_kept_and_conditions_read_them(stream: Stream) -> None:
+    stream.send(identify(START, address={"city": "Ulm", "geo": {"lat": 48}, "floor": 2}))
+    assert stream.row.traits == {"address": {"city": "Ulm", "floor": 2}}
+    assert compile_expression("trait('address.city') == 'Ulm'").evaluate(stream.row, START, "u")
+
+
+def test_a_row_whose_traits_one_identify_said_keeps_no_other_times(stream: Stream) -> None:
+    stream.send(identify(START - 5, age=1, city="Ulm"), identify(START - 3, age=2, city="Bonn"))
+    stream.send(identify(START - 9, age=3))
+    assert stream.row.older_traits is None
+    stream.send(identify(START, age=4))
+    assert times_of(stream.row) == {"city": START - 3, "age": START}
+    size = len(encode_profile(stream.row))
+    stream.row.older_traits = None
+    assert size - len(encode_profile(stream.row)) <= 6
+
+
+def test_a_late_word_on_a_trait_that_is_gone_does_not_bring_it_back(stream: Stream) -> None:
+    stream.send(identify(START, **{f"t{n}": None for n in range(REMOVED_MAX)}), identify(START - 1, t0=1, t99=2))
+    assert stream.row.traits == {"t99": 2}
+    stream.send(identify(START, **{f"u{n}": None for n in range(1000)}))
+    assert stream.row.older_traits is not None
+    assert len(stream.row.older_traits.removed) == REMOVED_MAX
+
+
+def test_a_late_time_zone_counts_unless_a_newer_identify_said_one(stream: Stream) -> None:
+    stream.send(identify(START, age=1), identify(START - 1, timezone="Europe/Berlin"))
+    assert stream.row.timezone == "Europe/Berlin"
+    stream.send(identify(START - 2, timezone="Asia/Tokyo"))
+    assert stream.row.timezone == "Europe/Berlin"
 
 
 def test_traits_are_bounded_in_number_and_bytes(stream: Stream) -> None:
