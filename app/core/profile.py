@@ -9,6 +9,8 @@ A row is a tree, so its structs are exempt from garbage collection (`gc=False`):
 from __future__ import annotations
 
 import struct
+from collections import Counter
+from collections.abc import Sequence
 from typing import Any, Final
 
 import msgspec
@@ -338,22 +340,45 @@ class RowHead(msgspec.Struct, frozen=True, gc=False):
 
 def peek(raw: bytes) -> RowHead:
     """Read a row's header without decoding the row. Raises `BadRow`."""
-    due, has_outbox, segments = read_head(raw)
-    return RowHead(due, bool(has_outbox), unpack_segments(segments))
+    heads = read_heads([(b"", raw)])
+    due_ms = heads.due[0][0] if heads.due else NEVER_MS
+    return RowHead(due_ms, bool(heads.owing), struct.unpack(f">{len(heads.packed) // 4}I", heads.packed))
 
 
-def read_head(raw: bytes) -> tuple[int, int, bytes]:
-    """What `peek` reads, for very many rows: due time, whether there is an outbox, packed segments. Raises `BadRow`."""
+class RowHeads(msgspec.Struct, frozen=True, gc=False):
+    """What a restore needs of very many rows.
+
+    `due` are the rows that the clock can change, with their keys; `owing` the keys of those with an outbox.
+    """
+
+    due: list[tuple[int, bytes]]
+    owing: list[bytes]
+    packed: bytes
+    """The segments of all of them, one after the other: four bytes each."""
+
+    def members(self) -> Counter[int]:
+        """Rows by segment."""
+        return Counter(struct.unpack(f">{len(self.packed) // 4}I", self.packed))
+
+
+def read_heads(rows: Sequence[tuple[bytes, bytes]]) -> RowHeads:
+    """The headers of rows with their keys. Raises `BadRow`."""
+    due: list[tuple[int, bytes]] = []
+    owing: list[bytes] = []
+    packed: list[bytes] = []
+    head, begin = _HEAD.unpack_from, _HEAD.size
     try:
-        _version, flags, due, count = _HEAD.unpack_from(raw)
+        for key, raw in rows:
+            _version, flags, due_ms, count = head(raw)
+            if due_ms < NEVER_MS:
+                due.append((due_ms, key))
+            if flags & _FLAG_OUTBOX:
+                owing.append(key)
+            if count:
+                segments = raw[begin : begin + 4 * count]
+                if len(segments) < 4 * count:
+                    raise BadRow(f"not a profile row: it ends within its {count} segments")
+                packed.append(segments)
     except struct.error as exc:
         raise BadRow(f"not a profile row: {exc}") from exc
-    end = _HEAD.size + 4 * count
-    if len(raw) < end:
-        raise BadRow(f"not a profile row: it ends within its {count} segments")
-    return due, flags & _FLAG_OUTBOX, raw[_HEAD.size : end]
-
-
-def unpack_segments(packed: bytes) -> tuple[int, ...]:
-    """The segments of `read_head`."""
-    return struct.unpack(f">{len(packed) // 4}I", packed)
+    return RowHeads(due, owing, b"".join(packed))

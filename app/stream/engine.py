@@ -27,8 +27,7 @@ from app.core import owed
 from app.core.effects import Effects
 from app.core.erasure import is_mark, mark_key
 from app.core.history import Windows
-from app.core.panes import NEVER_MS
-from app.core.profile import Output, decode_profile, read_head, unpack_segments
+from app.core.profile import Output, decode_profile, read_heads
 from app.stream.app import StreamApp
 from app.stream.batch import RecordBatch
 from app.stream.contracts import BatchProcessor, Observer
@@ -98,22 +97,13 @@ class Engine:
     def visit(self, partition: int, rows: Sequence[tuple[bytes, bytes]]) -> None:
         """Index some restored rows."""
         state = self._partitions[partition]
-        add, due_end_ms = state.timers.add, NEVER_MS
-        sets: dict[bytes, int] = {}
-        for key, value in rows:
-            due_ms, has_outbox, segments = read_head(value)
-            if due_ms < due_end_ms:
-                add(due_ms, key)
-            if segments:
-                sets[segments] = sets.get(segments, 0) + 1
-            if has_outbox:
-                state.owing.append(key)
-            if is_mark(key):
-                state.marks += 1
+        heads = read_heads(rows)
+        state.timers.add_distinct(heads.due)
+        state.owing += heads.owing
+        state.marks += sum([is_mark(key) for key, _ in rows])
         members = state.members
-        for segments, number in sets.items():
-            for segment in unpack_segments(segments):
-                members[segment] = members.get(segment, 0) + number
+        for segment, number in heads.members().items():
+            members[segment] = members.get(segment, 0) + number
 
     def assigned(self, partitions: set[int]) -> None:
         """Exactly these partitions are ours."""

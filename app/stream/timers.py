@@ -12,6 +12,7 @@ minutes, a little at each look so that none is held up, and the minute that has 
 from __future__ import annotations
 
 import heapq
+import struct
 from collections.abc import Iterator
 from itertools import islice
 from typing import Final
@@ -31,6 +32,16 @@ _LONG: Final = 255
 _UNIQUE_BYTES_MIN: Final = 4096
 
 
+_HEAD: Final = struct.Struct(">HB").pack
+
+
+def _entry(place: int, key: bytes) -> bytes:
+    size = len(key)
+    if size < _LONG:
+        return _HEAD(place, size) + key
+    return _HEAD(place, _LONG) + size.to_bytes(4, "big") + key
+
+
 class _Run:
     """Keys that are due at about the same time: of each the bucket after the run's first, its length, itself."""
 
@@ -43,12 +54,14 @@ class _Run:
         """Size at which it is looked through for keys that stand in it more than once."""
 
     def add(self, place: int, key: bytes) -> None:
-        size = len(key)
-        if size < _LONG:
-            self.data += bytes((place >> 8, place & 255, size)) + key
-        else:
-            self.data += bytes((place >> 8, place & 255, _LONG)) + size.to_bytes(4, "big") + key
+        self.data += _entry(place, key)
         self.entries += 1
+
+    def add_distinct(self, entries: list[bytes]) -> None:
+        """Take entries of keys that it does not hold: it need not be looked through before as many more have come."""
+        self.data += b"".join(entries)
+        self.entries += len(entries)
+        self.limit = max(self.limit, 2 * len(self.data))
 
     def make_unique(self) -> int:
         """Keep each key once, where it is first due; returns how many entries were too many."""
@@ -86,14 +99,29 @@ class _Runs:
 
     def add(self, bucket: int, key: bytes) -> None:
         number, place = divmod(bucket, self._span)
-        run = self._runs.get(number)
-        if run is None:
-            run = self._runs[number] = _Run()
-            heapq.heappush(self._heap, number)
+        run = self._run(number)
         run.add(place, key)
         self.entries += 1
         if len(run.data) > run.limit:
             self.entries -= run.make_unique()
+
+    def add_distinct(self, due: list[tuple[int, bytes]], bucket_ms: int) -> None:
+        runs: dict[int, list[bytes]] = {}
+        for due_ms, key in due:
+            number, place = divmod(due_ms // bucket_ms, self._span)
+            if number not in runs:
+                runs[number] = []
+            runs[number].append(_entry(place, key))
+        for number, entries in runs.items():
+            self._run(number).add_distinct(entries)
+        self.entries += len(due)
+
+    def _run(self, number: int) -> _Run:
+        run = self._runs.get(number)
+        if run is None:
+            run = self._runs[number] = _Run()
+            heapq.heappush(self._heap, number)
+        return run
 
     def take(self, before: int) -> Iterator[tuple[int, bytes]]:
         """The entries of every run that begins before that bucket, which leave as they are read."""
@@ -128,6 +156,14 @@ class TimerIndex:
         """The row `key` must be looked at once `due_ms` has passed."""
         if due_ms < NEVER_MS:
             self._put(due_ms // self._bucket_ms, key)
+
+    def add_distinct(self, due: list[tuple[int, bytes]]) -> None:
+        """As `add` of rows that are not in the index and are due once: a restore's, a third of the time."""
+        if self._minutes_to:
+            for due_ms, key in due:
+                self.add(due_ms, key)
+        else:  # nothing was divided yet
+            self._hours.add_distinct(due, self._bucket_ms)
 
     def _put(self, bucket: int, key: bytes) -> None:
         if bucket >= self._minutes_to:

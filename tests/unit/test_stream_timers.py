@@ -116,3 +116,26 @@ def test_every_row_is_looked_at_once_it_is_due_whatever_its_due_time_did_before(
         assert all(at_ms // 1000 * 1000 + 1000 > now_ms for at_ms in due.values())
     assert fired > 1_000
     assert len(index) >= len(due)
+
+
+def test_rows_of_a_restore_are_found_as_if_they_had_been_added_one_by_one() -> None:
+    rng = random.Random(3)
+    due = [(rng.randrange(3 * DAY), b"k" * rng.choice((3, 300)) + b"%d" % number) for number in range(5_000)]
+    single, whole = TimerIndex(), TimerIndex()
+    for due_ms, key in due:
+        single.add(due_ms, key)
+    for start in range(0, len(due), 700):
+        whole.add_distinct(due[start : start + 700])
+    assert len(whole) == len(single) == 5_000
+    for now_ms in range(0, 3 * DAY + 1_001, DAY // 8):
+        assert sorted(whole.pop_due(now_ms, 10_000)) == sorted(single.pop_due(now_ms, 10_000))
+    assert len(whole) == 0
+
+
+def test_rows_that_come_while_an_hour_is_divided_are_found_too() -> None:
+    index = TimerIndex()
+    index.add_distinct([(DAY, b"far")])
+    index.pop_due(0, 10)
+    index.add_distinct([(1_500, b"near"), (2 * DAY, b"farther")])
+    assert index.pop_due(3_000, 10) == [b"near"]
+    assert sorted(index.pop_due(3 * DAY, 10)) == [b"far", b"farther"]
