@@ -30,6 +30,7 @@ NAMES = (
     "poison",
     "recovery",
     "slow_provider",
+    "soak",
 )
 BAD = (
     "sent_twice",
@@ -41,13 +42,15 @@ BAD = (
     "missing_sends",
     "spurious_sends",
     "too_many_unknown",
+    "leaks",
 )
 _PARTITIONS = {"scale": 6}
+_BEHIND_A_PROXY = ("broker_away", "soak")
 
 
 async def _run(options: argparse.Namespace) -> dict[str, Any]:
     with tempfile.TemporaryDirectory(prefix="nudge-chaos-") as directory:
-        if options.name == "broker_away":
+        if options.name in _BEHIND_A_PROXY:
             with broker_behind_proxy(kafka=options.kafka) as proxy:
                 return await _on(f"{HOST}:{proxy.port}", Path(directory), options, proxy)
         if options.kafka:

@@ -5,14 +5,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections import Counter
 from collections.abc import Sequence
 from typing import Any, Final
 
 from app.children import Child
-from schemas.decisions import decode_decision
-from schemas.events import NOTIFICATION_FAILED, NOTIFICATION_SENT, Event, decode_event
-from schemas.topics import DECISIONS, EVENTS
+from tests.chaos.ends import ends_of
 from tests.chaos.harness import applied, at_work, feeding, verdict
 from tests.support.proxy import Fault, Proxy
 from tests.support.site import Site, eventually
@@ -107,7 +104,7 @@ async def run(
             figures |= {f"{fault}: events meanwhile": during, f"{fault}: caught_up_s": found["caught_up_s"]}
             fired = fired and during > 0 and site.proxy.hit[fault] > 0
             await fleet.all_say(200, 60.0)
-            ends = await _ends(site)
+            ends = await ends_of(site, site.lines())
             assert not keeper.done(), keeper.exception()
     finally:
         keeper.cancel()
@@ -131,49 +128,6 @@ async def _outage(site: Site, fleet: Fleet, fault: Fault, outage_s: float) -> di
         return red
     finally:
         proxy.inject("none")
-
-
-async def _ends(site: Site, timeout_s: float = 90.0) -> dict[str, int]:
-    """What became of every decision to send, by its receipt; those that have none after `timeout_s` are `untold`.
-
-    A message may be delivered and its receipt say `unknown`: the sender did not live to hear the answer. One that is
-    said to be sent and was not delivered is `missing_sends`.
-    """
-    wanted: set[str] = set()
-    ends: dict[str, str] = {}
-
-    async def all_have() -> bool:
-        nonlocal wanted, ends
-        wanted, ends = await _decided(site), await _receipts(site)
-        return wanted <= ends.keys()
-
-    with contextlib.suppress(AssertionError):  # who is left is counted below
-        await eventually(all_have, "every decision to send has a receipt", timeout_s)
-    delivered = site.lines().keys()
-    counts = Counter(ends.get(made, "untold") for made in wanted)
-    return {
-        "to_send": len(wanted), "delivered": len(delivered & wanted), "sent": 0, "unknown": 0, "untold": 0, **counts,
-        "unknown_but_delivered": sum(ends.get(made) == "unknown" for made in delivered),
-        "missing_sends": sum(end == "sent" and made not in delivered for made, end in ends.items()),
-        "spurious_sends": len(delivered - wanted),
-    }  # fmt: skip
-
-
-async def _decided(site: Site) -> set[str]:
-    made = [decode_decision(record.value) for record in await site.records(DECISIONS) if record.value]
-    return {decision.id for decision in made if decision.action == "send"}
-
-
-async def _receipts(site: Site) -> dict[str, str]:
-    """By decision: `sent`, or why not."""
-    ends: dict[str, str] = {}
-    for record in await site.records(EVENTS):
-        if b'"Notification ' in (record.value or b""):
-            event = decode_event(record.value, record.key)
-            if isinstance(event, Event) and event.event in (NOTIFICATION_SENT, NOTIFICATION_FAILED):
-                reason = event.properties.get("reason", "no reason")
-                ends[event.properties["decisionId"]] = "sent" if event.event == NOTIFICATION_SENT else reason
-    return ends
 
 
 async def _all_at_work(site: Site, fleet: Fleet) -> None:

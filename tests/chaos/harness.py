@@ -7,6 +7,7 @@ import contextlib
 import time
 from collections.abc import AsyncIterator, Iterable, Sequence
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 from app.children import Child
@@ -21,17 +22,24 @@ WRONG = ("lost", "over_counted", "rows_different", "decisions_missing", "decisio
 
 
 class Feed:
-    """Events at a steady rate, until it is told to stop."""
+    """Events at a steady rate, until it is told to stop: a crowd's, or `records` (user, value)."""
 
-    def __init__(self, site: Site, seed: int, rate: int, *, poison_every: int = 500) -> None:
-        self.site, self.seed, self.rate, self.poison_every = site, seed, rate, poison_every
+    def __init__(
+        self,
+        site: Site,
+        seed: int,
+        rate: int,
+        records: Iterable[tuple[str, bytes]] | None = None,
+    ) -> None:
+        self.site, self.rate = site, rate
+        self._records = records or crowd(10_000_000, users=500, seed=seed, poison_every=500)
         self.fed = 0
         self._stop = asyncio.Event()
 
     async def run(self) -> None:
         """Feed; every event is acknowledged in the end."""
         began = time.monotonic()
-        for user, value in crowd(10_000_000, users=500, seed=self.seed, poison_every=self.poison_every):
+        for user, value in self._records:
             await self.site.put(EVENTS, user, value)
             self.fed += 1
             if self.fed % 50 == 0:
@@ -82,21 +90,28 @@ async def at_work(site: Site, worker: Child, events: int = 1) -> None:
     await eventually(working, f"the {worker.name} folds events")
 
 
-async def verdict(site: Site, workers: Sequence[Child], timeout_s: float = 90.0) -> dict[str, Any]:
+async def verdict(
+    site: Site,
+    workers: Sequence[Child],
+    timeout_s: float = 90.0,
+    *,
+    policy: Path = ECHO,
+    apart_from: Sequence[str] = (),
+) -> dict[str, Any]:
     """Wait until what stands in the topics agrees with the oracle, for `timeout_s` at most, and compare.
 
     What is still different then is a failure, and is reported as one. The events are read again as long as there is a
-    difference: senders go on writing receipts.
+    difference: senders go on writing receipts. `apart_from`: see `compare`.
     """
     began = time.monotonic()
-    truth, found = await _compared(site)
+    truth, found = await _compared(site, policy, apart_from)
 
     async def agreed() -> bool:
         nonlocal truth, found
         for child in workers:
             assert child.returncode is None, child.log_tail()
         if found.total():
-            truth, found = await _compared(site)
+            truth, found = await _compared(site, policy, apart_from)
         return not found.total()
 
     try:
@@ -111,6 +126,6 @@ async def verdict(site: Site, workers: Sequence[Child], timeout_s: float = 90.0)
     }
 
 
-async def _compared(site: Site) -> tuple[Truth, Difference]:
-    truth = oracle(await site.records(EVENTS), ECHO, time.time_ns() // 1_000_000)
-    return truth, await compare(site, truth)
+async def _compared(site: Site, policy: Path, apart_from: Sequence[str]) -> tuple[Truth, Difference]:
+    truth = oracle(await site.records(EVENTS), policy, time.time_ns() // 1_000_000)
+    return truth, await compare(site, truth, apart_from)

@@ -11,8 +11,13 @@ from schemas.events import Event, encode_event
 BROKEN = (b"{ not json", b"", b"[]", b'{"type":"track","event":"X"}', b'{"type":"page","userId":"u1"}', b"\xff\xfe")
 
 
-def crowd(count: int, *, users: int, seed: int, poison_every: int = 0) -> Iterator[tuple[str, bytes]]:
-    """User and value of `count` records of `events`; each `poison_every`th is malformed."""
+def crowd(
+    count: int, *, users: int, seed: int, poison_every: int = 0, devices: bool = False
+) -> Iterator[tuple[str, bytes]]:
+    """User and value of `count` records of `events`; each `poison_every`th is malformed.
+
+    With `devices` each user has a push token, which every event tells.
+    """
     rng = random.Random(seed)
     now_ms = time.time_ns() // 1_000_000
     for number in range(count):
@@ -29,5 +34,6 @@ def crowd(count: int, *, users: int, seed: int, poison_every: int = 0) -> Iterat
             message_id=f"m{seed}-{number}",
             timestamp=now_ms - rng.randrange(3_600_000),
             properties=properties if name == "Order Completed" else {"category": rng.choice(("MEAT", "DELI"))},
+            context={"device": {"token": f"token-{user}", "type": "android"}} if devices else {},
         )
         yield user, encode_event(event)

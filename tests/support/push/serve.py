@@ -72,9 +72,9 @@ class Served:
 
 
 @asynccontextmanager
-async def serving(keys: Keys) -> AsyncIterator[Served]:
-    """Run the fakes in this event loop."""
-    fake = FakePush(keys)
+async def serving(keys: Keys, *, record: bool = True) -> AsyncIterator[Served]:
+    """Run the fakes in this event loop; without `record` they keep no requests."""
+    fake = FakePush(keys, record=record)
     listener = socket.socket()
     listener.bind(("127.0.0.1", 0))
     config = Config()

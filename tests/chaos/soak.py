@@ -1,0 +1,348 @@
+"""Everything runs for a long time, and every now and then something breaks: nothing is lost, doubled, or grows.
+
+A worker, a sender and a console stay throughout; beside them a second worker is killed, stopped, suspended and joined
+by a third, the network fails, the push service is slow or away. Poison, duplicates and disorder flow all along, users
+open what they are sent, and the learner learns from it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import random
+import signal
+import statistics
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from typing import Any, Final
+
+from aiokafka import AIOKafkaConsumer, TopicPartition
+
+from app.children import Child
+from app.embedded import free_port
+from schemas.decisions import decode_decision
+from schemas.events import Event, encode_event
+from schemas.topics import DECISIONS, EVENTS
+from tests.chaos.bad_input import POISON
+from tests.chaos.ends import ends_of
+from tests.chaos.harness import Feed, applied, verdict
+from tests.chaos.slow_provider import Service
+from tests.chaos.suspend import SESSION_S
+from tests.chaos.trend import Watch, figures
+from tests.support.crowd import crowd
+from tests.support.push.fake import Received
+from tests.support.push.keys import make_keys
+from tests.support.push.serve import Served, serving
+from tests.support.site import CLIENT, POLICIES, Site, eventually
+
+SOAK: Final = POLICIES / "soak.yaml"
+BY_TIMERS: Final = ("labels", "open_rates", "hour_sends", "hour_opens", "examples", "ignored_run", "sent")
+"""Fields of a row that a matured label changes."""
+LATE_S: Final = 1.0
+OUTAGE_S: Final = 0.6 * SESSION_S
+"""Within the session: whoever is cut off for longer ends itself (`broker_away`), and a short life shows no trend."""
+_ENDED: Final = (70, -9, 0)
+_USERS: Final = 500
+_OPENED: Final = 0.3
+_LAG_MAX: Final = 100
+
+
+class Mood(Service):
+    """How the push service behaves now; it remembers no requests."""
+
+    def append(self, _request: Received) -> None: ...
+
+
+class Town:
+    """Processes by name; one that ended is started again, on its disk or on an empty one."""
+
+    def __init__(self, site: Site, served: Served) -> None:
+        self._site, self._stack = site, contextlib.ExitStack()
+        self._empty = 0
+        self._sender = {
+            "NUDGE_SENDER_PROVIDER": "fcm",
+            "NUDGE_FCM_CREDENTIALS": str(served.keys.account),
+            "NUDGE_FCM_URL": served.url,
+            "NUDGE_FCM_TOKEN_URL": f"{served.url}/token",
+            "NUDGE_PUSH_CA_FILE": str(served.keys.ca),
+        }
+        self.children: dict[str, Child] = {}
+        self.restarts = 0
+        self.wanted = ["steady", "guest", "post"]
+        self.disks = {name: name for name in (*self.wanted, "visitor")}
+
+    def start(self, name: str) -> None:
+        """Start a process."""
+        disk = self.disks.get(name, name)
+        if name == "console":
+            urls = ",".join(f"http://127.0.0.1:{self._site.port(child)}" for child in self.children.values())
+            settings = {"NUDGE_WORKER_URLS": urls, "NUDGE_CONSOLE_PORT": str(free_port())}
+            made = self._site.process("console", disk, **settings)
+        elif name == "post":
+            made = self._site.process("sender", disk, **self._sender)
+        else:
+            made = self._site.process("worker", disk, NUDGE_POLICY=str(SOAK))
+        self.children[name] = self._stack.enter_context(made)
+
+    async def keep(self) -> None:
+        """Start again what has ended, until cancelled."""
+        while True:
+            for name in list(self.wanted):
+                child = self.children[name]
+                if child.returncode is not None:
+                    assert child.returncode in _ENDED, child.log_tail()
+                    self.start(name)
+                    self.restarts += 1
+            await asyncio.sleep(0.2)
+
+    def on_an_empty_disk(self, name: str) -> None:
+        """Its next life."""
+        self._empty += 1
+        self.disks[name] = f"{name}-{self._empty}"
+
+    def workers(self) -> list[Child]:
+        """Those that run."""
+        return [self.children[name] for name in self.wanted if name not in ("post", "console")]
+
+    def close(self) -> None:
+        """Kill what is left."""
+        self._stack.close()
+
+
+class Faults:
+    """What breaks; each returns when the fault is over."""
+
+    def __init__(self, site: Site, town: Town, mood: Mood, dice: random.Random, seconds: float) -> None:
+        self._site, self._town, self._mood, self._dice, self._seconds = site, town, mood, dice, seconds
+        self.all: dict[str, Callable[[], Awaitable[None]]] = {
+            "kill": self._kill, "stop": self._stop, "join and leave": self._join, "suspend": self._suspend,
+            "slow service": lambda: self._service("slow"), "service away": lambda: self._service("down"),
+        }  # fmt: skip
+        if site.proxy is not None:
+            self.all |= {
+                "network drops": lambda: self._network("drop"),
+                "network half-open": lambda: self._network("half-open"),
+                "network slow": lambda: self._network("slow"),
+            }
+
+    def drawn(self) -> Iterator[str]:
+        """Names for ever: each fault once, in any order, and again."""
+        while True:
+            yield from self._dice.sample(sorted(self.all), len(self.all))
+
+    async def _kill(self) -> None:
+        if self._dice.random() < 0.5:
+            self._town.on_an_empty_disk("guest")
+        self._town.children["guest"].kill()
+
+    async def _stop(self) -> None:
+        await asyncio.to_thread(self._town.children["guest"].stop, 30.0)
+
+    async def _join(self) -> None:
+        self._town.start("visitor")
+        visitor = self._town.children["visitor"]
+        await self._site.ready(visitor)
+        await asyncio.sleep(self._seconds)
+        if self._dice.random() < 0.5:
+            visitor.kill()
+        else:
+            await asyncio.to_thread(visitor.stop, 30.0)
+
+    async def _suspend(self) -> None:
+        guest = self._town.children["guest"]
+        os.kill(guest.pid, signal.SIGSTOP)
+        await asyncio.sleep(1.5 * SESSION_S)
+        os.kill(guest.pid, signal.SIGCONT)
+
+    async def _network(self, fault: str) -> None:
+        self._site.proxy.inject(fault)
+        await asyncio.sleep(min(self._seconds, OUTAGE_S))
+        self._site.proxy.inject("none")
+
+    async def _service(self, phase: str) -> None:
+        self._mood.phase = phase
+        await asyncio.sleep(self._seconds)
+        self._mood.phase = "well"
+
+
+async def run(
+    site: Site,
+    *,
+    seed: int = 1,
+    minutes: float = 30.0,
+    rate: int = 500,
+    quiet_s: float = 40.0,
+    fault_s: float = 10.0,
+    only: tuple[str, ...] = (),
+) -> dict[str, Any]:
+    """A fault, the time to catch up, `quiet_s` of quiet, the next fault, for `minutes`; then everything is counted.
+
+    `only` names the faults, in their order; else each comes once before one comes again.
+    """
+    dice, mood = random.Random(seed), Mood(seed)
+    keys = make_keys(await asyncio.to_thread(_folder, site))
+    async with serving(keys, record=False) as served:
+        served.fake.script = mood  # type: ignore[assignment]
+        town = Town(site, served)
+        watch = Watch(lambda: town.children, every_s=max(0.5, minutes / 3))
+        feed = Feed(site, seed, rate, _dirty(seed))
+        keeper: asyncio.Task[None] | None = None
+        try:
+            for name in town.wanted:
+                town.start(name)
+            for name in town.wanted:
+                await site.ready(town.children[name])
+            town.start("console")
+            town.wanted.append("console")
+            keeper = asyncio.create_task(town.keep())
+            async with _beside(watch.run()), _answering(site, seed):
+                async with _beside(feed.run(), feed.stop):
+                    told = await _break(site, town, Faults(site, town, mood, dice, fault_s), minutes, quiet_s, only)
+                figures_of_lives = figures(watch.trends())
+            found = await verdict(site, [], 300.0, policy=SOAK, apart_from=BY_TIMERS)
+            sent = Counter({made: count for made, count in served.fake.accepted.items() if count})
+            ends = await ends_of(site, sent, 120.0)
+            learned = max(site.metric(child, "nudge_model_examples", model="open") for child in town.workers())
+            assert not keeper.done(), keeper.exception()
+        finally:
+            if keeper is not None:
+                keeper.cancel()
+            town.close()
+    return {
+        "seed": seed, "minutes": minutes, "rate": rate, "events": feed.fed, "restarts": town.restarts,
+        **told, **figures_of_lives, "examples_learned": int(learned),
+        "sent_twice": sum(count - 1 for count in sent.values()), **ends, **found,
+    }  # fmt: skip
+
+
+async def _break(
+    site: Site, town: Town, faults: Faults, minutes: float, quiet_s: float, only: tuple[str, ...]
+) -> dict[str, Any]:
+    """Fault after fault. How often each fired, how long it took to catch up, and how many decisions were late."""
+    fired: dict[str, int] = {}
+    caught_up, load, decisions, late = [], [], 0.0, 0.0
+    end = time.monotonic() + 60 * minutes
+    names = iter(only) if only else faults.drawn()
+    await asyncio.sleep(quiet_s)
+    for name in names:
+        await faults.all[name]()
+        fired[name] = fired.get(name, 0) + 1
+        began = time.monotonic()
+        await _caught_up(site, town)
+        caught_up.append(round(time.monotonic() - began, 1))
+        before = _latencies(site, town)
+        await asyncio.sleep(quiet_s)
+        after = _latencies(site, town)
+        decisions += after[0] - before[0]
+        late += after[1] - before[1]
+        load.append(round(os.getloadavg()[0], 1))
+        print(f"{name}: caught up after {caught_up[-1]} s; {after[1] - before[1]:g} late; load {load[-1]}", flush=True)
+        if not only and time.monotonic() > end:
+            break
+    return {
+        "fired": sum(fired.values()), "faults": fired, "caught_up_s_max": max(caught_up), "load_median": statistics.median(load),
+        "quiet_decisions": int(decisions), "quiet_decisions_later_than_1_s": int(late),
+        "too_slow": int(late > 0.01 * decisions),
+    }  # fmt: skip
+
+
+async def _caught_up(site: Site, town: Town) -> None:
+    """Until all are ready, and nothing waits. A dead member is missed only when its session has run out."""
+    await asyncio.sleep(SESSION_S + 1)
+
+    async def ready() -> bool:
+        children = [town.children[name] for name in town.wanted if name != "console"]
+        if any([await asyncio.to_thread(site.status, child) != 200 for child in children]):
+            return False
+        return sum([await asyncio.to_thread(_lag, site, child) for child in town.workers()]) < _LAG_MAX
+
+    await eventually(ready, "all processes are ready and have caught up", 120.0)
+    steady = town.children["steady"]
+    before = await applied(site, steady)
+
+    async def working() -> bool:
+        return await applied(site, steady) > before
+
+    await eventually(working, "the steady worker folds events", 60.0)
+
+
+def _lag(site: Site, worker: Child) -> float:
+    return sum(
+        site.metric(worker, "nudge_consumer_lag_records", topic=EVENTS, partition=str(partition))
+        for partition in range(site.partitions)
+    )
+
+
+def _latencies(site: Site, town: Town) -> tuple[float, float]:
+    """Decisions so far, and those of them that took longer than `LATE_S` from their event, of the running workers."""
+    name, whole, late = "nudge_event_to_decision_seconds", 0.0, 0.0
+    for worker in town.workers():
+        text = site.get(worker, "/metrics")[1]
+        values = dict(line.rpartition(" ")[::2] for line in text.splitlines() if line.startswith(name))
+        count = float(values.get(f"{name}_count", 0))
+        whole += count
+        late += count - float(values.get(f'{name}_bucket{{le="{LATE_S}"}}', 0))
+    return whole, late
+
+
+def _dirty(seed: int) -> Iterator[tuple[str, bytes]]:
+    """A crowd's events; one in ten comes twice, one in five hundred is poison, one in fifty thousand a large one."""
+    dice, kept = random.Random(seed), []
+    for number, (user, value) in enumerate(crowd(100_000_000, users=_USERS, seed=seed, devices=True)):
+        yield user, value
+        kept = [*kept[-20:], (user, value)]
+        if dice.random() < 0.1:
+            yield dice.choice(kept)
+        if number % 500 == 499:
+            yield user, POISON[-1] if number % 50_000 == 49_999 else dice.choice(POISON[:-1])
+
+
+@contextlib.asynccontextmanager
+async def _answering(site: Site, seed: int) -> AsyncIterator[None]:
+    """Some of what is decided is opened a moment later."""
+    consumer = AIOKafkaConsumer(bootstrap_servers=site.bootstrap, client_id=CLIENT, enable_auto_commit=False)
+    await consumer.start()
+    consumer.assign([TopicPartition(DECISIONS, partition) for partition in range(site.partitions)])
+    await consumer.seek_to_beginning()
+    try:
+        async with _beside(_answer(site, consumer, random.Random(seed))):
+            yield
+    finally:
+        await consumer.stop()
+
+
+async def _answer(site: Site, consumer: AIOKafkaConsumer, dice: random.Random) -> None:
+    while True:
+        fetched = await consumer.getmany(timeout_ms=500)
+        for record in (record for records in fetched.values() for record in records):
+            made = decode_decision(record.value)
+            if made.action == "send" and dice.random() < _OPENED:
+                opened = Event(
+                    type="track", event="Notification Opened", user_id=made.user, message_id=f"{made.id}:opened",
+                    timestamp=time.time_ns() // 1_000_000, properties={"decisionId": made.id},
+                )  # fmt: skip
+                await site.put(EVENTS, made.user, encode_event(opened))
+        await asyncio.sleep(0.5)
+
+
+@contextlib.asynccontextmanager
+async def _beside(work: Awaitable[None], stop: Callable[[], None] | None = None) -> AsyncIterator[None]:
+    """Run something meanwhile; it is asked to stop, or cancelled, at the end. What it raises is raised then."""
+    task = asyncio.ensure_future(work)
+    try:
+        yield
+    finally:
+        if stop is None:
+            task.cancel()
+        else:
+            stop()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+
+
+def _folder(site: Site) -> Any:
+    folder = site.directory / "keys"
+    folder.mkdir()
+    return folder

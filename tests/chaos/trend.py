@@ -1,0 +1,135 @@
+"""Whether processes grow: their memory, threads and open files, looked at now and then over a long run."""
+
+from __future__ import annotations
+
+import asyncio
+import statistics
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import psutil
+
+from app.children import Child
+
+GROWTH_SHARE_MAX: Final = 0.03
+GROWTH_MB_MAX: Final = 2.0
+"""Allocators keep and give back a few pages from one minute to the next."""
+MINUTES_MIN: Final = 10.0
+"""A shorter life is all warming up."""
+MORE_MAX: Final = 3
+"""Threads and open files more than before: a connection that is just being made, files of RocksDB being merged."""
+
+
+@dataclass(frozen=True)
+class Look:
+    """A process at one moment: seconds since the beginning, resident MB, threads, open files and sockets."""
+
+    at_s: float
+    rss_mb: float
+    threads: int
+    handles: int
+
+
+@dataclass(frozen=True)
+class Trend:
+    """How a process changed over the last two thirds of its life; the first third is warming up.
+
+    `grown_mb`, `more_threads` and `more_handles` compare the medians of the two thirds.
+    """
+
+    minutes: float
+    rss_mb: float
+    grown_mb: float
+    mb_per_hour: float
+    more_threads: float
+    more_handles: float
+
+    @property
+    def leaks(self) -> bool:
+        """Whether it lived long enough to tell, and grew by more than chance explains."""
+        return self.minutes >= MINUTES_MIN and (
+            self.grown_mb > GROWTH_SHARE_MAX * self.rss_mb + GROWTH_MB_MAX
+            or self.more_threads > MORE_MAX
+            or self.more_handles > MORE_MAX
+        )
+
+
+def trend(looks: Sequence[Look]) -> Trend:
+    """The trend of one process's looks, oldest first, at even distances; at least six.
+
+    Examples
+    --------
+    >>> trend([Look(60.0 * minute, 100.0 + minute, 5, 20) for minute in range(60)]).mb_per_hour
+    60.0
+    >>> trend([Look(60.0 * minute, 100.0 + minute % 2, 5, 20) for minute in range(60)]).leaks
+    False
+    """
+    third = len(looks) // 3
+    assert third >= 2, f"{len(looks)} looks tell nothing"
+    middle, last = looks[third : 2 * third], looks[2 * third :]
+    both = [*middle, *last]
+    slope = statistics.linear_regression([look.at_s for look in both], [look.rss_mb for look in both]).slope
+
+    def grown(name: str) -> float:
+        return statistics.median(getattr(look, name) for look in last) - statistics.median(
+            getattr(look, name) for look in middle
+        )
+
+    return Trend(
+        minutes=round((looks[-1].at_s - looks[0].at_s) / 60, 1),
+        rss_mb=round(statistics.median(look.rss_mb for look in last), 1),
+        grown_mb=round(grown("rss_mb"), 1),
+        mb_per_hour=round(3600 * slope, 1),
+        more_threads=grown("threads"),
+        more_handles=grown("handles"),
+    )
+
+
+@dataclass
+class Watch:
+    """Looks at the processes that `children` names, until it is cancelled; a restarted one begins anew."""
+
+    children: Callable[[], Mapping[str, Child]]
+    every_s: float
+    lives: dict[tuple[str, int], list[Look]] = field(default_factory=dict)
+
+    async def run(self) -> None:
+        """Look, and look again."""
+        began = time.monotonic()
+        while True:
+            for name, child in list(self.children().items()):
+                look = look_at(child, time.monotonic() - began)
+                if look is not None:
+                    self.lives.setdefault((name, child.pid), []).append(look)
+            await asyncio.sleep(self.every_s)
+
+    def trends(self) -> dict[str, Trend]:
+        """By name: the trend of the longest life."""
+        longest: dict[str, list[Look]] = {}
+        for (name, _), looks in self.lives.items():
+            if len(looks) > len(longest.get(name, ())):
+                longest[name] = looks
+        return {name: trend(looks) for name, looks in longest.items() if len(looks) >= 6}
+
+
+def look_at(child: Child, at_s: float) -> Look | None:
+    """A look, or None when the process has ended."""
+    try:
+        process = psutil.Process(child.pid)
+        with process.oneshot():
+            rss_mb = process.memory_info().rss / 2**20
+            return Look(at_s, round(rss_mb, 2), process.num_threads(), process.num_fds())
+    except psutil.Error:
+        return None
+
+
+def figures(trends: Mapping[str, Trend]) -> dict[str, Any]:
+    """As a recipe tells them; `leaks` counts the processes that grew."""
+    told = {
+        f"{name}: trend": f"{each.rss_mb} MB after {each.minutes} min, {each.grown_mb:+} MB "
+        f"({each.mb_per_hour:+} an hour), {each.more_threads:+g} threads, {each.more_handles:+g} files"
+        for name, each in trends.items()
+    }
+    return told | {"leaks": sum(each.leaks for each in trends.values())}
