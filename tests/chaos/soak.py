@@ -242,7 +242,8 @@ async def _break(
         if not only and time.monotonic() > end:
             break
     return {
-        "fired": sum(fired.values()), "faults": fired, "caught_up_s_max": max(caught_up), "load_median": statistics.median(load),
+        "fired": sum(fired.values()), "faults": fired, "caught_up_s_max": max(caught_up),
+        "load_median": statistics.median(load),
         "quiet_decisions": int(decisions), "quiet_decisions_later_than_1_s": int(late),
         "too_slow": int(late > 0.01 * decisions),
     }  # fmt: skip
@@ -289,7 +290,8 @@ def _latencies(site: Site, town: Town) -> tuple[float, float]:
 
 def _dirty(seed: int) -> Iterator[tuple[str, bytes]]:
     """A crowd's events; one in ten comes twice, one in five hundred is poison, one in fifty thousand a large one."""
-    dice, kept = random.Random(seed), []
+    dice = random.Random(seed)
+    kept: list[tuple[str, bytes]] = []
     for number, (user, value) in enumerate(crowd(100_000_000, users=_USERS, seed=seed, devices=True)):
         yield user, value
         kept = [*kept[-20:], (user, value)]

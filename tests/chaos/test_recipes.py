@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.chaos import bad_input, disk_full, points, slow_provider, suspend
+from tests.chaos import bad_input, disk_full, points, slow_provider, soak, suspend
 from tests.chaos.harness import ECHO, WRONG, put
 from tests.chaos.victim import VARIABLE
 from tests.support.crowd import crowd
@@ -46,6 +46,17 @@ async def test_decisions_do_not_wait_for_a_slow_provider_and_nothing_expired_is_
     assert figures["fired"]
     assert (figures["decisions_missing"], figures["sent_expired"]) == (0, 0)
     assert figures["slow: p99_ms"] < 1_000  # a shared machine: `python -m tests.chaos slow_provider` compares
+
+
+async def test_a_soak_with_a_killed_worker_loses_nothing_sends_nothing_twice_and_looks_at_every_process(
+    site: Site,
+) -> None:
+    figures = await soak.run(site, seed=4, minutes=0.1, rate=300, quiet_s=2.0, only=("kill",))
+    nothing_wrong(figures)
+    assert figures["restarts"] >= 1
+    assert 0 < figures["sent"] == figures["to_send"]
+    assert (figures["sent_twice"], figures["untold"], figures["missing_sends"]) == (0, 0, 0)
+    assert {f"{name}: trend" for name in ("steady", "guest", "post", "console")} <= figures.keys()
 
 
 async def test_a_worker_whose_event_loop_is_blocked_ends_itself_and_says_why(site: Site) -> None:

@@ -105,15 +105,23 @@ class Site:
     # -- processes
 
     @contextmanager
-    def process(self, command: str, name: str = "", module: str = "app.cli", **settings: str) -> Iterator[Child]:
+    def process(
+        self,
+        command: str,
+        name: str = "",
+        module: str = "app.cli",
+        *,
+        python: Sequence[str] = (sys.executable,),
+        **settings: str,
+    ) -> Iterator[Child]:
         """`nudge COMMAND` as a process with a data directory called `name`; killed at the end if it still runs.
 
-        `module` is another program with the same settings.
+        `module` is another program with the same settings, `python` another build's.
         """
         port = free_port()
         environment = self.environment(name or command) | {"NUDGE_HTTP_PORT": str(port)} | settings
         log_path = self.directory / f"{name or command}-{port}.log"
-        arguments = [sys.executable, "-m", module, command]
+        arguments = [*python, "-m", module, command]
         child = Child(name or command, arguments, env=os.environ | environment, log_path=log_path)
         self._ports[child.pid], self._logs[child.pid] = port, log_path
         try:
