@@ -16,6 +16,7 @@ import shutil
 import struct
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -26,6 +27,7 @@ from rocksdict import (
     Cache,
     CompactOptions,
     DBCompressionType,
+    MemtableFactory,
     Options,
     Rdict,
     ReadOptions,
@@ -44,11 +46,15 @@ STALE_S: Final = 7 * 86_400
 PERIODIC_COMPACTION_S: Final = 86_400
 """A file is rewritten at the latest when it is so old: what was deleted before then leaves the disk."""
 
-_COMPACTION_FILES: Final = 4
-_BULK_COMPACTION_FILES: Final = 16
-"""How many files of level 0 are merged at once: RocksDB's default, and while a store is filled from nothing."""
+_BULK_WRITE_BUFFERS: Final = 3
+_NO_STALL: Final = 1 << 20
+"""Files of level 0 at which RocksDB would hold writes up until it has merged them. A write that waits does so with
+Python's lock, so the whole process would stand still, and after a bulk fill there are hundreds; many files only make
+reads slower.
+"""
 _SCAN_ROWS: Final = 1_024
-_READAHEAD_BYTES: Final = 1 << 20
+_READAHEAD_BYTES: Final = 256 << 10
+"""Of each file that is read at once: after a bulk fill all of them."""
 _UNCOUNTED: Final = -1
 
 Rows = Iterable[tuple[bytes, bytes | None]]
@@ -73,7 +79,7 @@ class StoreOptions:
     memtable_bytes
         Write buffer of one store; at most two of them exist at a time.
     bulk_memtable_bytes
-        The same while the store is filled from nothing: fewer files, so that less is compacted meanwhile.
+        The same while the store is filled from nothing, at most three at a time: fewer files.
     """
 
     cache_bytes: int = 32 << 20
@@ -98,7 +104,7 @@ class StoreFactory:
         path = self.path(table, partition)
         path.mkdir(parents=True, exist_ok=True)
         try:
-            return PartitionStore(Rdict(str(path), self._rocksdb_options()), path, self._options)
+            return PartitionStore(self._connect(path), path, partial(self._connect, path))
         except Exception as exc:  # rocksdict raises plain Exception
             raise StoreDamaged(f"{path}: {exc}", path) from exc
 
@@ -122,14 +128,15 @@ class StoreFactory:
             shutil.rmtree(path, ignore_errors=True)
         return sorted(int(path.name) for path in stale)
 
-    def _rocksdb_options(self) -> Options:
+    def _connect(self, path: Path, *, bulk: bool = False) -> Rdict:
+        options = self._common_options()
+        (_set_bulk if bulk else _set_usual)(options, self._options)
+        return Rdict(str(path), options)
+
+    def _common_options(self) -> Options:
         options = Options(raw_mode=True)
         options.create_if_missing(True)
-        options.set_write_buffer_size(self._options.memtable_bytes)
-        options.set_max_write_buffer_number(2)
         options.set_max_background_jobs(2)
-        options.set_level_zero_file_num_compaction_trigger(_COMPACTION_FILES)
-        options.set_compression_type(DBCompressionType.lz4())
         options.set_keep_log_file_num(2)
         options.set_max_log_file_size(1 << 20)
         options.set_paranoid_checks(True)
@@ -139,6 +146,28 @@ class StoreFactory:
         table.set_cache_index_and_filter_blocks(True)
         options.set_block_based_table_factory(table)
         return options
+
+
+def _set_usual(options: Options, sizes: StoreOptions) -> None:
+    options.set_write_buffer_size(sizes.memtable_bytes)
+    options.set_max_write_buffer_number(2)
+    options.set_level_zero_slowdown_writes_trigger(_NO_STALL)
+    options.set_level_zero_stop_writes_trigger(_NO_STALL)
+    options.set_compression_type(DBCompressionType.lz4())
+
+
+def _set_bulk(options: Options, sizes: StoreOptions) -> None:
+    """For a store that is filled from nothing, read once from end to end, and opened as any other after that.
+
+    Nothing is merged or compressed meanwhile: that comes later, once, in the background. Rows are sorted when a file is
+    written, by RocksDB's thread, and not as they come, with Python's lock held.
+    """
+    options.set_write_buffer_size(sizes.bulk_memtable_bytes)
+    options.set_max_write_buffer_number(_BULK_WRITE_BUFFERS)
+    options.set_memtable_factory(MemtableFactory.vector())
+    options.set_allow_concurrent_memtable_write(False)  # a vector cannot
+    options.set_disable_auto_compactions(True)
+    options.set_compression_type(DBCompressionType.none())
 
 
 def _once() -> ReadOptions:
@@ -157,12 +186,11 @@ def _written_s(path: Path) -> float:
 class PartitionStore:
     """Rows of one partition by key, and the changelog offset up to which they are complete."""
 
-    def __init__(self, db: Rdict, path: Path, options: StoreOptions | None = None) -> None:
-        self._db = db
-        self._options = options or StoreOptions()
+    def __init__(self, db: Rdict, path: Path, connect: Callable[..., Rdict]) -> None:
+        self._connect = connect
         self._bulk = False
-        self._db.set_options({"periodic_compaction_seconds": str(PERIODIC_COMPACTION_S)})  # no setter in Options
         self.path = path
+        self._use(db)
         self._write_options = WriteOptions()
         self._write_options.disable_wal = True
         meta = self._get(_META_KEY)
@@ -173,6 +201,11 @@ class PartitionStore:
             self._next_offset, self._count = _META_BEFORE_EPOCHS.unpack(meta)
         elif meta:
             self._next_offset, self._count, self._epoch = _META.unpack(meta)
+
+    def _use(self, db: Rdict) -> None:
+        self._db = db
+        if not self._bulk:
+            db.set_options({"periodic_compaction_seconds": str(PERIODIC_COMPACTION_S)})  # no setter in Options
 
     @property
     def next_offset(self) -> int:
@@ -199,6 +232,8 @@ class PartitionStore:
 
     def get_many(self, keys: Sequence[bytes]) -> list[bytes | None]:
         """Values in the order of `keys`, None where there is no row. Raises `StoreDamaged`."""
+        if self._bulk:
+            self.flush()  # what is not in a file would be sorted anew for each key
         try:
             values: list[bytes | None] = self._db.get(list(keys))
         except Exception as exc:
@@ -289,20 +324,20 @@ class PartitionStore:
         assert self._count in (0, _UNCOUNTED), "only an empty store, or one that was being filled"
         self._count = _UNCOUNTED
         if not self._bulk:
-            self._bulk = True
-            self._set(self._options.bulk_memtable_bytes, _BULK_COMPACTION_FILES)
+            self._reopen(bulk=True)
 
     def end_bulk(self) -> None:
-        """Back to little memory; what was filled is merged in the background."""
+        """Be as any other store; what was filled is merged in the background. Raises `StoreDamaged`."""
         if self._bulk:
-            self._bulk = False
-            self._set(self._options.memtable_bytes, _COMPACTION_FILES)
-            self._db.flush(False)
+            self._reopen(bulk=False)
 
-    def _set(self, memtable_bytes: int, compaction_files: int) -> None:
-        self._db.set_options(
-            {"write_buffer_size": str(memtable_bytes), "level0_file_num_compaction_trigger": str(compaction_files)}
-        )
+    def _reopen(self, *, bulk: bool) -> None:
+        self.close()
+        self._bulk = bulk
+        try:
+            self._use(self._connect(bulk=bulk))
+        except Exception as exc:
+            raise StoreDamaged(f"{self.path}: {exc}", self.path) from exc
 
     @property
     def counted(self) -> bool:
@@ -313,17 +348,21 @@ class PartitionStore:
         self, records: Sequence[tuple[bytes, bytes | None]], *, next_offset: int, epoch: int | None = None
     ) -> None:
         """Apply consecutive changelog records: the last value of a key counts."""
+        if not self.counted:
+            self.write(records, added=0, next_offset=next_offset, epoch=epoch)
+            return
         newest = dict(records)
-        added = 0
-        if self.counted:
-            existing = self.get_many(list(newest))
-            pairs = zip(newest.values(), existing, strict=True)
-            added = sum((value is not None) - (old is not None) for value, old in pairs)
+        existing = self.get_many(list(newest))
+        pairs = zip(newest.values(), existing, strict=True)
+        added = sum((value is not None) - (old is not None) for value, old in pairs)
         self.write(newest.items(), added=added, next_offset=next_offset, epoch=epoch)
 
     def flush(self) -> None:
-        """Bring the memtable to disk, so that the next start reads less of the changelog."""
-        self._db.flush(True)
+        """Bring the memtable to disk, so that the next start reads less of the changelog. Raises `OSError`."""
+        try:
+            self._db.flush(True)
+        except Exception as exc:
+            raise OSError(f"cannot write to {self.path}: {exc}") from exc
 
     def compact(self) -> None:
         """Rewrite everything, so that nothing deleted or overwritten is left on disk. Blocks for as long as it takes.

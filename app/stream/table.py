@@ -236,8 +236,7 @@ class RowTable(faust.Table):
                     begin_scan(partition)
                     if not await self._scanned(partition, partial(visit, partition), interrupted):
                         return False
-                for store in stores.values():
-                    store.end_bulk()
+                    stores[partition].end_bulk()
                 if stale := self.factory.drop_stale(self.name, partitions, time.time()):
                     log.info("stale_stores_removed", table=self.name, partitions=stale)
                 return True

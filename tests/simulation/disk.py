@@ -86,7 +86,7 @@ class Database:
         self._files.flush()
 
     def close(self) -> None:
-        """Nothing to do."""
+        """Nothing to do; who closes has flushed."""
 
 
 class Store(PartitionStore):
@@ -110,7 +110,7 @@ class Stores(StoreFactory):
         files = self.disk.files.setdefault(path, Files())
         if files.durable and self._damaged():
             raise StoreDamaged(f"{path}: a checksum is wrong", path)
-        return Store(Database(files, self._point), path)
+        return Store(Database(files, self._point), path, lambda bulk: Database(files, self._point))
 
     def wipe(self, table: str, partition: int) -> None:
         self.disk.files.pop(self.path(table, partition), None)

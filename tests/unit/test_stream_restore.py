@@ -141,3 +141,30 @@ async def test_a_store_that_was_written_while_uncounted_is_counted_whole(tmp_pat
     store.write([(b"new", b"row")], added=1, next_offset=store.next_offset + 1)
     assert content(store) == rows | {b"new": b"row"}
     assert len(store) == len(rows) + 1
+
+
+async def test_a_store_is_read_while_it_is_filled_in_bulk_and_is_as_any_other_after_that(tmp_path: Path) -> None:
+    log, rows = compacted(MANY)
+    factory = StoreFactory(tmp_path)
+    store = factory.open("t", 0)
+    await restored(log, store)
+    some = sorted(rows)[::100]
+    assert store.get_many(some) == [rows[key] for key in some]
+    content(store)
+    store.end_bulk()
+    store.restore([(some[0], None), (some[1], b"newer")], next_offset=log.end)
+    rows[some[1]] = b"newer"
+    del rows[some[0]]
+    assert (content(store), len(store)) == (rows, len(rows))
+    store.close()
+    again = factory.open("t", 0)
+    assert (again.next_offset, content(again)) == (log.end, rows)
+
+
+async def test_a_disk_that_refuses_is_told_from_a_damaged_store(tmp_path: Path) -> None:
+    log, _rows = compacted(MANY)
+    store = StoreFactory(tmp_path).open("t", 0)
+    await restored(log, store)
+    store._db.close()
+    with pytest.raises(OSError, match=f"cannot write to {store.path}"):
+        store.end_bulk()
