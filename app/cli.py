@@ -225,28 +225,6 @@ def topics_check(
     out.print("all topics are as they must be")
 
 
-@policy_app.command("validate", epilog="Example: nudge policy validate policies/shop.yaml")
-def policy_validate(
-    files: Annotated[list[Path], typer.Argument(help="Policy files.", exists=True, dir_okay=False)],
-) -> None:
-    """Check policy files; every error names file, line and field."""
-    from app.policy.errors import PolicyErrors  # noqa: PLC0415
-    from app.policy.load import load_policy  # noqa: PLC0415
-
-    failed = False
-    for file in files:
-        try:
-            plan = load_policy(file)
-        except PolicyErrors as exc:
-            failed = True
-            err.print(str(exc), markup=False, highlight=False)
-        else:
-            counts = f"{len(plan.segments)} segments, {len(plan.campaigns)} campaigns, {len(plan.caps)} caps"
-            out.print(f"{file}: valid, version {plan.version} ({counts})", highlight=False)
-    if failed:
-        raise typer.Exit(1)
-
-
 @config_app.command("show", epilog="Example: NUDGE_BROKER=kafka:9092 nudge config show")
 def config_show() -> None:
     """Print every setting; secrets are redacted."""

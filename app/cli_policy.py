@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import getpass
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -13,7 +13,7 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from app.cli_common import Broker, err, fail, kafka_call, out, read_settings
+from app.cli_common import Broker, err, fail, kafka_call, no_broker, out, read_settings
 from app.trial import cli as trial
 
 if TYPE_CHECKING:  # a command imports what it runs, so that `nudge --help` is quick
@@ -33,11 +33,65 @@ _DAY_MS = 86_400_000
 
 def register(policy_app: typer.Typer) -> None:
     """Add the commands."""
+    policy_app.command("validate", epilog="Example: nudge policy validate policies/shop.yaml")(policy_validate)
     policy_app.command("diff", epilog="Example: nudge policy diff old.yaml policies/shop.yaml")(policy_diff)
     policy_app.command("apply", epilog="Example: nudge policy apply policies/shop.yaml --author ann")(policy_apply)
     policy_app.command("list", epilog="Example: nudge policy list")(policy_list)
     trial.register(policy_app)
     policy_app.command("rollback", epilog="Example: nudge policy rollback 3")(policy_rollback)
+
+
+def policy_validate(
+    files: Annotated[list[Path], typer.Argument(help="Policy files.", exists=True, dir_okay=False)],
+    broker: Annotated[
+        str | None,
+        typer.Option("--broker", help="Also look whether the newest events there have the names in the files."),
+    ] = None,
+) -> None:
+    """Check policy files; every error, and every event name that is perhaps misspelt, with file, line and field."""
+    from app.policy.errors import PolicyErrors  # noqa: PLC0415
+    from app.policy.load import load_policy  # noqa: PLC0415
+
+    failed = False
+    for file in files:
+        try:
+            plan = load_policy(file)
+        except PolicyErrors as exc:
+            failed = True
+            err.print(str(exc), markup=False, highlight=False)
+        else:
+            counts = f"{len(plan.segments)} segments, {len(plan.campaigns)} campaigns, {len(plan.caps)} caps"
+            out.print(f"{file}: valid, version {plan.version} ({counts})", highlight=False, soft_wrap=True)
+            _warn(plan.warnings)
+            if broker is not None:
+                _warn_of_unseen(read_settings(broker=broker), plan)
+    if failed:
+        raise typer.Exit(1)
+
+
+def _warn(warnings: Iterable[str]) -> None:
+    for warning in warnings:
+        err.print(f"[yellow]warning:[/] {escape(warning)}", highlight=False)
+
+
+def _warn_of_unseen(settings: Settings, plan: Plan) -> None:
+    """Say which events of the policy nobody sends, as far as the newest of them tell."""
+    from aiokafka.errors import KafkaError  # noqa: PLC0415
+
+    from app.policy.event_names import unseen  # noqa: PLC0415
+    from app.policy_topic import newest_names  # noqa: PLC0415
+
+    try:
+        seen = newest_names(settings.client_settings())
+    except (KafkaError, OSError) as exc:
+        raise no_broker(settings, exc) from None
+    warnings, rest = unseen(plan.event_places, seen)
+    _warn(warnings)
+    if rest:
+        names = ", ".join(map(repr, rest))
+        out.print(
+            f"not among the newest {seen.total():,} events: {names}", highlight=False, markup=False, soft_wrap=True
+        )
 
 
 def policy_diff(before: PolicyFile, after: PolicyFile, as_json: Json = False) -> None:
@@ -61,21 +115,23 @@ def policy_apply(
 ) -> None:
     """Put a policy into force on all workers, between two batches. A file with a mistake changes nothing."""
     from app.policy.diff import diff_policies  # noqa: PLC0415
-    from app.policy.load import load_policy_text  # noqa: PLC0415
 
     text, plan = _load(file)
+    _warn(plan.warnings)
     settings = read_settings(broker=broker)
     known = _read(settings)
     head = known.head(plan.name)
     if head is not None and head.version == plan.version:
         out.print(f"{plan.name} {plan.version} is in force already, as version {head.serial}", highlight=False)
         return
-    if head is not None:
-        difference = diff_policies((head.text, load_policy_text(head.text)), (text, plan))
+    before = None if head is None else _loaded(head)
+    if head is not None and before is not None:
+        difference = diff_policies((head.text, before), (text, plan))
         _show(difference)
         _warn_of_short_history(settings, difference.windows_added)
     else:
         _warn_of_short_history(settings, {feature.text: feature.window_ms for feature in plan.features})
+    _warn_of_unseen(settings, plan)
     if not dry_run:
         _publish(settings, known.successor(plan, plan.name, text, author=author or getpass.getuser(), at_ms=_now_ms()))
 
@@ -140,6 +196,21 @@ def _load(file: Path) -> tuple[str, Plan]:
     except PolicyErrors as exc:
         err.print(str(exc), markup=False, highlight=False)
         raise typer.Exit(2) from None
+
+
+def _loaded(version: PolicyVersion) -> Plan | None:
+    """The version in force, unless workers cannot serve it either."""
+    from app.policy.errors import PolicyErrors  # noqa: PLC0415
+    from app.policy.load import load_policy_text  # noqa: PLC0415
+
+    try:
+        return load_policy_text(version.text, f"{version.policy}@{version.serial}")
+    except PolicyErrors as exc:
+        err.print(str(exc), markup=False, highlight=False)
+        err.print(
+            f"[yellow]warning:[/] version {version.serial} does not load; workers serve an earlier one", highlight=False
+        )
+        return None
 
 
 def _read(settings: Settings) -> PolicyLog:

@@ -173,3 +173,5 @@ class PolicyFeed:
         self._serving = (plan.version, serial)
         self._switch(index, serial)
         log.info("policy_in_force", policy=plan.name, serial=serial, version=plan.version)
+        for warning in plan.warnings:
+            log.warning("policy_doubtful", warning=warning)

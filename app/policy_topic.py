@@ -1,7 +1,8 @@
-"""The command line's side of the `policy` topic: read it whole, publish a version, see what history `events` keeps."""
+"""The command line's side of the `policy` topic: read it whole, publish a version, see what `events` holds for it."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -11,13 +12,16 @@ from app.policy.versions import PolicyLog
 from app.stream.broadcast import read_to_end
 from app.stream.history import HistoryReader
 from app.topics import TopicRefused
+from app.whole_topic import read_newest
+from schemas.events import Event, decode_event
 from schemas.policies import PolicyVersion, encode_policy_version, head_key, history_key
-from schemas.topics import POLICY
+from schemas.topics import EVENTS, POLICY
 
 VALUE_BYTES_MAX: Final = 900_000
 """Kafka refuses a record of more than a megabyte, unless it is told otherwise."""
 
-
+NEWEST_OF_A_PARTITION: Final = 2_000
+"""Events that are looked at for their names: enough to meet what happens to one user in a hundred."""
 _READ_S_MAX: Final = 20.0
 
 
@@ -77,3 +81,14 @@ async def retained_since_ms(settings: Mapping[str, Any], topic: str, partitions:
         if first is not None and first[0] > 0:
             begins.append(first[1])
     return max(begins, default=None)
+
+
+def newest_names(settings: Mapping[str, Any]) -> Counter[str]:
+    """How often each event name is among the newest events. Raises `aiokafka.errors.KafkaError`."""
+    names: Counter[str] = Counter()
+    for records in read_newest(settings, EVENTS, NEWEST_OF_A_PARTITION):
+        for record in records:
+            event = decode_event(record.value, record.key)
+            if isinstance(event, Event) and event.event:
+                names[event.event] += 1
+    return names

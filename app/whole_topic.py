@@ -1,9 +1,9 @@
-"""A topic read from its beginning to where it ends now, partition by partition, for commands."""
+"""A topic read to where it ends now, from its beginning or only its newest records, by partitions, for commands."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
@@ -13,9 +13,18 @@ from app.stream.history import HistoryReader
 
 def read_whole(settings: Mapping[str, Any], topic: str) -> Iterator[Sequence[Any]]:
     """Records, some at a time, in the order of partitions and offsets. Raises `aiokafka.errors.KafkaError`."""
+    return _read_from(settings, topic, lambda _end: 0)
+
+
+def read_newest(settings: Mapping[str, Any], topic: str, count: int) -> Iterator[Sequence[Any]]:
+    """As `read_whole`, of each partition the `count` newest offsets."""
+    return _read_from(settings, topic, lambda end: max(0, end - count))
+
+
+def _read_from(settings: Mapping[str, Any], topic: str, begin: Callable[[int], int]) -> Iterator[Sequence[Any]]:
     with asyncio.Runner() as runner:
         for partition, end in sorted(runner.run(_ends(settings, topic)).items()):
-            reading = _read(settings, topic, partition, end)
+            reading = _read(settings, topic, partition, begin(end), end)
             while (records := runner.run(_next(reading))) is not None:
                 yield records
 
@@ -24,8 +33,12 @@ async def _next(reading: AsyncGenerator[Sequence[Any]]) -> Sequence[Any] | None:
     return await anext(reading, None)
 
 
-async def _read(settings: Mapping[str, Any], topic: str, partition: int, end: int) -> AsyncGenerator[Sequence[Any]]:
+async def _read(
+    settings: Mapping[str, Any], topic: str, partition: int, begin: int, end: int
+) -> AsyncGenerator[Sequence[Any]]:
     async with HistoryReader(settings, topic, partition) as reader:
+        if begin:
+            reader.skip_to(begin)
         async for records in reader.read_to(end):
             yield records
 

@@ -38,6 +38,10 @@ class Call(Protocol):
         """The share of users who have a feature flag of the policy."""
         ...
 
+    def check_model(self, name: str) -> None:
+        """Raise when the policy has no model of that name with a horizon."""
+        ...
+
     def open_score(self, name: str) -> str:
         """Note that the open model is asked about a campaign or a category (empty: all); returns the score's name."""
         ...

@@ -61,11 +61,14 @@ class ParsedCall:
         """Raise when the name is too long, or the policy lists its events and this is none of them."""
         if len(event) > NAME_CHARS_MAX:
             raise self.fail(f"an event's name has at most {NAME_CHARS_MAX} characters", at)
+        if event == ANY_EVENT:
+            return
         known = self.context.event_names
-        if known is not None and event != ANY_EVENT and event not in known:
+        if known is not None and event not in known:
             error = self.fail(f"unknown event {event!r} (the policy lists its events)", at)
             error.suggestion = nearest(event, known)
             raise error
+        self._parser.named.append((event, self.fail("", at).offset))
 
     def number(self, at: int, what: str, default: float) -> float:
         """The positional argument `at`, a number literal."""
@@ -124,6 +127,20 @@ class ParsedCall:
             error.suggestion = nearest(name, self.context.flags)
             raise error
         return share
+
+    def check_model(self, name: str) -> None:
+        """Raise when the policy has no model of that name that says how likely something is to happen."""
+        known = self.context.models
+        if known is None or name in known:
+            return
+        if name == self.context.open_model:
+            raise self.fail(f"the model {name!r} learns opens: write open_probability()", 0)
+        error = self.fail(f"the policy has no model {name!r} with a horizon", 0)
+        error.suggestion = nearest(name, known)
+        if not error.suggestion:
+            example = "{horizon: 30d}" if name == "churn" else "{event: Order Completed, horizon: 7d}"
+            error.message += f"; write under models, for example, {name}: {example}"
+        raise error
 
     def open_score(self, name: str) -> str:
         """Note that the open model is asked about a campaign or a category (empty: all); returns the score's name."""

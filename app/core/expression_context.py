@@ -48,6 +48,8 @@ class Expression:
     """Campaigns or categories (empty: all) whose open probability it reads itself."""
     measured: tuple[Measured, ...] = ()
     """Numbers whose percentiles it asks for, with those of the segments it names."""
+    named: tuple[tuple[str, int], ...] = ()
+    """Events that its own text names, and at which character."""
 
     @property
     def cuts(self) -> frozenset[int]:
@@ -77,6 +79,10 @@ class ExpressionContext:
         Those in force, which what was compiled asks for when it is evaluated.
     personas
         Whether the policy asks for personas.
+    models
+        Models with a horizon, for `propensity`; None when any name is one.
+    open_model
+        The model of opens, which has none.
     """
 
     default_timezone: str = "UTC"
@@ -90,3 +96,5 @@ class ExpressionContext:
     campaigns: Mapping[str, str] = field(default_factory=dict)
     thresholds: Thresholds = field(default_factory=Thresholds)
     personas: bool = False
+    models: frozenset[str] | None = None
+    open_model: str = "open"

@@ -136,6 +136,7 @@ def _counter(template: str, *events: str) -> Builder:
 def _propensity(model: str = "") -> Builder:
     def build(call: Call) -> Value:
         name = model or call.text(0, "a model's name")
+        call.check_model(name)
         call.reads(ANY_EVENT)
         return Value(
             kind="number",

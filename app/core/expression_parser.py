@@ -96,7 +96,7 @@ class Parser:
     """One expression being compiled; collects what it reads and every mistake it can find.
 
     `features`, `events` and `segments` hold what the expression reads once `parse` has returned; `calls` are functions
-    besides those of the segments that its code needs.
+    besides those of the segments that its code needs; `named` are events that the text names, and where.
     """
 
     def __init__(self, text: str, context: ExpressionContext) -> None:
@@ -107,6 +107,7 @@ class Parser:
         self.open_scores: set[str] = set()
         self.measured: list[Measured] = []
         self.calls: dict[str, object] = {}
+        self.named: list[tuple[str, int]] = []
         self.errors: list[ExpressionError] = []
         self.scope: Scope = "profile"
         self.tree, self.line = parse_tree(text)

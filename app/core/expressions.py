@@ -52,6 +52,7 @@ def compile_expression(text: str, context: ExpressionContext | None = None, labe
         condition=Condition(truth, calls),
         open_scores=frozenset(parser.open_scores),
         measured=joined([*measured, *parser.measured]),
+        named=tuple(parser.named),
     )
 
 

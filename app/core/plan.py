@@ -227,6 +227,10 @@ class Plan:
     """Which campaigns conditions ask the open model about, by the name of the score (`app.core.scores`)."""
     personas: PersonaPlan | None = None
     """Whether, and how, users are told apart by what they are like."""
+    warnings: tuple[str, ...] = ()
+    """What is no mistake and perhaps not meant, one text each with file, line and field."""
+    event_places: Mapping[str, str] = field(default_factory=dict)
+    """Event names that the policy's author wrote, and where each stands first: file, line, column and field."""
 
 
 class Scorer(Protocol):

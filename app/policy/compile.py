@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from graphlib import CycleError, TopologicalSorter
-from typing import Final, cast
+from typing import cast
 from zoneinfo import available_timezones
 
 from app.core.expression_context import Expression, ExpressionContext
@@ -17,28 +17,11 @@ from app.core.rfm import Cuts, Lifecycle
 from app.policy.assemble import Compiled, assemble
 from app.policy.campaigns import CampaignCompiler
 from app.policy.errors import PolicyErrors
+from app.policy.event_names import STANDARD_EVENTS
 from app.policy.model import PersonasModel, SegmentModel
 from app.policy.scope import BROKEN, Scope
 from app.policy.shape import Shaped
 from app.policy.source import Document
-from schemas import events
-
-STANDARD_EVENTS: Final = frozenset(
-    {
-        events.NOTIFICATION_SENT,
-        "Notification Delivered",
-        events.NOTIFICATION_OPENED,
-        events.NOTIFICATION_CLICKED,
-        events.NOTIFICATION_DISMISSED,
-        events.NOTIFICATION_FAILED,
-        events.NOTIFICATIONS_ENABLED,
-        events.NOTIFICATIONS_DISABLED,
-        events.APPLICATION_OPENED,
-        events.PRODUCT_VIEWED,
-        events.PRODUCT_ADDED,
-        events.ORDER_COMPLETED,
-    }
-)
 
 
 class Compiler:
@@ -90,6 +73,8 @@ class Compiler:
             | dict.fromkeys(self.shaped.broken_campaigns, "")
             | {category: category for category in self.shaped.broken_categories},
             personas=policy.personas is not None,
+            models=frozenset(name for name, model in policy.models.items() if model.horizon is not None),
+            open_model=defaults.model,
             event_names=None if policy.events is None else STANDARD_EVENTS.union(policy.events),
         )
 
@@ -133,6 +118,8 @@ class Compiler:
                 for name, part in self.policy.models.items()
             },
             personas=_personas(groups),
+            warnings=self._scope.warnings(),
+            event_places=self._scope.event_places(),
         )
 
     def _check_models(self) -> None:

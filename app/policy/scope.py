@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable
 from typing import Final, TypeVar
 
@@ -12,6 +13,7 @@ from app.core.expressions import compile_expression, compile_where
 from app.core.panes import NEVER_MS
 from app.core.profile import Profile
 from app.policy.errors import Path, PolicyError
+from app.policy.event_names import doubtful
 from app.policy.source import Document
 
 Made = TypeVar("Made")
@@ -36,6 +38,8 @@ class Scope:
         self.document = document
         self.context = context
         self.errors = errors
+        self.named: list[tuple[str, Path, int]] = []
+        """Events that the file names: in which field, and at which character of it."""
 
     def refuse(self, path: Path, message: str, suggestion: str = "") -> None:
         """Note a mistake in the field at `path`."""
@@ -47,7 +51,11 @@ class Scope:
 
     def expression(self, path: Path, text: str) -> Expression:
         """The condition, or `BROKEN`."""
-        return self._guarded(path, lambda: compile_expression(text, self.context, ".".join(map(str, path)))) or BROKEN
+        made = self._guarded(path, lambda: compile_expression(text, self.context, ".".join(map(str, path))))
+        if made is None:
+            return BROKEN
+        self.named += [(event, path, offset) for event, offset in made.named]
+        return made
 
     def where(self, path: Path, text: str | None) -> Where | None:
         """The condition over properties; None where there is none, or where it has a mistake."""
@@ -63,9 +71,30 @@ class Scope:
 
     def check_event(self, path: Path, name: str) -> None:
         """An event that the policy does not list, where it lists any, is a mistake."""
+        self.named.append((name, path, 0))
         known = self.context.event_names
         if known is not None and name not in known:
             self.refuse(path, f"unknown event {name!r} (the policy lists its events)", nearest(name, known))
+
+    def warnings(self) -> tuple[str, ...]:
+        """Where the file names an event that is perhaps a misspelling of another."""
+        if self.context.event_names is not None:
+            return ()  # it would have been a mistake
+        meant = doubtful(Counter(event for event, _, _ in self.named))
+        message = "no known event is called {!r} (if yours is, list your events under `events`)"
+        return tuple(
+            str(self.document.error_in_text(path, offset, message.format(event), meant[event]))
+            for event, path, offset in self.named
+            if event in meant
+        )
+
+    def event_places(self) -> dict[str, str]:
+        """The events that the file names, each with the first place where it does."""
+        first = {event: (path, offset) for event, path, offset in reversed(self.named)}
+        return {
+            event: str(self.document.error_in_text(path, offset, "")).removesuffix(": ")
+            for event, (path, offset) in first.items()
+        }
 
     def check_segment(self, path: Path, name: str) -> None:
         """A segment that the policy does not have is a mistake."""

@@ -46,6 +46,10 @@ class HistoryReader:
     ) -> None:
         await self._consumer.stop()
 
+    def skip_to(self, offset: int) -> None:
+        """Begin there, or with the oldest record if that is newer."""
+        self._consumer.seek(self._tp, offset)
+
     async def peek(self) -> tuple[int, int] | None:
         """Offset and timestamp (wall ms) of the oldest record; None when there is none."""
         while True:

@@ -85,6 +85,7 @@ async def test_an_applied_policy_reaches_every_user_and_a_bad_one_none(site: Sit
         await swept(site, worker, 0, first)
         applied = await apply(site, second)
         assert applied.returncode == 0, applied.stderr
+        assert "not among the newest 40 events: 'Order Completed'" in applied.stdout
         await site.happen([happened("Order Completed", n % 20, 100 + n) for n in range(20)])
         await swept(site, worker, 1, VERSION)
         await site.happen([happened("Order Completed", n % 20, 200 + n) for n in range(20)])
@@ -116,6 +117,10 @@ async def test_an_applied_policy_reaches_every_user_and_a_bad_one_none(site: Sit
         assert site.status(worker) == 200
         await swept(site, worker, 1, VERSION)
 
+        second.write_text(SECOND.replace("Product Viewed", "Produkt Gesehen").replace("Order", "order"))
+        doubted = await apply(site, second, "--dry-run")
+        assert "nobody sends 'order Completed'; did you mean 'Order Completed'" in doubted.stderr
+        assert "not among the newest 80 events: 'Produkt Gesehen'" in doubted.stdout
         second.write_text(SECOND.replace("did(", "dit("))
         assert (await apply(site, second)).returncode == 2
         back = await asyncio.to_thread(nudge, site, "policy", "rollback", "1")

@@ -189,7 +189,6 @@ models:
 segments:
   - {name: leaving, when: churn_risk() >= 0.45}
   - {name: same, when: propensity("churn") >= 0.45}
-  - {name: unknown, when: purchase_propensity() < 2}
 """
 
 
