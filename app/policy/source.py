@@ -67,6 +67,8 @@ class Document:
             mark = exc.problem_mark or exc.context_mark
             line, column = (mark.line + 1, mark.column + 1) if mark else (1, 1)
             message = f"not YAML: {exc.problem or exc.context}"
+            if exc.context is not None and "flow mapping" in exc.context:
+                message += "; between { and }, a text with any of [ ] { } , : # stands in quotes"
             raise PolicyErrors([self._error(line, column, (), message)]) from None
         except (yaml.YAMLError, RecursionError, ValueError) as exc:
             raise PolicyErrors([self._error(1, 1, (), f"not YAML: {type(exc).__name__}")]) from None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -16,6 +17,7 @@ from schemas.topics import CATALOG, EVENTS
 
 if TYPE_CHECKING:  # a command imports what it runs, so that `nudge --help` is quick
     from app.core.plan import Plan
+    from app.learning.book import ModelBook
     from app.settings import Settings
     from app.trial.compare import Report
     from app.trial.records import Recorded
@@ -24,6 +26,18 @@ Events = Annotated[Path | None, typer.Option("--events", help="Recorded events, 
 FromTopic = Annotated[bool, typer.Option("--from-topic", help="All that the topics `events` and `catalog` hold now.")]
 PolicyFile = typer.Option(help="Policy file.", exists=True, dir_okay=False)
 
+
+class ModelsFrom(StrEnum):
+    """Where the models of a trial come from."""
+
+    LEARN = "learn"
+    TOPIC = "topic"
+    UNTAUGHT = "untaught"
+
+
+_SOURCE = {"learned": "learned from the recording", "topic": "of the topic, as it is now", "untaught": "untaught"}
+_FROM = {ModelsFrom.LEARN: "learned", ModelsFrom.TOPIC: "topic", ModelsFrom.UNTAUGHT: "untaught"}
+_FIGURES = ("in both", "only ", "entered ", "before", "after", "difference", "begins ", "examples ")
 _CHUNK = 500
 _FIRST_DAY = datetime(2017, 3, 1, tzinfo=UTC)
 
@@ -71,6 +85,12 @@ def simulate(
     count_every: Annotated[
         str | None, typer.Option(help="How often users are counted for percentiles; else as the workers do.")
     ] = None,
+    models: Annotated[
+        ModelsFrom, typer.Option(help="learn: from the recording; topic: serve what `models` holds; untaught: neither.")
+    ] = ModelsFrom.LEARN,
+    learn_every: Annotated[
+        str, typer.Option(help="How often what was learned is served, by the clock of the recording.")
+    ] = "1h",
     share: Annotated[float, typer.Option(help="Share of the users, by a stable hash.", min=0.0001, max=1)] = 1.0,
     examples: Annotated[int, typer.Option(help="Users to show of those about whom the decisions differ.", min=0)] = 5,
     show_users: Annotated[bool, typer.Option("--show-users", help="Their ids instead of keyed hashes.")] = False,
@@ -94,8 +114,18 @@ def simulate(
     before = _load(baseline) if baseline is not None else _in_force(settings, after) if from_topic else _nothing()
     subjects = Subjects(settings.privacy_bytes())
     every_ms, items_max = _count_every_ms(count_every, settings), settings.catalog_items_max
+    learn_ms = _duration_ms("--learn-every", learn_every) if models is ModelsFrom.LEARN else 0
+    book = _book(settings) if models is ModelsFrom.TOPIC else None
     trials = [
-        Trial(plan, prior_scorer(), subjects, counted_every_ms=every_ms, items_max=items_max)
+        Trial(
+            plan,
+            prior_scorer(),
+            subjects,
+            counted_every_ms=every_ms,
+            items_max=items_max,
+            learned_every_ms=learn_ms,
+            book=book,
+        )
         for plan in (before, after)
     ]
     source = _topic(settings) if events is None else _file(events)
@@ -109,7 +139,7 @@ def simulate(
     def name_of(user: str) -> str:
         return user if show_users else subjects.of(user.encode()).hex()[:12]
 
-    report = compare(trials[0], trials[1], name_of, examples_max=examples)
+    report = compare(trials[0], trials[1], name_of, examples_max=examples, models_from=_FROM[models])
     if as_json:
         import msgspec  # noqa: PLC0415
 
@@ -124,14 +154,27 @@ def simulate(
 
 
 def _count_every_ms(given: str | None, settings: Settings) -> int:
-    from app.core.durations import parse_duration_ms  # noqa: PLC0415
-
     if given is None:
         return max(1, int(settings.percentiles_interval_s * 1000 * settings.make_clock().rate))
+    return _duration_ms("--count-every", given)
+
+
+def _duration_ms(option: str, given: str) -> int:
+    from app.core.durations import parse_duration_ms  # noqa: PLC0415
+
     try:
         return parse_duration_ms(given)
     except ValueError as exc:
-        raise fail(f"--count-every: {exc}") from None
+        raise fail(f"{option}: {exc}") from None
+
+
+def _book(settings: Settings) -> ModelBook:
+    from app.cli_models import read_book  # noqa: PLC0415
+
+    book = read_book(settings)
+    if not book.models():
+        raise fail("the topic `models` has no snapshot yet", 1)
+    return book
 
 
 def _chunks(records: Iterable[Recorded]) -> Iterator[list[Recorded]]:
@@ -227,6 +270,7 @@ def _show(report: Report) -> None:
             ("percentile", "begins before", "after"),
             [(r.percentile, _number(r.before), _number(r.after)) for r in report.thresholds],
         )
+    _show_models(report)
     if report.catalog_changes:
         out.print(f"{report.catalog_changes:,} changes of the catalog were told", highlight=False)
     out.print(f"decided otherwise about {report.users_differing:,} of {report.users:,} users", highlight=False)
@@ -239,6 +283,18 @@ def _show(report: Report) -> None:
                 out.print(f"    {sign} {at} {said.action} {said.campaign}{reason}", highlight=False, markup=False)
 
 
+def _show_models(report: Report) -> None:
+    if report.models:
+        _table(
+            (f"model ({_SOURCE[report.models_from]})", "examples before", "after"),
+            [(r.model, *("" if n is None else n for n in (r.before, r.after))) for r in report.models],
+        )
+    elif report.models_from != "learned":
+        out.print(f"models: {_SOURCE[report.models_from]}", highlight=False)
+    if report.personas:
+        out.print(f"personas at the end: {', '.join(report.personas)}", highlight=False, markup=False)
+
+
 def _number(value: float | None) -> str:
     return "" if value is None else f"{value:,.6g}"
 
@@ -246,9 +302,7 @@ def _number(value: float | None) -> str:
 def _table(columns: tuple[str, ...], rows: list[tuple[Any, ...]]) -> None:
     table = Table(box=None, pad_edge=False)
     for column in columns:
-        table.add_column(
-            column, justify="left" if column in ("segment", "campaign", "decision", "reason", "percentile") else "right"
-        )
+        table.add_column(column, justify="right" if column.startswith(_FIGURES) else "left")
     for row in rows:
         table.add_row(*(f"{cell:,}" if isinstance(cell, int) else str(cell) for cell in row))
     out.print(table)

@@ -46,6 +46,14 @@ class ThresholdRow(msgspec.Struct, frozen=True):
     after: float | None
 
 
+class ModelRow(msgspec.Struct, frozen=True):
+    """How many examples each policy's model had learned that was served at the end; None where it had none."""
+
+    model: str
+    before: int | None
+    after: int | None
+
+
 class Report(msgspec.Struct, frozen=True):
     """The outcome of a trial. Deterministic: the same recording, policies and model give the same report."""
 
@@ -60,15 +68,29 @@ class Report(msgspec.Struct, frozen=True):
     thresholds: list[ThresholdRow] = []
     catalog_changes: int = 0
     """Changes of the catalog that were told, by the policy that told more."""
+    models_from: str = "untaught"
+    """``learned`` from the recording, of the `models` ``topic``, or ``untaught``."""
+    models: list[ModelRow] = []
+    personas: list[str] = []
+    """Names of the personas that the policy after tells apart at the end."""
 
 
-def compare(before: Trial, after: Trial, name_of: Callable[[str], str], *, examples_max: int) -> Report:
+def compare(
+    before: Trial,
+    after: Trial,
+    name_of: Callable[[str], str],
+    *,
+    examples_max: int,
+    models_from: str = "untaught",
+) -> Report:
     """Compare two trials over the same recording.
 
     Parameters
     ----------
     name_of
         How a user is named in the examples: users whose name sorts first are shown.
+    models_from
+        Where the models come from, as `Report` names it.
     """
     users = before.spoken.keys() | after.spoken.keys()
     differing = [user for user in users if _digest(before, user) != _digest(after, user)]
@@ -87,6 +109,9 @@ def compare(before: Trial, after: Trial, name_of: Callable[[str], str], *, examp
         examples=[_example(before, after, user, name_of(user)) for user in shown],
         thresholds=_thresholds(before, after),
         catalog_changes=max(before.catalog_changes, after.catalog_changes),
+        models_from=models_from,
+        models=_models(before, after),
+        personas=after.personas(),
     )
 
 
@@ -96,6 +121,11 @@ def _thresholds(before: Trial, after: Trial) -> list[ThresholdRow]:
         for trial in (before, after)
     )
     return [ThresholdRow(name, old.get(name), new.get(name)) for name in sorted(old.keys() | new.keys())]
+
+
+def _models(before: Trial, after: Trial) -> list[ModelRow]:
+    old, new = dict(before.models()), dict(after.models())
+    return [ModelRow(name, old.get(name), new.get(name)) for name in sorted(old.keys() | new.keys())]
 
 
 def _digest(trial: Trial, user: str) -> bytes:

@@ -5,8 +5,8 @@ by the clock and quiet hours are as they would have been; users are counted for 
 are told, as a worker does. Nothing is published.
 
 What a recording cannot tell: how people would have answered notifications that they never got. Answers in it count
-where the policy decides to send what was really sent (the decision has the same id); else they are passed by. Nor does
-it know what models, personas and recommendations would have learned.
+where the policy decides to send what was really sent (the decision has the same id); else they are passed by. So the
+model of opens and the choice of variants learn from those alone; propensities, recommendations and personas, from all.
 """
 
 from __future__ import annotations
@@ -25,15 +25,17 @@ from app.core.panes import NEVER_MS
 from app.core.plan import Plan, Scorer
 from app.core.processor import Processor
 from app.core.profile import Profile
+from app.learning.book import ModelBook
 from app.trial.acknowledged import ACKNOWLEDGED
 from app.trial.census import TrialCensus
 from app.trial.records import Recorded
 from app.trial.shelf import ROUND_MS, Shelf
+from app.trial.tutor import Known, Tutor, serve
 from schemas.decisions import decode_decision
 from schemas.erasures import Subjects
 from schemas.percentiles import Percentiles
 from schemas.segments import decode_membership
-from schemas.topics import CATALOG, DECISIONS, SEGMENTS
+from schemas.topics import CATALOG, DECISIONS, OUTCOMES, SEGMENTS
 
 REMEMBERED_MAX: Final = 20
 """Decisions of a user that are kept to be shown; all of them are compared."""
@@ -80,6 +82,10 @@ class Trial:
         How often users are counted for percentiles, in event time.
     items_max
         Of the catalog: what a worker keeps.
+    learned_every_ms
+        How often what was learned by then is served, in event time; 0 to learn nothing.
+    book
+        Of the `models` topic: what is served, in place of learning.
 
     Attributes
     ----------
@@ -99,6 +105,8 @@ class Trial:
         *,
         counted_every_ms: int = COUNTED_EVERY_MS,
         items_max: int = ITEMS_MAX,
+        learned_every_ms: int = 0,
+        book: ModelBook | None = None,
     ) -> None:
         self.plan = plan
         self.decisions: Counter[tuple[str, str, str]] = Counter()
@@ -111,6 +119,8 @@ class Trial:
         self._now_ms = -1
         self._census = TrialCensus(self._processor, self._rows, counted_every_ms)
         self._shelf = Shelf(self._processor, self._rows, items_max)
+        self._served = serve(self._processor, book) if book is not None else []
+        self._tutor = Tutor(self._processor, learned_every_ms) if learned_every_ms and book is None else None
 
     def take(self, records: Iterable[Recorded]) -> None:
         """Apply records, in the order of time: see `app.trial.order`."""
@@ -155,6 +165,15 @@ class Trial:
         """Where percentiles begin at the end, by number."""
         return self._census.thresholds()
 
+    def models(self) -> list[Known]:
+        """What was learned by the end, or served all along."""
+        return self._served if self._tutor is None else self._tutor.known()
+
+    def personas(self) -> list[str]:
+        """Names of the personas that are told apart at the end."""
+        names = self.plan.personas.names if self.plan.personas is not None else {}
+        return [names.get(f"p{one.id}", one.name) for one in self._processor.personas.personas]
+
     @property
     def wants_catalog(self) -> bool:
         """Whether the policy has triggers on the catalog."""
@@ -168,15 +187,21 @@ class Trial:
     def advance(self, at_ms: int) -> None:
         """Move the clock, never back; what comes due on the way happens at its time."""
         at_ms = max(at_ms, self._now_ms)
-        while (due_ms := min(self._next_timer_ms(), self._shelf.next_ms, self._census.next_ms)) <= at_ms:
+        while (due_ms := self._next_ms()) <= at_ms:
             self._now_ms = now_ms = max(due_ms, self._now_ms)
             if self._next_timer_ms() <= now_ms:
                 self._fire(now_ms)
             elif self._shelf.next_ms <= now_ms:
                 self._settle_all(self._shelf.run(now_ms))
+            elif self._tutor is not None and self._tutor.next_ms <= now_ms:
+                self._tutor.publish(now_ms)
             else:
                 self._settle_all(self._census.run(now_ms))
         self._now_ms = at_ms
+
+    def _next_ms(self) -> int:
+        taught_ms = NEVER_MS if self._tutor is None else self._tutor.next_ms
+        return min(self._next_timer_ms(), self._shelf.next_ms, self._census.next_ms, taught_ms)
 
     def _next_timer_ms(self) -> int:
         return self._due[0][0] if self._due else NEVER_MS
@@ -200,6 +225,8 @@ class Trial:
         for labels, number in effects.counts.items():
             if labels[0] == "events":
                 self.fates[labels[1]] += number
+        if self._tutor is not None:
+            self._tutor.learn((output.value for output in effects.outputs if output.topic == OUTCOMES), self._now_ms)
         for output in effects.outputs:
             if output.topic == DECISIONS:
                 made = decode_decision(output.value or b"")

@@ -10,14 +10,24 @@ import pytest
 from typer.testing import CliRunner
 
 from app.cli import app
+from app.core.features import open_features
+from app.core.panes import NEVER_MS
 from app.core.percentiles import Board, Tally, counted
+from app.core.processor import Processor
+from app.learning.arms import ArmLearner
+from app.learning.book import ModelBook
+from app.learning.learner import Learner
+from app.learning.served_choices import read_choices
 from app.learning.serving import prior_scorer
 from app.policy.load import load_policy_text
 from app.trial.compare import Report, compare
 from app.trial.order import by_time
 from app.trial.records import BadRecording, Recorded, read_recording, write_recording
 from app.trial.run import Trial
+from app.trial.tutor import Tutor
 from schemas.catalog import CatalogItem, encode_item
+from schemas.models import encode_snapshot
+from schemas.outcomes import Outcome, encode_outcome
 from schemas.percentiles import percentiles_key
 from tests.support.streams import START, FakeRecord, Stream, track
 
@@ -234,6 +244,69 @@ def test_a_policy_without_triggers_on_the_catalog_keeps_none() -> None:
     assert (made.wants_catalog, made.catalog_changes, made.spoken) == (False, 0, {})
 
 
+TAUGHT = """
+version: 1
+name: shop
+models: {churn: {horizon: 1d}}
+personas: {}
+segments:
+  - {name: leaving, when: churn_risk() > 0.6}
+"""
+DAY = 1440
+VISITS = [recorded("Product Viewed", day * DAY + user, f"u{day}-{user}") for day in range(8) for user in range(40)]
+
+
+def taught(records: list[Recorded], every_ms: int = 3_600_000, book: ModelBook | None = None) -> Trial:
+    made = Trial(load_policy_text(TAUGHT), prior_scorer(), learned_every_ms=every_ms, book=book)
+    made.take(records)
+    return made
+
+
+def test_what_the_recording_teaches_is_served_from_then_on() -> None:
+    made, other = taught(VISITS), taught(VISITS, every_ms=0)
+    assert (other.changes, other.models()) == ({}, [])
+    assert made.changes["leaving", "enter"] > 100, "nobody comes back, which the first days teach"
+    assert {name for name, examples in made.models() if examples > 100} == {"churn", "open.personas"}
+    again = taught(VISITS)
+    assert compare(made, again, str, examples_max=5).users_differing == 0
+    assert (again.changes, again.models(), again.personas()) == (made.changes, made.models(), made.personas())
+
+
+def test_a_tutor_learns_as_the_learner_does() -> None:
+    plan = load_policy_text(TAUGHT)
+    processor = Processor(plan, prior_scorer(), open_features)
+    tutor, learner, arms = Tutor(processor, 1000), Learner("open"), ArmLearner("open")
+    outcomes = [answer(number) for number in range(300)]
+    tutor.learn(map(encode_outcome, [*outcomes, outcomes[7]]), START)
+    for outcome in outcomes:
+        learner.learn(outcome)
+        arms.learn(outcome)
+    assert (tutor.next_ms, processor.scorer.version) == (START + 1000, 0)
+    tutor.publish(START + 1000)
+    assert tutor.known() == [("open", 300), ("open.choices", 300)]
+    assert processor.scorer.open_probability({"c=a": 1.0}) == learner.scorer().open_probability({"c=a": 1.0}) > 0.7
+    assert processor.choices == read_choices(arms.snapshot(0, START + 1000, 0))
+    assert tutor.next_ms == NEVER_MS, "until there is something new"
+
+
+def answer(number: int, model: str = "open", campaign: str = "a") -> Outcome:
+    return Outcome(
+        id=f"o{number}", model=model, label=1, features={f"c={campaign}": 1.0} if campaign else {}, score=0.5,
+        model_version=0, campaign=campaign, variant="v", decided_ms=START, matured_ms=START,
+    )  # fmt: skip
+
+
+def test_a_snapshot_of_the_topic_is_served_in_place_of_learning() -> None:
+    learner = Learner("churn", slow_start=True)
+    for number in range(500):
+        learner.learn(answer(number, "churn", ""))
+    book = ModelBook(b"secret")
+    book.apply(encode_snapshot(learner.snapshot(0, START, 0), b"secret"))
+    made = taught(VISITS[:80], book=book)
+    assert made.models() == [("churn", 500)]
+    assert made.members()["leaving"] >= {f"u0-{user}".encode() for user in range(40)}, "at their first look"
+
+
 def test_a_recording_survives_a_round_trip_without_what_is_no_event(tmp_path: Path) -> None:
     file = tmp_path / "week.jsonl"
     broken = Recorded(b"ann", b"{", 0, 9, START)
@@ -308,3 +381,5 @@ def test_the_command_names_users_only_when_told_and_says_the_same_twice(
     assert "  ann\n" in shown.output
     assert "frequency_cap" in shown.output
     assert CliRunner().invoke(app, command[:4]).exit_code == 2
+    untaught = CliRunner().invoke(app, [*command, "--models", "untaught"])
+    assert "models: untaught" in untaught.output
