@@ -33,7 +33,7 @@ Answer = Callable[[Question], Awaitable[bytes | None]]
 def bearer_is(token: str, header: str | None) -> bool:
     """Whether an Authorization header carries the token; compared in constant time. An empty token admits nobody."""
     scheme, _, given = (header or "").partition(" ")
-    same = hmac.compare_digest(given.strip().encode(), token.encode())
+    same = hmac.compare_digest(given.strip().encode(errors="surrogateescape"), token.encode())  # bytes may be any
     return bool(token) and scheme.lower() == "bearer" and same
 
 

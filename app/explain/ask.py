@@ -48,7 +48,8 @@ async def _ask(
             body = msgspec.json.decode(await response.read())
     except (aiohttp.ClientError, TimeoutError, msgspec.MsgspecError) as exc:
         return f"does not answer ({type(exc).__name__})"
+    if not isinstance(body, dict):
+        return "does not answer as a worker does"
     if response.status != 200:
         return str(body.get("error", response.status))
-    answer: dict[str, Any] = body
-    return answer
+    return body

@@ -365,6 +365,24 @@ async def test_without_an_access_token_nothing_is_sent(served: Served, make: Mak
     assert not served.fake.of("fcm")
 
 
+@pytest.mark.parametrize(
+    "answer",
+    [
+        "<html>please log in</html>",
+        ["access_token"],
+        {"access_token": "t"},
+        {"access_token": "t", "expires_in": "soon"},
+        {"access_token": "t", "expires_in": 1e300},
+    ],
+)
+async def test_an_answer_without_a_usable_token_is_told_from_a_message_that_was_sent(
+    served: Served, make: Make, answer: object
+) -> None:
+    served.fake.token_service = Behaviour(200, body=answer)
+    assert await make("fcm").send(message(served, "fcm")) == Retry("no_access_token")
+    assert not served.fake.of("fcm")
+
+
 async def test_an_access_token_that_ends_is_renewed_before(served: Served, make: Make) -> None:
     served.fake.token_lasts_s = 0
     provider = make("fcm")

@@ -8,7 +8,7 @@ from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer
 from structlog.testing import capture_logs
 
-from app.admin import Admin, Question
+from app.admin import Admin, Question, bearer_is
 from app.settings import ConfigurationError, load_settings
 
 TOKEN = "0123456789abcdef"
@@ -36,6 +36,10 @@ async def test_the_right_token_is_answered() -> None:
 @pytest.mark.parametrize("header", ["", "Bearer", "Bearer x", f"Basic {TOKEN}", f"Bearer {TOKEN}x", "Bearer ü"])
 async def test_any_other_token_is_refused(header: str) -> None:
     assert await call(ANN, header) == 401
+
+
+def test_bytes_that_are_no_text_are_a_wrong_token() -> None:
+    assert not bearer_is(TOKEN, b"Bearer \xff\xfe".decode(errors="surrogateescape"))  # as aiohttp reads a header
 
 
 @pytest.mark.parametrize("header", ["", "Bearer", "Bearer "])

@@ -11,8 +11,10 @@ import pytest
 from app.sender.providers import ProviderSettings, build_provider
 from app.sender.providers.addresses import AddressRule
 from app.sender.providers.answers import read_answer
-from app.sender.providers.base import Accepted, BadProvider, Message, Retry
+from app.sender.providers.base import Accepted, BadProvider, Message, Rejected, Retry
 from app.sender.providers.console import ConsoleProvider, ConsoleSettings
+from app.sender.providers.fcm import read_fcm
+from app.sender.providers.http2 import Answer
 from app.sender.providers.webhook import WebhookProvider, WebhookSettings, sign
 
 SECRET = b"0123456789abcdef"
@@ -31,6 +33,12 @@ async def test_the_console_writes_one_json_line_a_message_and_appends(tmp_path: 
     lines = [orjson.loads(line) for line in path.read_bytes().splitlines()]
     assert [line["id"] for line in lines] == ["id-0", "id-1"]
     assert lines[0]["body"] == "two\nlines"
+
+
+@pytest.mark.parametrize("code", ["INVALID for ann@example.com", "token:abc", "x" * 100, "", 7, None])
+def test_a_reason_is_googles_word_or_the_status_and_never_what_the_answer_quotes(code: object) -> None:
+    body = orjson.dumps({"error": {"status": code, "message": "ann@example.com"}})
+    assert read_fcm(Answer(400, {}, body), 0.0) == Rejected("http_400")
 
 
 async def test_an_accepted_line_is_in_the_file_before_the_provider_is_closed(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ https://firebase.google.com/docs/reference/fcm/rest/v1/ErrorCode. Authorised by 
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -23,6 +24,7 @@ from app.sender.providers.http2 import Answer, Http2Client, Http2Settings
 PAYLOAD_BYTES_MAX: Final = 4096
 QUOTA_PAUSE_MS: Final = 60_000
 """How long to wait after a 429 without ``Retry-After``, by Google's own advice."""
+_CODE: Final = re.compile(r"[A-Z][A-Z0-9_]{0,59}")
 _ERROR_TYPE: Final = "type.googleapis.com/google.firebase.fcm.v1.FcmError"
 
 _encode = msgspec.json.Encoder().encode
@@ -158,8 +160,13 @@ def _error_code(body: bytes) -> str:
     details = error.get("details")
     for detail in details if isinstance(details, list) else ():
         if isinstance(detail, dict) and detail.get("@type") == _ERROR_TYPE:
-            return _text(detail.get("errorCode"))
-    return _text(error.get("status"))
+            return _code(detail.get("errorCode"))
+    return _code(error.get("status"))
+
+
+def _code(value: object) -> str:
+    """A code as Google's are. Anything else may quote the message, and a reason is told to everybody."""
+    return value if isinstance(value, str) and _CODE.fullmatch(value) else ""
 
 
 def _json(body: bytes) -> dict[str, Any]:

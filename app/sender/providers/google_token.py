@@ -20,6 +20,8 @@ from app.sender.providers.http2 import Http2Settings
 
 SCOPE: Final = "https://www.googleapis.com/auth/firebase.messaging"
 _RENEW_EARLY_S: Final = 300.0
+_NO_TOKEN: Final = (ValueError, TypeError, LookupError, AttributeError, OverflowError)
+"""What google-auth lets through of an answer that is none: a login page with status 200, say, or no `expires_in`."""
 
 
 class NoToken(Exception):
@@ -66,9 +68,9 @@ class GoogleToken:
         """A new access token, and how long to use it (seconds). Raises `NoToken`."""
         try:
             await asyncio.to_thread(self._refresh)  # google-auth waits for the network
-        except exceptions.GoogleAuthError as exc:
+            ends_s: float = self._credentials.expiry.replace(tzinfo=UTC).timestamp()  # naive, and in UTC
+        except (exceptions.GoogleAuthError, *_NO_TOKEN) as exc:
             raise NoToken(type(exc).__name__) from None
-        ends_s: float = self._credentials.expiry.replace(tzinfo=UTC).timestamp()  # naive, and in UTC
         lasts_s = ends_s - time.time()
         return str(self._credentials.token), max(lasts_s / 2, lasts_s - _RENEW_EARLY_S)
 

@@ -36,7 +36,7 @@ class Behaviour:
 
     status: int = 200
     headers: dict[str, str] = field(default_factory=dict)
-    body: dict[str, Any] | None = None
+    body: Any = None
     delay_s: float = 0.0
     cut: str = ""
 
@@ -142,7 +142,7 @@ class FakePush:
         form = parse_qs(request.body.decode())
         assert form["grant_type"] == ["urn:ietf:params:oauth:grant-type:jwt-bearer"]
         jwt.decode(form["assertion"][0], self._public["account"], ["RS256"], options={"verify_aud": False})
-        if self.token_service.status != 200:
+        if self.token_service is not OK:
             return self.token_service
         self.tokens_given += 1
         token = f"token-{self.tokens_given}"
