@@ -1,3 +1,4 @@
+import asyncio
 import os
 import signal
 import subprocess
@@ -101,6 +102,26 @@ async def test_what_is_produced_is_read_back_in_order(broker, unique):
             read[tp.partition] += [int(record.value) for record in records]
     await consumer.stop()
     assert read == {0: list(range(0, 2000, 2)), 1: list(range(1, 2000, 2))}
+
+
+async def test_a_static_member_that_comes_back_alone_has_its_partition_and_its_place_again(broker, unique):
+    """What a restart costs there is in docs/embedded-broker.md: the session; on Apache Kafka nothing."""
+    topic = f"{unique}static"
+    await create_topics(broker, 1, topics=[_topic(topic)])
+    async with AIOKafkaProducer(bootstrap_servers=broker, acks="all") as producer:
+        for number in range(2):
+            await producer.send_and_wait(topic, str(number).encode(), partition=0)
+    read = []
+    for _life in range(2):
+        member = AIOKafkaConsumer(
+            topic, bootstrap_servers=broker, group_id=f"{unique}group", group_instance_id="one", max_poll_records=1,
+            enable_auto_commit=False, auto_offset_reset="earliest", session_timeout_ms=6_000, fetch_max_wait_ms=50,
+        )  # fmt: skip
+        async with member, asyncio.timeout(40):
+            record = await member.getone()
+            await member.commit({TopicPartition(record.topic, record.partition): record.offset + 1})
+            read.append(int(record.value))
+    assert read == [0, 1]
 
 
 def _topic(name: str):

@@ -18,6 +18,7 @@ from typer.main import get_command
 
 from app.cli import app
 from app.settings import Settings
+from app.stream.transport import DRAIN_TIMEOUT_S
 from schemas.topics import BY_NAME
 from tests.support.deploy import DEPLOY, ROOT, documents
 
@@ -144,8 +145,41 @@ def test_a_worker_keeps_its_name_and_its_disk() -> None:
     mounts = {mount["mountPath"]: mount["name"] for mount in container["volumeMounts"]}
     assert mounts["/var/lib/nudge"] in claims
     assert "NUDGE_DATA_DIR=/var/lib/nudge" in DOCKERFILE
-    assert worker["template"]["spec"]["terminationGracePeriodSeconds"] > 30  # the transport's drain limit
     assert worker["serviceName"] == named("Service", "nudge-worker")["metadata"]["name"]
+
+
+@pytest.mark.parametrize(("kind", "name"), [("StatefulSet", "nudge-worker"), ("Deployment", "nudge-sender")])
+def test_what_works_off_partitions_has_time_to_drain_and_is_asked_how_it_is(kind: str, name: str) -> None:
+    spec = named(kind, name)["spec"]
+    pod, (container,) = spec["template"]["spec"], spec["template"]["spec"]["containers"]
+    assert pod["terminationGracePeriodSeconds"] >= DRAIN_TIMEOUT_S + 20  # then commit, flush, close
+    liveness, readiness = container["livenessProbe"], container["readinessProbe"]
+    assert (liveness["httpGet"]["path"], readiness["httpGet"]["path"]) == ("/livez", "/readyz")
+    # The watchdog speaks first: it says why, a kill by the kubelet does not.
+    assert liveness["periodSeconds"] * liveness["failureThreshold"] > Settings.model_fields["watchdog_block_s"].default
+    assert pod["topologySpreadConstraints"][0]["labelSelector"] == spec["selector"]
+    budget = named("PodDisruptionBudget", name)["spec"]
+    assert (budget["maxUnavailable"], budget["unhealthyPodEvictionPolicy"]) == (1, "AlwaysAllow")
+    assert budget["selector"] == spec["selector"]
+
+
+def test_a_worker_is_given_the_memory_that_the_capacity_guide_plans_with() -> None:
+    (planned,) = re.findall(r"provide \| (\d+) MB a worker", (ROOT / "docs" / "capacity.md").read_text())
+    (container,) = named("StatefulSet", "nudge-worker")["spec"]["template"]["spec"]["containers"]
+    assert container["resources"]["requests"]["memory"] == f"{planned}Mi"
+    assert "cpu" not in container["resources"]["limits"], "a throttled worker misses heartbeats"
+
+
+def test_a_sender_can_be_given_the_files_of_push_services() -> None:
+    pod = named("Deployment", "nudge-sender")["spec"]["template"]["spec"]
+    (container,) = pod["containers"]
+    [secret] = [volume["secret"] for volume in pod["volumes"] if "secret" in volume]
+    assert secret["optional"] is True, "the console and the webhook need none"
+    folder = next(mount["mountPath"] for mount in container["volumeMounts"] if mount["name"] == "push")
+    told = (ROOT / "docs" / "how-to" / "kubernetes.md").read_text()
+    assert f"create secret generic {secret['secretName']}" in told
+    for name in ("fcm_credentials", "apns_key", "webpush_key"):
+        assert f"NUDGE_{name.upper()}={folder}/" in told
 
 
 def test_a_worker_finds_its_policy_where_it_is_mounted() -> None:
