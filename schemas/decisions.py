@@ -56,7 +56,9 @@ class Decision(msgspec.Struct, rename="camel", omit_defaults=True, kw_only=True,
     snapshot of what was learned about variants; `slot_propensity` is that of the hour it was sent in.
     `open_probability` is the model's estimate. `shadow` is that of a policy on trial: it must not be sent. `token`
     is the address of the device that the user used last, `more_tokens` those of the other devices, the last used
-    one first. Times are milliseconds since 1970 in event time.
+    one first. `items` are the products that the template was given, as a slot chose them: the id, and from where
+    (``viewed``, ``also_bought``, ``popular``, ``popular in`` a segment or category). Times are milliseconds since
+    1970 in event time.
     """
 
     id: str
@@ -86,6 +88,7 @@ class Decision(msgspec.Struct, rename="camel", omit_defaults=True, kw_only=True,
     choice_version: int = 0
     slot_propensity: float = 1.0
     shadow: bool = False
+    items: list[list[str]] = []
 
 
 _encoder = msgspec.json.Encoder()

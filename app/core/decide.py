@@ -19,7 +19,7 @@ from app.core.choose import Pick
 from app.core.ids import BUCKETS, bucket, stable_id
 from app.core.plan import Plan, Scorer
 from app.core.profile import Output, Pending, PendingReward, Profile
-from app.core.recommend import as_context, recommend
+from app.core.recommend import as_context, slot
 from app.core.triggers import Candidate
 from schemas.decisions import Content, Decision, decision_headers, decision_id, encode_decision
 from schemas.topics import DECISIONS
@@ -91,9 +91,11 @@ def send(batch: Batch, profile: Profile, bid: Bid, picked: Pick, model_version: 
     variant, propensity = picked.variant, picked.propensity
     tokens = devices.tokens(profile)
     context = render_context(profile, candidate)
+    sources: list[list[str]] = []
     if campaign.recommend is not None:
-        chosen = recommend(profile, campaign.recommend, batch.items, candidate.properties, batch.now_ms)
-        context["items"] = as_context(chosen)
+        chosen = slot(profile, campaign.recommend, batch.items, candidate.properties, batch.now_ms)
+        context["items"] = as_context(item for item, _ in chosen)
+        sources = [[item.id, source] for item, source in chosen]
     rendered = variant.render(context)
     made = _decision(
         batch,
@@ -113,6 +115,7 @@ def send(batch: Batch, profile: Profile, bid: Bid, picked: Pick, model_version: 
         chooser=picked.chooser,
         choice_version=picked.version,
         slot_propensity=candidate.slot_propensity,
+        items=sources,
     )
     _emit(batch, profile, made)
     batch.count("decisions", "send", "")

@@ -6,7 +6,6 @@ Asked of the code that decides (`app.core.recommend`), or read from where it rea
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any
 
 import msgspec
@@ -15,7 +14,7 @@ from app.core.campaign import Campaign
 from app.core.catalog import Catalog, item_hash
 from app.core.item_table import ItemTable
 from app.core.profile import Profile
-from app.core.recommend import recommend
+from app.core.recommend import slot
 from app.core.wishes import KINDS
 from schemas.percentiles import Percentiles
 
@@ -46,7 +45,7 @@ class WishView(msgspec.Struct, frozen=True):
 
 
 class ProductView(msgspec.Struct, frozen=True):
-    """A product that a slot would show, and the first of the policy's sources that has it."""
+    """A product that a slot would show, and from which source."""
 
     id: str
     name: str
@@ -92,19 +91,10 @@ def products(
     profile: Profile, campaign: Campaign, table: ItemTable, now_ms: int, properties: Mapping[str, Any] | None = None
 ) -> tuple[ProductView, ...]:
     """What the campaign's slot would show now, for an event that speaks of no product."""
-    slot = campaign.recommend
-    if slot is None:
+    if campaign.recommend is None:
         return ()
-    about = properties or {}
-    shown = recommend(profile, slot, table, about, now_ms)
-    wanted = {item.id for item in shown}
-    source: dict[str, str] = {}
-    for kind in slot.kinds:
-        alone = replace(slot, kinds=(kind,), count=1_000_000, per_category=1_000_000)
-        for item in recommend(profile, alone, table, about, now_ms):
-            if item.id in wanted:
-                source.setdefault(item.id, kind)
-    return tuple(ProductView(item.id, item.name, item.category, source.get(item.id, "")) for item in shown)
+    shown = slot(profile, campaign.recommend, table, properties or {}, now_ms)
+    return tuple(ProductView(item.id, item.name, item.category, source) for item, source in shown)
 
 
 def thresholds(percentiles: Mapping[str, Percentiles]) -> tuple[ThresholdView, ...]:

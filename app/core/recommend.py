@@ -6,7 +6,7 @@ candidates that lose. The sources are asked in the policy's order until there ar
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final
 
 from app.core.browsing import Browsing, Item, purchases_of, views_of
@@ -25,7 +25,15 @@ HALF_LIFE_MS: Final = 14 * 86_400_000  # of an interest, as in `app.core.fold`
 def recommend(
     profile: Profile, wish: Recommend, table: ItemTable, properties: Mapping[str, Any], now_ms: int
 ) -> list[Item]:
-    """At most `wish.count` products, best first.
+    """The products of `slot`, without where they are from."""
+    return [item for item, _ in slot(profile, wish, table, properties, now_ms)]
+
+
+def slot(
+    profile: Profile, wish: Recommend, table: ItemTable, properties: Mapping[str, Any], now_ms: int
+) -> list[tuple[Item, str]]:
+    """At most `wish.count` products, best first, each with its source: ``viewed``, ``also_bought``, ``popular``, or
+    ``popular in`` a segment or a category.
 
     Never one product twice, nor more than `wish.per_category` of a category (those without one are not counted), nor
     what `properties` speaks of itself; nor, if the policy says so, what was bought within `wish.window_ms`.
@@ -45,8 +53,8 @@ def recommend(
         else set()
     )
     in_category: dict[str, int] = {}
-    found: list[Item] = []
-    for item in _candidates(profile, state, here, wish, table, now_ms):
+    found: list[tuple[Item, str]] = []
+    for item, source in _candidates(profile, state, here, wish, table, now_ms):
         if item.id in taken or stable_id(item.id) in bought:
             continue
         if item.category:
@@ -54,7 +62,7 @@ def recommend(
                 continue
             in_category[item.category] = in_category.get(item.category, 0) + 1
         taken.add(item.id)
-        found.append(item)
+        found.append((item, source))
         if len(found) == wish.count:
             break
     return found
@@ -62,17 +70,17 @@ def recommend(
 
 def _candidates(
     profile: Profile, state: Browsing, here: Item | None, wish: Recommend, table: ItemTable, now_ms: int
-) -> Iterator[Item]:
-    sources: dict[str, Callable[[], Iterable[Item]]] = {
-        "viewed": lambda: [viewed.item for viewed in reversed(views_of(state))],
-        "popular": lambda: _popular(profile, wish, table, now_ms),
-        "also_bought": lambda: _also_bought(state, here, table),
-    }
+) -> Iterator[tuple[Item, str]]:
     for kind in wish.kinds:
-        yield from sources[kind]()
+        if kind == "popular":
+            yield from _popular(profile, wish, table, now_ms)
+        elif kind == "viewed":
+            yield from ((viewed.item, kind) for viewed in reversed(views_of(state)))
+        else:
+            yield from ((item, kind) for item in _also_bought(state, here, table))
 
 
-def _popular(profile: Profile, wish: Recommend, table: ItemTable, now_ms: int) -> Iterator[Item]:
+def _popular(profile: Profile, wish: Recommend, table: ItemTable, now_ms: int) -> Iterator[tuple[Item, str]]:
     """The best sellers of the segment, if the slot names one that the user is in; then of the user's categories, those
     of most interest first; then those of all.
     """
@@ -83,11 +91,11 @@ def _popular(profile: Profile, wish: Recommend, table: ItemTable, now_ms: int) -
 
     for name in wish.segments:
         if stable_id(name) in profile.segments:
-            yield from table.by_segment.get(name, ())
+            yield from ((item, f"popular in {name}") for item in table.by_segment.get(name, ()))
             break
     for category in sorted(profile.affinity, key=lambda name: (-interest(name), name)):
-        yield from table.popular.get(category, ())
-    yield from table.top
+        yield from ((item, f"popular in {category}") for item in table.popular.get(category, ()))
+    yield from ((item, "popular") for item in table.top)
 
 
 def _also_bought(state: Browsing, here: Item | None, table: ItemTable) -> list[Item]:

@@ -78,6 +78,8 @@ def decision_report(
         table.add_row("variant", f"{made.variant}, chosen with probability {made.propensity:.3g}")
         if made.content is not None:
             table.add_row("says", escape(f"{made.content.title} · {made.content.body}"))
+        if made.items:
+            table.add_row("products", escape(", ".join(f"{item} ({source})" for item, source in made.items)))
         table.add_row("P(open)", f"{made.open_probability:.2%} by model version {made.model_version}")
         table.add_row("score", f"{made.value:.4g} = P(open) · value - (1 + opt-out risk) · cost")
     elif made.open_probability:

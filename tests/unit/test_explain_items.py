@@ -11,7 +11,7 @@ from app.core.explain import Explainer, UserView
 from app.core.item_table import ItemTable
 from app.core.percentiles import cut_id
 from app.core.processor import Processor
-from app.explain.report import user_report
+from app.explain.report import decision_report, user_report
 from app.policy.load import load_policy_text
 from schemas.percentiles import Percentiles, Threshold
 from tests.support.plans import campaign_only
@@ -82,6 +82,10 @@ def test_a_slot_shows_what_a_message_would_have_and_where_it_comes_from() -> Non
     (sent,) = made.sends
     assert sent.content is not None
     assert sent.content.title == f"Try {more.products[0].name or 'this'}"
+    assert sent.items == [["p1", "viewed"], ["p9", "popular"]]
+    out = StringIO()
+    Console(file=out, width=300).print(decision_report(sent, (), "", 0))
+    assert "p1 (viewed), p9 (popular)" in out.getvalue()
 
 
 def test_a_threshold_is_told_with_its_beginning_and_its_users() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -30,7 +31,7 @@ from app.core.item_table import BESIDE, ItemTable
 from app.core.items import BASKETS_DAY_MAX, merged
 from app.core.plan import Plan
 from app.core.profile import Profile, decode_profile, encode_profile
-from app.core.recommend import recommend
+from app.core.recommend import recommend, slot
 from app.learning.contract import BadModel
 from app.learning.items import ITEMS_MAX, ItemLearner
 from app.learning.served_items import NEAR_MAX, SUFFIX, ItemsState, read_items
@@ -442,6 +443,12 @@ def test_sources_are_asked_in_the_policys_order_until_there_are_enough() -> None
         return [item.id for item in recommend(row, Recommend(kinds, count), known, {}, START)]
 
     assert ids("also_bought", "viewed", "popular") == ["n1", "v1", "k1", "t1", "t2"]
+    wish = Recommend(("also_bought", "viewed", "popular"), 9, segments=("fans",))
+    known, row.segments = replace(known, by_segment={"fans": (Item("f1", "f"),)}), {stable_id("fans"): START}
+    assert [(item.id, source) for item, source in slot(row, wish, known, {}, START)] == [
+        ("n1", "also_bought"), ("v1", "viewed"), ("f1", "popular in fans"), ("k1", "popular in k"), ("t1", "popular"),
+        ("t2", "popular"),
+    ]  # fmt: skip
     assert ids("viewed", "popular", count=2) == ["v1", "k1"]
     assert ids("also_bought") == ["n1"]
 
