@@ -18,7 +18,6 @@ a second example. Examples of equal age cost nothing where the horizon is short.
 
 from __future__ import annotations
 
-import math
 from typing import Final
 
 from app.core import identity, influence, local_time, logged, open_rates, rewards, timers, weariness
@@ -30,8 +29,6 @@ from schemas.events import Event
 from schemas.outcomes import LATE_OPEN, LATE_OPT_OUT, Outcome, encode_outcome
 from schemas.topics import OUTCOMES
 
-EXAMPLES_DAY_MAX: Final = 8.0
-EXAMPLES_HALF_LIFE_MS: Final = 86_400_000
 SILENT_MAX: Final = 4
 """Decisions whose features wait for a late open: some 150 bytes each, and only where a policy asks for it."""
 
@@ -110,8 +107,8 @@ def _opened_late(batch: Batch, profile: Profile, pending: Pending) -> None:
     profile.hour_opens[hour] = profile.hour_opens.get(hour, 0) + 1
     if influence.is_quarantined(profile, pending, batch.now_ms):
         batch.count("outcomes", "quarantined")
-    else:
-        _emit_outcome(batch, profile, pending, LATE_OPEN, example_weight(profile, batch.now_ms))
+    elif pending.variant:
+        _emit_outcome(batch, profile, pending, LATE_OPEN)
         batch.count("outcomes", "late_open")
     pending.answered, pending.features = EMITTED, b""
     pending.opted_out, pending.clicked = 0, 1  # what comes now is after the horizon
@@ -148,7 +145,7 @@ def fold_opted_out(batch: Batch, profile: Profile, event: Event, at_ms: int) -> 
     if blamed is None:
         earlier = [pending for pending in profile.pending if (pending.sent_ms or pending.decided_ms) <= at_ms]
         blamed = earlier[-1] if earlier else None
-    if blamed is not None and at_ms <= _horizon_end_ms(batch, blamed):
+    if blamed is not None and at_ms <= _horizon_end_ms(batch, blamed) and influence.is_blamed(profile, at_ms):
         blamed.opted_out = 1
         if profile.rewards:
             rewards.opted_out(profile, blamed.id)
@@ -180,7 +177,7 @@ def horizon_passed(batch: Batch, profile: Profile, timer: Timer) -> None:
         profile.timers.append(timer)
         return
     if not pending.sent_ms or pending.answered == EMITTED:
-        if pending.answered == EMITTED and (pending.opted_out or pending.clicked == LATE):
+        if pending.answered == EMITTED and pending.variant and (pending.opted_out or pending.clicked == LATE):
             _emit_outcome(batch, profile, pending, LATE_OPT_OUT)
         _forget(batch, profile, pending.id)
         return
@@ -236,22 +233,18 @@ def _mature(batch: Batch, profile: Profile, pending: Pending) -> None:
     if label:
         profile.hour_opens[hour] = profile.hour_opens.get(hour, 0) + 1
     if influence.is_quarantined(profile, pending, batch.now_ms):
-        batch.count("outcomes", "quarantined")
-        return
-    _emit_outcome(batch, profile, pending, label, example_weight(profile, batch.now_ms))
-    batch.count("outcomes", str(label))
+        _withhold(batch, pending, "quarantined")
+    elif not influence.teaches(profile, pending.id, batch.now_ms):
+        _withhold(batch, pending, "withheld")
+    else:
+        _emit_outcome(batch, profile, pending, label)
+        batch.count("outcomes", str(label))
 
 
-def example_weight(profile: Profile, now_ms: int) -> float:
-    """The weight of one more example of this user, in (0, 1], and a note in the row that it was had.
-
-    A model is everybody's: whoever has more than `EXAMPLES_DAY_MAX` examples in roughly a day, such as a bot that is
-    sent much and opens all of it, has as much say as that many.
-    """
-    count, at_ms = profile.examples or (0.0, now_ms)
-    count = 1.0 + count * math.exp2(-max(now_ms - at_ms, 0) / EXAMPLES_HALF_LIFE_MS)
-    profile.examples = [round(count, 3), float(now_ms)]
-    return min(1.0, EXAMPLES_DAY_MAX / count)
+def _withhold(batch: Batch, pending: Pending, why: str) -> None:
+    """No example goes out, and so nothing that follows it either."""
+    pending.variant = ""
+    batch.count("outcomes", why)
 
 
 def _hour_of(batch: Batch, profile: Profile, pending: Pending) -> int:
@@ -259,7 +252,7 @@ def _hour_of(batch: Batch, profile: Profile, pending: Pending) -> int:
     return local_time.hour_of_week(profile.timezone, batch.index.plan.default_timezone, at_ms)
 
 
-def _emit_outcome(batch: Batch, profile: Profile, pending: Pending, label: int, weight: float = 1.0) -> None:
+def _emit_outcome(batch: Batch, profile: Profile, pending: Pending, label: int) -> None:
     model = batch.index.plan.model
     campaign = batch.index.campaigns.get(stable_id(pending.campaign))
     outcome = Outcome(
@@ -277,7 +270,6 @@ def _emit_outcome(batch: Batch, profile: Profile, pending: Pending, label: int, 
         clicked=int(pending.clicked > 0),
         opted_out=pending.opted_out,
         chooser="" if campaign is None or campaign.choose == "fixed" else campaign.choose,
-        weight=weight,
         opt_out_limit=0.0 if campaign is None else campaign.opt_out_limit,
         hour=_hour_of(batch, profile, pending),
         reward="" if campaign is None or campaign.reward is None else campaign.reward.name,

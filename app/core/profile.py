@@ -79,7 +79,8 @@ class Pending(msgspec.Struct, array_like=True, gc=False):
     `sent_ms` is 0 until the sender's receipt arrives; `answered` is 0, or once it was opened `IN_TIME` or `LATE`, or
     `EMITTED` when its example has gone out, or `SILENT` when that said "not opened" and a late open may correct it.
     `clicked` and `opted_out` are 1 when that followed within the horizon; a click after the example had gone out is 2.
-    `features` are packed, see `app.core.logged`; empty once their example has gone out.
+    `features` are packed, see `app.core.logged`; empty once their example has gone out. `variant` is empty when that
+    was withheld (`app.core.influence`).
     `events` is how many events the row had then, -1 when that is not known.
     """
 
@@ -200,7 +201,7 @@ class Profile(msgspec.Struct, array_like=True, gc=False):
         `events`, segments that read them stay as they are.
     shown
         Variant (stable id of campaign and name) to the time of the newest decision to show it, bounded; only of
-        campaigns that ask for it.
+        campaigns that ask for it. Also when an opt-out last counted (`app.core.influence`).
     hour_sends, hour_opens
         Local hour of week to the matured notifications that were sent in it, and to those of them that were opened.
     weariness, weariness_ms
@@ -208,7 +209,7 @@ class Profile(msgspec.Struct, array_like=True, gc=False):
     propensity
         See `app.core.propensity`; None without such models.
     examples
-        [examples that the shared model had of this user, halved every day; their newest time].
+        [examples there were of this user, halved every day; their newest time], see `app.core.influence`.
     merged_into
         Of a row that was merged into another: that user's id. Then nothing else stands here, see `app.core.merge`.
     absorbed

@@ -152,6 +152,8 @@ def matured(batch: Batch, profile: Profile, timer: Timer) -> None:
         batch.count("outcomes", "reward_censored")
     elif influence.is_quarantined(profile, waiting, batch.now_ms):
         batch.count("outcomes", "quarantined")
+    elif not influence.reward_teaches(profile, waiting.id, batch.now_ms):
+        batch.count("outcomes", "withheld")
     else:
         _emit(batch, profile, waiting, batch.index.campaigns[waiting.campaign], reward)
         batch.count("outcomes", "reward")

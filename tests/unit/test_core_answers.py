@@ -7,7 +7,6 @@ from typing import Any
 import pytest
 
 from app.core import timers
-from app.core.answers import example_weight
 from app.core.profile import Profile, due_ms
 from schemas.events import (
     NOTIFICATION_CLICKED,
@@ -15,6 +14,7 @@ from schemas.events import (
     NOTIFICATION_FAILED,
     NOTIFICATION_OPENED,
     NOTIFICATION_SENT,
+    NOTIFICATIONS_DISABLED,
 )
 from tests.support.plans import DAY, HOUR, campaign, make_plan, on_event
 from tests.support.streams import START, Stream, track
@@ -157,15 +157,10 @@ def test_a_waiting_label_that_gives_way_is_censored_although_it_was_opened(patie
     assert effects.counts["outcomes", "censored"] == 1
 
 
-def test_a_user_with_many_examples_in_a_day_has_as_much_say_as_eight() -> None:
-    row = Profile()
-    weights = [example_weight(row, START) for _ in range(80)]
-    assert weights[:8] == [1.0] * 8
-    assert weights[79] == pytest.approx(0.1)
-    assert example_weight(row, START + 30 * DAY) == 1.0
-
-
-def test_an_example_carries_its_users_weight(stream: Stream) -> None:
-    stream.row.examples = [31.0, float(START)]
+def test_of_a_user_with_many_examples_a_share_goes_out_and_nothing_after_what_did_not(stream: Stream) -> None:
+    stream.row.examples = [8e9, float(START)]
     answer(stream, NOTIFICATION_OPENED, 0)
-    assert stream.outcomes[0].weight == 0.25
+    stream.send(track(NOTIFICATIONS_DISABLED, START + 1))
+    stream.at(DAY * 9).fire()
+    assert stream.outcomes == []
+    assert (stream.row.opened, stream.row.pending) == (1, []), "the row counts it"

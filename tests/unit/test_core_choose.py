@@ -13,7 +13,7 @@ from app.core.campaign import Campaign, Novelty, Variant
 from app.core.choices import DIMENSIONS, NOTHING_KNOWN, UNTAUGHT, CampaignChoices, Choices, LinearArm
 from app.core.choose import SHOWN_MAX, Pick, dice, held_out, pick, propensities, remember_shown
 from app.core.profile import Profile
-from schemas.events import NOTIFICATION_OPENED, NOTIFICATION_SENT, NOTIFICATIONS_DISABLED
+from schemas.events import NOTIFICATION_OPENED, NOTIFICATION_SENT, NOTIFICATIONS_DISABLED, NOTIFICATIONS_ENABLED
 from schemas.outcomes import LATE_OPT_OUT
 from tests.support.plans import DAY, HOUR, MINUTE, campaign, make_plan, on_event, variant
 from tests.support.streams import START, Stream, track
@@ -251,6 +251,17 @@ def test_only_the_first_refusal_is_put_down_to_a_notification() -> None:
     stream.at(2).send(track(NOTIFICATIONS_DISABLED, START + 2, decisionId=first))
     stream.at(2 * HOUR).fire()
     assert {one.id: one.opted_out for one in stream.outcomes} == {first: 0, second: 1}
+
+
+def test_who_refuses_and_consents_in_turns_is_driven_away_once_a_month() -> None:
+    stream = Stream(make_plan(campaigns=[part()], label_horizon_ms=HOUR))
+    days = [0, 1, 2, 33]
+    for day in days:
+        stream.at(day * DAY).send(track(NOTIFICATIONS_ENABLED, START + day * DAY), track("Go", START + day * DAY, n=2))
+        stream.send(track(NOTIFICATION_SENT, START + day * DAY, decisionId=stream.sends[-1].id))
+        stream.send(track(NOTIFICATIONS_DISABLED, START + day * DAY + 1))
+        stream.at(day * DAY + 2 * HOUR).fire()
+    assert [one.opted_out for one in stream.outcomes] == [1, 0, 0, 1]
 
 
 def test_an_opt_out_after_the_example_went_out_follows_it() -> None:

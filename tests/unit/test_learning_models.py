@@ -9,7 +9,7 @@ import random
 import pytest
 from river import optim
 
-from app.core.answers import example_weight
+from app.core.influence import teaches
 from app.core.profile import Profile
 from app.learning import model as model_module
 from app.learning.constant import ConstantModel
@@ -397,7 +397,8 @@ def test_a_bot_that_opens_all_day_teaches_the_model_of_all_little(kind: str) -> 
         model, row = new_model(kind), Profile()
         for number in range(4_000):  # a day in which every second example is the bot's
             model.learn_one(x, int(rng.random() < 0.2))
-            model.learn_one(x, 1, example_weight(row, 1_700_000_000_000 + number * 21_600) if bounded else 1.0)
+            if not bounded or teaches(row, f"bot-{number}", 1_700_000_000_000 + number * 21_600):
+                model.learn_one(x, 1)
         said[bounded] = model.predict_proba_one(x)
     assert said[True] == pytest.approx(0.2, abs=0.06)
     assert said[False] > 0.5
@@ -405,6 +406,6 @@ def test_a_bot_that_opens_all_day_teaches_the_model_of_all_little(kind: str) -> 
 
 def test_a_user_has_as_much_say_in_a_day_as_eight_examples_however_many_there_are() -> None:
     row = Profile()
-    day = [example_weight(row, 1_700_000_000_000 + number * 8_640) for number in range(30_000)]
-    assert sum(day[:10_000]) < 9 * (1 + math.log(10_000 / 8))  # the first day: the pace is not known yet
-    assert sum(day[10_000:20_000]) < 1.5 * sum(day[20_000:]) < 1.5 * 8
+    days = [teaches(row, f"bot-{number}", 1_700_000_000_000 + number * 8_640) for number in range(100_000)]
+    assert sum(days[:10_000]) < 12 * (1 + math.log(10_000 / 8))  # the first day: the pace is not known yet
+    assert 3 < sum(days[20_000:]) / 8 < 9
