@@ -1,8 +1,8 @@
 """How much one user may teach what everybody shares: models, choices of variants, guards, drift detectors, metrics.
 
 A script that does a thousand things a minute teaches nothing at all. Of a user with many notifications a day only some
-examples go out, by the dice of the decision: so nothing that reads `outcomes` has to know of weights, and none of it can
-be moved by one user. Opens and the rest are left out alike, so what goes out is not biased. The row counts everything.
+examples go out, by the dice of the decision: so nothing that reads `outcomes` has to know of weights, and one user
+moves none of it. Opens and the rest are left out alike, so what goes out is not biased. The row counts everything.
 """
 
 from __future__ import annotations

@@ -63,6 +63,10 @@ class ConstantModel:
         self._state.positives *= FASTER
         self._state.weight *= FASTER
 
+    def shrink(self) -> bool:
+        """See `Model.shrink`: it knows no features."""
+        return False
+
     def _logit(self) -> float:
         rate = self._state.positives / self._state.weight
         return math.log(rate / (1.0 - rate))

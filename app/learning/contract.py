@@ -73,6 +73,10 @@ class Model(Protocol):
         """
         ...
 
+    def shrink(self) -> bool:
+        """Forget the quarter of the features that has least evidence. False when there is none to forget."""
+        ...
+
     def freeze(self, version: int) -> Frozen:
         """A fast, immutable copy that gives the same probabilities."""
         ...

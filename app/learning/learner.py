@@ -33,6 +33,9 @@ RECENT_MAX: Final = 4096
 """Outcome ids remembered. A worker that restarts repeats at most the outcomes of its uncommitted batches."""
 
 
+STATE_BYTES_MAX: Final = 720_000
+"""Of a snapshot: with base64 around it, it stays below the megabyte that Kafka takes."""
+
 CAMPAIGN: Final = "campaign"
 """The detector that looks at each campaign alone."""
 KEEP_EXAMPLES_MIN: Final = 500
@@ -240,6 +243,9 @@ class Learner:
     def snapshot(self, next_offset: int, now_ms: int, partition: int) -> ModelSnapshot:
         """The whole learner, unsigned (`schemas.models.encode_snapshot` signs).
 
+        What does not fit a message is forgotten first, in the learner as well: a snapshot that cannot be published
+        would stop all learning, and who goes on from it must know what this one knows.
+
         Parameters
         ----------
         next_offset, partition
@@ -247,6 +253,24 @@ class Learner:
         now_ms
             Time of the snapshot, milliseconds since 1970.
         """
+        state = self._encode()
+        while len(state) > STATE_BYTES_MAX and self._shrink():
+            state = self._encode()
+        return ModelSnapshot(
+            model=self.name,
+            version=self.version,
+            partition=partition,
+            next_offset=next_offset,
+            created_ms=now_ms,
+            state=state,
+            metrics=self.metrics(),
+        )
+
+    def _shrink(self) -> bool:
+        models = [self.model] if self.challenger is None else [self.model, self.challenger]
+        return any([model.shrink() for model in models])  # noqa: C419 - both, not the first that can
+
+    def _encode(self) -> bytes:
         state = _State(
             kind=self.kind,
             model=self.model.to_bytes(),
@@ -265,15 +289,7 @@ class Learner:
             adwin=self.adwin.state,
             corrected=self.corrected,
         )
-        return ModelSnapshot(
-            model=self.name,
-            version=self.version,
-            partition=partition,
-            next_offset=next_offset,
-            created_ms=now_ms,
-            state=msgspec.json.encode(state),
-            metrics=self.metrics(),
-        )
+        return msgspec.json.encode(state)
 
     def keep(self, now_ms: int) -> ModelSnapshot | None:
         """The model alone as a version to go back to, when one is due and no alarm is recent; the oldest gives way."""

@@ -137,7 +137,7 @@ class MixModel:
         variance += (delta * (numbers - mean) - variance) / count
         self._moments[:, layout.spots] = moments
         if len(self._rows) > self.config.features_max:
-            self._evict()
+            self.shrink()
         return p
 
     def _mix(self, logits: list[float], mixed: float, y: int, w: float) -> None:
@@ -238,16 +238,23 @@ class MixModel:
         self._evidence[new] = floor + EVIDENCE_MIN
         return first
 
-    def _evict(self) -> None:
-        """Forget the quarter of the features that has least evidence."""
+    def shrink(self) -> bool:
+        """See `Model.shrink`."""
+        if not self._rows:
+            return False
         strength = {name: float(self._evidence[row].sum()) for name, row in self._rows.items()}
-        keep = set(sorted(strength, key=lambda name: (-strength[name], name))[: self.config.features_max * 3 // 4])
+        keep = set(
+            sorted(strength, key=lambda name: (-strength[name], name))[
+                : min(len(strength), self.config.features_max) * 3 // 4
+            ]
+        )
         state = self.state()
         state.weights = {name: rows for name, rows in state.weights.items() if name in keep}
         state.evidence = {name: rows for name, rows in state.evidence.items() if name in keep}
         state.moments = {name: moments for name, moments in state.moments.items() if name in keep}
         state.crossed = [pair for pair in state.crossed if pair[0] in keep and pair[1] in keep]
         self._build(state)
+        return True
 
     # -- asking
 

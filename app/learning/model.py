@@ -89,7 +89,7 @@ class OpenModel:
         self._offset -= step
         self._regression.learn_one(z, bool(y), w)
         if len(self._regression._weights) > self.config.features_max:
-            self._evict()
+            self.shrink()
         return p
 
     def _inputs(self, x: Mapping[str, float]) -> dict[str, float]:
@@ -97,16 +97,19 @@ class OpenModel:
         z[BIAS] = 1.0
         return z
 
-    def _evict(self) -> None:
-        """Forget the quarter of the weights that has least evidence (the sum of squared gradients)."""
+    def shrink(self) -> bool:
+        """See `Model.shrink`. Evidence is the sum of squared gradients; the bias stays."""
         evidence, dual = self._memory()
         weights = self._regression.weights
+        if len(weights) <= 1:
+            return False
         keep = sorted(weights, key=lambda name: (name != BIAS, -evidence.get(name, 0.0), name))
-        names = set(keep[: self.config.features_max * 3 // 4])
+        names = set(keep[: max(min(len(keep), self.config.features_max) * 3 // 4, 1)])
         self._scaler.state = {name: m for name, m in self._scaler.state.items() if name in names}
         self._regression = self._regress(
             *({name: value for name, value in kept.items() if name in names} for kept in (weights, evidence, dual))
         )
+        return True
 
     def learn_faster(self, name: str = "") -> None:
         """See `Model.learn_faster`."""

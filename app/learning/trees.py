@@ -157,6 +157,11 @@ class TreesModel:
         for tree in self._trees:
             tree.evidence = [evidence * FASTER for evidence in tree.evidence]
 
+    def shrink(self) -> bool:
+        """See `Model.shrink`: what the trees see is bounded already."""
+        self._frozen = None
+        return self._mix.shrink()
+
     # -- which numbers the trees see
 
     def _meet(self, x: Mapping[str, float]) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from app.core import timers
-from app.core.profile import Profile, due_ms
+from app.core.profile import due_ms
 from schemas.events import (
     NOTIFICATION_CLICKED,
     NOTIFICATION_DISMISSED,

@@ -73,6 +73,24 @@ def test_a_snapshot_with_another_signature_is_refused() -> None:
         decode_snapshot(raw.replace(b'"version":10', b'"version":11'), SECRET)
 
 
+@pytest.mark.parametrize(
+    ("kind", "challenger"), [("open-mix", "open-trees"), ("open-lr", "open-mix"), ("open-mix", "")]
+)
+def test_a_snapshot_fits_a_message_whatever_features_came(kind: str, challenger: str) -> None:
+    learner = Learner("open", kind)
+    learner.configure(ModelPlan(challenger=challenger))
+    data = outcomes(60)
+    for one in data:
+        learner.learn(one)
+    for number, one in enumerate(outcomes(6, start=1000)):
+        flood = {f"t.city={number}.{n}": 1.0 for n in range(600)} | {f"number{number}.{n}": n / 7 for n in range(100)}
+        learner.learn(msgspec.structs.replace(one, features=one.features | flood))
+    snapshot = learner.snapshot(7, 1, 0)
+    assert len(encode_snapshot(snapshot, SECRET)) < 1_000_000
+    assert {"a", "c=cart"} <= set(learner.model.explain_one(data[0].features)), "what has most evidence stays"
+    assert Learner.restore(travelled(snapshot)).snapshot(7, 1, 0) == snapshot
+
+
 def test_a_snapshot_says_where_it_stands() -> None:
     snapshot = taught(outcomes(25)).snapshot(1_234, 99, 3)
     assert (snapshot.model, snapshot.version, snapshot.next_offset, snapshot.created_ms, snapshot.partition) == (
