@@ -27,6 +27,8 @@ from app.learning.mix_state import EVIDENCE_MIN, ROWS, MixConfig, MixState, free
 from app.learning.scaling import COUNT_MAX, DEVIATION_MIN, Z_MAX
 
 LAYOUTS_MAX: Final = 512
+NAMES_MAX: Final = 256
+"""The layout of an example with more features than this is not kept: some 40 MB are the most that layouts take."""
 _BIAS: Final = 0
 EVIDENCE_LEFT: Final = 1.0
 """Little evidence stays as it is after a drift: the first steps of a knot must not be large."""
@@ -36,27 +38,68 @@ _SHARE_MIN: Final = 1e-3
 
 Array = np.ndarray[Any, Any]
 
+_SQUARES_MAX: Final = VALUE_MAX**2
+_Z_SQUARE: Final = Z_MAX**2
+# As arrays: NumPy takes longer to make one of a Python number than to add it.
+_LOW: Final = np.array(-Z_MAX)
+_HIGH: Final = np.array(Z_MAX)
+_INFINITE: Final = np.array(np.inf)
+_VARIANCE_MIN: Final = np.array(DEVIATION_MIN * DEVIATION_MIN)
+_COUNT_MAX: Final = np.array(float(COUNT_MAX))
+_KNOT_MAX: Final = np.array(LAST - 1)
+_NEXT: Final = np.array(1)
+_ONE: Final = np.array(1.0)
+
 
 class _Layout:
-    """Where the features of one combination of names have their rows."""
+    """Where the features of one combination of names have their rows, and room for the arithmetic of an example.
 
-    __slots__ = ("indicators", "left", "numbers", "pairs", "rates", "rows", "spots")
+    The room is written anew by every example: arrays of a hundred numbers cost more to make than to fill.
+
+    Parameters
+    ----------
+    rows, inputs
+        Rows of the matrix that the example touches, each once, and the value it has there. First the slopes of the
+        numbers, then the indicators and the bias, then the two knots around each number, then the corners of pairs.
+    """
 
     def __init__(self, names: tuple[str, ...], model: MixModel) -> None:
         numbers = [at for at, name in enumerate(names) if "=" not in name]
         indicators = [at for at, name in enumerate(names) if "=" in name]
         self.numbers = np.array(numbers, dtype=np.intp)
         self.indicators = np.array(indicators, dtype=np.intp)
-        self.spots = np.array([model._spots[names[at]] for at in numbers], dtype=np.intp)
-        base = np.array([model._rows[names[at]] for at in numbers], dtype=np.intp)
-        self.left = base + 1
-        tail = [model._rows[names[at]] for at in indicators]
-        self.rows = np.concatenate([base, np.array([*tail, _BIAS], dtype=np.intp)])
+        spots = [model._spots[names[at]] for at in numbers]
+        self.apart = not spots or spots != list(range(spots[0], spots[0] + len(spots)))
+        # Numbers that were met together stand together: a view of their moments is read and written in place.
+        self.spots: Any = np.array(spots, dtype=np.intp) if self.apart else slice(spots[0], spots[-1] + 1)
+        slopes = [model._rows[names[at]] for at in numbers]
+        self.base = np.array(slopes, dtype=np.intp) + 1
         where = {names[at]: place for place, at in enumerate(numbers)}
         pairs = [(where[a], where[b], row) for (a, b), row in model._crossed.items() if a in where and b in where]
         self.pairs = np.array(pairs, dtype=np.intp).reshape(-1, 3)
         corners = np.repeat(self.pairs[:, 2][None, :], 4, axis=0).ravel()
-        self.rates = model._rates[np.concatenate([self.rows, self.left, self.left, corners])]
+        known = np.array([*slopes, *(model._rows[names[at]] for at in indicators), _BIAS], dtype=np.intp)
+        self._room(np.concatenate([known, self.base, self.base, corners]), len(numbers), len(indicators))
+        self.rates = model._rates[self.rows]
+        self.weights = np.zeros_like(self.rates)
+        self.evidence = np.zeros_like(self.rates)
+        self.gradient = np.zeros_like(self.rates)
+        self.weight_cells, self.evidence_cells = _cells(self.weights), _cells(self.evidence)
+
+    def _room(self, rows: Array, numbers: int, indicators: int) -> None:
+        self.rows = rows
+        self.inputs = np.zeros(len(rows))
+        first = numbers + indicators + 1
+        self.z, self.fixed = self.inputs[:numbers], self.inputs[numbers : first - 1]
+        self.inputs[first - 1] = 1.0
+        low, high, end = first, first + numbers, first + 2 * numbers
+        self.low, self.high, self.pair_inputs = self.inputs[low:high], self.inputs[high:end], self.inputs[end:]
+        self.left, self.right, self.pair_rows = self.rows[low:high], self.rows[high:end], self.rows[end:]
+
+
+def _cells(of: Array) -> Array:
+    """The rows of a matrix as one item each: NumPy then copies them by index three times as fast."""
+    return of.view(f"V{of.strides[0]}").ravel()
 
 
 class MixModel:
@@ -83,23 +126,15 @@ class MixModel:
     _frozen: FrozenCurves | None
     _shares: list[float]
     _calibrator: Calibrator
-    _experts: int
-    _table: Array
-    """Row by row the experts' weights, then their evidence: what an example touches is read and written at once."""
+    _weights: Array
+    """Of each row the weight that each expert gives it; `_evidence` and `_rates` alike."""
+    _evidence: Array
     _rates: Array
     _moments: Array
     _used: int
 
     def __init__(self, config: MixConfig | None = None) -> None:
         self._build(untaught(config or MixConfig()))
-
-    @property
-    def _weights(self) -> Array:
-        return self._table[:, : self._experts]
-
-    @property
-    def _evidence(self) -> Array:
-        return self._table[:, self._experts :]
 
     # -- learning
 
@@ -118,34 +153,42 @@ class MixModel:
         numbers = values[layout.numbers]
         count, mean, variance = moments = self._moments[:, layout.spots]
         delta = numbers - mean
-        rows, inputs = self._encode(layout, delta, variance, values)
-        touched = self._table.take(rows, axis=0)
-        weights, evidence = touched[:, : self._experts], touched[:, self._experts :]
-        logits = (inputs @ weights).tolist()
-        mixed = sum(share * logit for share, logit in zip(self._shares, logits, strict=True))
+        self._encode(layout, delta, variance, values)
+        rows, inputs = layout.rows, layout.inputs
+        weights = self._weights.take(rows, 0, layout.weights, "clip")
+        evidence = self._evidence.take(rows, 0, layout.evidence, "clip")
+        logits = inputs.dot(weights).tolist()
+        mixed = 0.0
+        for share, logit in zip(self._shares, logits, strict=True):
+            mixed += share * logit
         p = self._calibrator.learn(mixed, y, w)
         self._mix(logits, mixed, y, w)
-        gradient = inputs[:, None] * np.array([w * (sigmoid(logit) - y) for logit in logits])
+        errors = np.array([[w * (sigmoid(logit) - y) for logit in logits]])
+        gradient = np.dot(inputs[:, None], errors, layout.gradient)
         evidence += gradient * gradient
         gradient *= layout.rates
-        weights -= gradient / np.sqrt(evidence)
-        self._table[rows] = touched
+        gradient /= np.sqrt(evidence)
+        weights -= gradient
+        self._weight_cells[rows] = layout.weight_cells
+        self._evidence_cells[rows] = layout.evidence_cells
         # Welford's recurrence with a bounded count, as in app.learning.scaling.
-        count += 1.0
-        np.minimum(count, COUNT_MAX, out=count)
+        np.add(count, _ONE, out=count)
+        np.minimum(count, _COUNT_MAX, out=count)
         mean += delta / count
         variance += (delta * (numbers - mean) - variance) / count
-        self._moments[:, layout.spots] = moments
+        if layout.apart:
+            self._moments[:, layout.spots] = moments
         if len(self._rows) > self.config.features_max:
             self.shrink()
         return p
 
     def _mix(self, logits: list[float], mixed: float, y: int, w: float) -> None:
         step = self.config.mix_rate * w * (sigmoid(mixed) - y)
-        shares = [
-            share * math.exp(-step * min(max(logit, -_MIX_CLIP), _MIX_CLIP))
-            for share, logit in zip(self._shares, logits, strict=True)
-        ]
+        shares = []
+        for share, logit in zip(self._shares, logits, strict=True):
+            if not -_MIX_CLIP <= logit <= _MIX_CLIP:
+                logit = min(max(logit, -_MIX_CLIP), _MIX_CLIP)  # noqa: PLW2901 - clipped
+            shares.append(share * math.exp(-step * logit))
         total = sum(shares)
         shares = [max(share / total, _SHARE_MIN) for share in shares]
         total = sum(shares)
@@ -164,7 +207,7 @@ class MixModel:
 
     def _inputs(self, x: Mapping[str, float]) -> tuple[_Layout, Array]:
         values = np.fromiter(x.values(), np.float64, len(x))
-        if not (np.abs(values) <= VALUE_MAX).all():
+        if not values.dot(values) <= _SQUARES_MAX:
             x = {name: value for name, value in x.items() if -VALUE_MAX <= value <= VALUE_MAX}
             values = np.fromiter(x.values(), np.float64, len(x))
         names = tuple(x)
@@ -175,32 +218,40 @@ class MixModel:
                     self._admit(name)
             if len(self._layouts) >= LAYOUTS_MAX:
                 self._layouts.clear()
-            layout = self._layouts[names] = _Layout(names, self)
+            layout = _Layout(names, self)
+            if len(names) <= NAMES_MAX:
+                self._layouts[names] = layout
         return layout, values
 
-    def _encode(self, layout: _Layout, delta: Array, variance: Array, values: Array) -> tuple[Array, Array]:
-        """Rows of the matrix that the example touches, each once, and the value it has there.
+    def _encode(self, layout: _Layout, delta: Array, variance: Array, values: Array) -> None:
+        """Write the layout's rows and inputs.
 
         `delta` is the numbers' distance from their mean; one whose spread is not known yet adds nothing.
         """
-        known = variance >= DEVIATION_MIN * DEVIATION_MIN
-        z = delta / np.sqrt(np.where(known, variance, np.inf))
-        np.minimum(np.maximum(z, -Z_MAX, out=z), Z_MAX, out=z)
-        at = z + Z_MAX
-        knot = np.minimum(at.astype(np.intp), LAST - 1)
+        known = variance >= _VARIANCE_MIN
+        z = np.divide(delta, np.sqrt(np.where(known, variance, _INFINITE)), out=layout.z)
+        np.maximum(z, _LOW, out=z)
+        np.minimum(z, _HIGH, out=z)
+        fixed = values.take(layout.indicators, 0, layout.fixed, "clip")
+        if fixed.dot(fixed) > _Z_SQUARE:
+            np.maximum(fixed, _LOW, out=fixed)
+            np.minimum(fixed, _HIGH, out=fixed)
+        at = z + _HIGH
+        knot = at.astype(np.intp)
+        np.minimum(knot, _KNOT_MAX, out=knot)
         part = at - knot
-        left = layout.left + knot
-        indicators = np.minimum(np.maximum(values[layout.indicators], -Z_MAX), Z_MAX)
-        rows = [layout.rows, left, left + 1]
-        right = part * known
-        inputs = [z, indicators, _ONE, known - right, right]
+        left = np.add(layout.base, knot, out=layout.left)
+        np.add(left, _NEXT, out=layout.right)
+        weighs = known.astype(np.float64)
+        right = np.multiply(part, weighs, out=layout.high)
+        np.subtract(weighs, right, out=layout.low)
         if len(layout.pairs):
             a, b, base = layout.pairs.T
             corner = base + knot[a] * KNOTS + knot[b]
             f, g, both = part[a], part[b], known[a] & known[b]
-            rows += [corner, corner + 1, corner + KNOTS, corner + KNOTS + 1]
-            inputs += [(1 - f) * (1 - g) * both, (1 - f) * g * both, f * (1 - g) * both, f * g * both]
-        return np.concatenate(rows), np.concatenate(inputs)
+            layout.pair_rows[:] = np.concatenate([corner, corner + 1, corner + KNOTS, corner + KNOTS + 1])
+            inputs = [(1 - f) * (1 - g) * both, (1 - f) * g * both, f * (1 - g) * both, f * g * both]
+            layout.pair_inputs[:] = np.concatenate(inputs)
 
     def _admit(self, name: str) -> None:
         """Give a new feature its rows, and its pairs if it is one of the numbers that are crossed."""
@@ -231,8 +282,9 @@ class MixModel:
         """Add rows. Returns the first."""
         first = self._used
         self._used += count
-        while self._used > len(self._table):
-            self._table, self._rates = (np.concatenate([old, np.zeros_like(old)]) for old in (self._table, self._rates))
+        while self._used > len(self._rates):
+            grown = [np.concatenate([old, np.zeros_like(old)]) for old in (self._weights, self._evidence, self._rates)]
+            self._hold(*grown)
         new = slice(first, self._used)
         self._rates[new] = rate * seen
         self._evidence[new] = floor + EVIDENCE_MIN
@@ -295,9 +347,7 @@ class MixModel:
         self._crossed: dict[tuple[str, str], int] = {}
         self._layouts: dict[tuple[str, ...], _Layout] = {}
         self._used = 1
-        self._experts = experts
-        self._table = np.zeros((64, 2 * experts))
-        self._rates = np.full((64, experts), state.config.rate)
+        self._hold(np.zeros((64, experts)), np.zeros((64, experts)), np.full((64, experts), state.config.rate))
         self._moments = np.zeros((3, 32))
         self._weights[_BIAS] = state.bias
         self._evidence[_BIAS] = state.bias_evidence
@@ -310,6 +360,10 @@ class MixModel:
             if (a, b) not in self._crossed:
                 self._cross(a, b)
             self._fill(self._crossed[a, b], rows, sums)
+
+    def _hold(self, weights: Array, evidence: Array, rates: Array) -> None:
+        self._weights, self._evidence, self._rates = weights, evidence, rates
+        self._weight_cells, self._evidence_cells = _cells(weights), _cells(evidence)
 
     def _fill(self, first: int, rows: list[float], sums: list[float]) -> None:
         experts = len(self.config.experts)
@@ -356,6 +410,3 @@ class MixModel:
         model = cls.__new__(cls)
         model._build(state)
         return model
-
-
-_ONE: Final = np.ones(1)
