@@ -5,9 +5,9 @@
 Two real streams, neither in this repository: a gift shop's invoices of a year (`online_retail_2010_2011.parquet`) and
 an app's click stream of nine days (`taobao_100k.csv.gz`). Users are looked at on the engine's own grid
 (`app.core.propensity.next_look`), told what a worker tells (`features_of`), scored by a model frozen once a snapshot
-interval, and learned from at the first look after the horizon has passed. (A worker looks daily; here only looks that
-end or begin an example are taken, which are the same.) Nothing is chosen on these streams, kinds and settings are the
-defaults of a policy.
+interval, and learned from when a worker's label goes out (`label_due_ms`). (A worker looks daily as well; here only
+looks that end or begin an example are taken, which are the same.) Nothing is chosen on these streams, kinds and
+settings are the defaults of a policy.
 
 The second half of the examples, by time, is judged beside the base rate of the first and, where scikit-learn is
 installed, beside offline gradient boosting that is trained once on every label known when the second half begins.
@@ -34,7 +34,7 @@ from app.core.activity import Activity, fold
 from app.core.local_time import hour_of_week
 from app.core.plan import ModelPlan
 from app.core.profile import Profile, Propensity
-from app.core.propensity import PRIOR, features_of, next_look
+from app.core.propensity import PRIOR, features_of, label_due_ms, next_look
 from app.learning.kinds import new_model
 from app.learning.logistic import log_loss
 from benchmarks.common import machine
@@ -162,11 +162,11 @@ class Replay:
         if person.begun_ms and person.begun_ms < event.at_ms <= person.begun_ms + plan.horizon_ms:
             person.happened |= plan.event in ("", event.event)
         if not person.waits:
-            self._wait(event.user, person, event.at_ms)
+            self._wait(event.user, person, next_look(event.user, "model", self.task.model, event.at_ms))
 
-    def _wait(self, user: str, person: _Person, after_ms: int) -> None:
+    def _wait(self, user: str, person: _Person, due_ms: int) -> None:
         person.waits = True
-        heapq.heappush(self.due, (next_look(user, "model", self.task.model, after_ms), user))
+        heapq.heappush(self.due, (due_ms, user))
 
     def _look(self, now_ms: int, user: str) -> None:
         person, plan = self.people[user], self.task.model
@@ -185,7 +185,7 @@ class Replay:
         person.features = logged.rounded(features_of(row, now_ms, hour_of_week("", self.timezone, now_ms)))
         person.score = self._frozen.open_probability(person.features) if self.examples else PRIOR
         person.begun_ms, person.happened = now_ms, False
-        self._wait(user, person, now_ms + plan.horizon_ms)
+        self._wait(user, person, label_due_ms(now_ms + plan.horizon_ms, plan))
 
 
 def examples_of(name: str, data: Path, kind: str = "open-mix") -> list[Example]:

@@ -2,12 +2,12 @@
 
 Each user is looked at on a grid of their own (a fixed phase of the day for each user and model), not when they do
 something: else every example would be of an active moment. A look begins an example with the features and the score of
-that instant. Its label is known when the horizon has passed, and goes out at the first look after that, which leaves
-late events up to a day:
+that instant. Its label goes out a little after the horizon has passed, so that late events still count, and that is a
+look as well:
 
-    look      look      look      look          horizon: 3 looks
-     |---------|---------|---------|---------|
-     x  features, score            end       label -> outcomes; the next example begins
+    look      look      look            horizon: 3 days
+     |---------|---------|---------|--|
+     x  features, score            end label -> outcomes; the next example begins
 
     purchase: 1 when the model's event happened in (x, end]       churn: 1 when the user did nothing of their own in it
 
@@ -66,6 +66,14 @@ def next_look(user: str, name: str, model: ModelPlan, after_ms: int) -> int:
     return after_ms - (after_ms - phase_ms) % step_ms + step_ms
 
 
+def label_due_ms(end_ms: int, model: ModelPlan) -> int:
+    """When a label goes out whose horizon ends then: an hour later, less where the horizon is less than a day.
+
+    Waiting for the next look of the grid instead made labels of a day's horizon two days old, and half as many.
+    """
+    return end_ms + min(model.horizon_ms, DAY_MS) // 24
+
+
 def on_timer(batch: Batch, profile: Profile, timer: Timer) -> None:
     """A look: emit the label that has matured, score the user, begin an example."""
     state = profile.propensity
@@ -78,7 +86,7 @@ def on_timer(batch: Batch, profile: Profile, timer: Timer) -> None:
         return
     name, model = found
     watch = state.watches.get(name)
-    if watch is not None and timer.due_ms > watch.end_ms:
+    if watch is not None and timer.due_ms >= label_due_ms(watch.end_ms, model):
         _mature(batch, profile, name, model, watch)
         del state.watches[name]
         watch = None
@@ -93,6 +101,8 @@ def on_timer(batch: Batch, profile: Profile, timer: Timer) -> None:
         state.watches[name] = watch = Watch(batch.now_ms, end_ms, state.scores[name], version, logged.pack(x))
     if watch is not None:
         due_ms = next_look(batch.user, name, model, max(batch.now_ms, timer.due_ms))
+        if due_ms >= watch.end_ms:
+            due_ms = label_due_ms(watch.end_ms, model)
         batch.wake(profile, due_ms)
         timers.put(profile, Timer(due_ms, timers.LOOK, timer.ref))
 
