@@ -24,6 +24,7 @@ CORE = (
     "identity",
     "ids",
     "index",
+    "interest",
     "items",
     "label_history",
     "local_time",

@@ -23,6 +23,7 @@ from pathlib import Path
 from app.core.browsing import Browsing, Wish
 from app.core.campaign import Campaign, ItemTrigger, Trigger, Variant
 from app.core.catalog import Catalog, item_hash
+from app.core.interest import level_of
 from app.core.offers import Offer
 from app.core.plan import Plan
 from app.core.processor import Processor
@@ -49,7 +50,7 @@ def rows(users: int, items: int, wishes: int, seed: int) -> Iterator[tuple[bytes
             events=20,
             last=dict.fromkeys(range(6), NOW_MS),
             features={feature: [3, 20_000, 1, 20_001, 2] for feature in range(12)},
-            affinity={f"CATEGORY {dice.randrange(50)}": [2.0, NOW_MS] for _ in range(4)},
+            affinity={f"CATEGORY {dice.randrange(50)}": level_of(2.0, NOW_MS) for _ in range(4)},
             consent=1,
             browsing=Browsing(wishes={item: Wish(NOW_MS - 1000, 1, 100_000) for item in wanted}),
         )

@@ -32,7 +32,7 @@ from river import cluster
 from scipy.cluster.vq import kmeans2
 
 from app.core.activity import Activity, fold
-from app.core.fold import AFFINITY_HALF_LIFE_MS
+from app.core.interest import added, level_at
 from app.core.local_time import hour_of_week
 from app.core.persona_vector import vector_of
 from app.core.plan import PersonaPlan
@@ -75,11 +75,10 @@ class Row:
         profile.first_ms = min(profile.first_ms, at_ms) if profile.first_ms else at_ms
         fold(self.activity, at_ms, hour_of_week(self.zone, "UTC", at_ms) % 24)
         if category:
-            state = profile.affinity.setdefault(category, [0.0, at_ms])
-            state[0] = state[0] * 0.5 ** (max(at_ms - state[1], 0) / AFFINITY_HALF_LIFE_MS) + 1.0
-            state[1] = max(state[1], at_ms)
+            known, level = profile.affinity.get(category), level_at(at_ms)
+            profile.affinity[category] = level if known is None else added(known, level)
             if len(profile.affinity) > 20:
-                del profile.affinity[min(profile.affinity, key=lambda name: profile.affinity[name][0])]
+                del profile.affinity[min(profile.affinity, key=lambda name: profile.affinity[name])]
         if revenue is not None:
             profile.orders += 1
             profile.revenue_milli += int(1000 * revenue)

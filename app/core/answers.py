@@ -22,7 +22,7 @@ from typing import Final
 
 from app.core import identity, influence, local_time, logged, open_rates, rewards, timers, weariness
 from app.core.batch import Batch
-from app.core.ids import stable_id
+from app.core.ids import full_id, short_id, stable_id
 from app.core.label_history import push_label
 from app.core.profile import EMITTED, IN_TIME, LATE, SILENT, Output, Pending, Profile, Timer
 from schemas.events import Event
@@ -30,12 +30,17 @@ from schemas.outcomes import LATE_OPEN, LATE_OPT_OUT, Outcome, encode_outcome
 from schemas.topics import OUTCOMES
 
 SILENT_MAX: Final = 4
-"""Decisions whose features wait for a late open: some 150 bytes each, and only where a policy asks for it."""
+"""Decisions whose features wait for a late open: some 100 bytes each, and only where a policy asks for it."""
+
+
+def _decision(event: Event) -> str | None:
+    """The short id of the decision that the event names."""
+    decision_id = event.properties.get("decisionId")
+    return short_id(decision_id) if isinstance(decision_id, str) else None
 
 
 def _pending(profile: Profile, event: Event) -> Pending | None:
-    decision_id = event.properties.get("decisionId")
-    if decision_id is not None:
+    if profile.pending and (decision_id := _decision(event)) is not None:
         for pending in profile.pending:
             if pending.id == decision_id:
                 return pending
@@ -45,7 +50,7 @@ def _pending(profile: Profile, event: Event) -> Pending | None:
 def fold_sent(_batch: Batch, profile: Profile, event: Event, at_ms: int) -> None:
     """The sender's receipt: the label's horizon runs from here."""
     if profile.rewards:
-        rewards.sent(profile, event.properties.get("decisionId"), at_ms)
+        rewards.sent(profile, _decision(event), at_ms)
     pending = _pending(profile, event)
     if pending is None:
         profile.sent += 1
@@ -57,7 +62,7 @@ def fold_sent(_batch: Batch, profile: Profile, event: Event, at_ms: int) -> None
 def fold_failed(batch: Batch, profile: Profile, event: Event, _at_ms: int) -> None:
     """Not delivered: there is nothing to learn. An open that came anyway stands."""
     if profile.rewards:
-        rewards.failed(profile, event.properties.get("decisionId"))
+        rewards.failed(profile, _decision(event))
     pending = _pending(profile, event)
     if pending is None or pending.answered:
         return
@@ -71,7 +76,7 @@ def fold_failed(batch: Batch, profile: Profile, event: Event, _at_ms: int) -> No
 def fold_opened(batch: Batch, profile: Profile, event: Event, at_ms: int) -> None:
     """An open counts once for a decision, and is an open even when its decision is no longer remembered."""
     if profile.rewards:
-        rewards.answered(batch, profile, event.properties.get("decisionId"), "open", at_ms)
+        rewards.answered(batch, profile, _decision(event), "open", at_ms)
     pending = _pending(profile, event)
     if pending is not None:
         if pending.answered == SILENT:
@@ -118,7 +123,7 @@ def fold_clicked(batch: Batch, profile: Profile, event: Event, at_ms: int) -> No
     """Counted; the label is the open."""
     profile.clicked += 1
     if profile.rewards:
-        rewards.answered(batch, profile, event.properties.get("decisionId"), "click", at_ms)
+        rewards.answered(batch, profile, _decision(event), "click", at_ms)
     pending = _pending(profile, event)
     if pending is not None and not pending.clicked:
         pending.clicked = LATE if pending.answered == EMITTED else 1
@@ -155,7 +160,7 @@ def remember(batch: Batch, profile: Profile, pending: Pending, campaign_id: int)
     """Keep a decision to send until its label matures."""
     due_ms = pending.decided_ms + batch.index.plan.label_horizon_ms
     profile.pending.append(pending)
-    timer = Timer(due_ms, timers.HORIZON, campaign_id, pending.id, batch.mark, pending.decided_ms)
+    timer = Timer(due_ms, timers.HORIZON, campaign_id, pending.id)
     batch.wake(profile, due_ms)
     dropped = timers.put(profile, timer)
     if dropped is not None:
@@ -256,7 +261,7 @@ def _emit_outcome(batch: Batch, profile: Profile, pending: Pending, label: int) 
     model = batch.index.plan.model
     campaign = batch.index.campaigns.get(stable_id(pending.campaign))
     outcome = Outcome(
-        id=pending.id,
+        id=full_id(pending.id),
         model=model,
         label=label,
         features=logged.unpack(pending.features),
@@ -266,7 +271,7 @@ def _emit_outcome(batch: Batch, profile: Profile, pending: Pending, label: int) 
         decided_ms=pending.decided_ms,
         matured_ms=batch.now_ms,
         variant=pending.variant,
-        propensity=pending.propensity,
+        propensity=float(pending.propensity),
         clicked=int(pending.clicked > 0),
         opted_out=pending.opted_out,
         chooser="" if campaign is None or campaign.choose == "fixed" else campaign.choose,

@@ -11,7 +11,7 @@ from app.core import choose, decide, guardrails, send_time, timers
 from app.core.batch import Batch
 from app.core.campaign import Campaign
 from app.core.plan import Scorer
-from app.core.profile import Profile, Timer
+from app.core.profile import Profile, Timer, slim
 from app.core.triggers import Candidate, put
 from app.core.values import bounded
 from app.core.weariness import opt_out_risk
@@ -97,7 +97,7 @@ def _waits_for_its_hour(batch: Batch, profile: Profile, candidate: Candidate) ->
         return False
     waiting = timers.find(profile, timers.SEND_TIME, campaign.id, candidate.key)
     if waiting is not None:
-        due_ms, candidate.slot_propensity = waiting.due_ms, waiting.propensity
+        due_ms, candidate.slot_propensity = waiting.due_ms, float(waiting.propensity)
     else:
         slot = send_time.choose_slot(
             profile,
@@ -125,6 +125,5 @@ def _defer(batch: Batch, profile: Profile, candidate: Candidate, until_ms: int, 
     waiting = timers.find(profile, kind, campaign.id, key)
     if waiting is not None:
         profile.timers.remove(waiting)
-    data = bounded(candidate.properties)
-    timer = Timer(until_ms, kind, campaign.id, key, candidate.origin, candidate.set_ms, data, candidate.slot_propensity)
-    put(batch, profile, timer)
+    data, chance = bounded(candidate.properties), slim(candidate.slot_propensity)
+    put(batch, profile, Timer(until_ms, kind, campaign.id, key, candidate.origin, candidate.set_ms, data, chance))

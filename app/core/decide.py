@@ -16,9 +16,9 @@ from app.core import answers, choose, devices, guardrails, logged, rewards, send
 from app.core.batch import Batch, trace_of
 from app.core.campaign import Campaign
 from app.core.choose import Pick
-from app.core.ids import BUCKETS, bucket, stable_id
+from app.core.ids import BUCKETS, bucket, short_id, stable_id
 from app.core.plan import Plan, Scorer
-from app.core.profile import Output, Pending, PendingReward, Profile
+from app.core.profile import Output, Pending, PendingReward, Profile, slim
 from app.core.recommend import as_context, slot
 from app.core.triggers import Candidate
 from schemas.decisions import Content, Decision, decision_headers, decision_id, encode_decision
@@ -64,7 +64,7 @@ def render_context(profile: Profile, candidate: Candidate) -> dict[str, Any]:
             "device": profile.device,
             "timezone": profile.timezone,
             "locale": profile.locale,
-            "favourite": max(profile.affinity, key=lambda name: profile.affinity[name][0], default=""),
+            "favourite": max(profile.affinity, key=lambda name: profile.affinity[name], default=""),
         },
         "campaign": {"name": campaign.name, "category": campaign.category},
     }
@@ -124,15 +124,16 @@ def send(batch: Batch, profile: Profile, bid: Bid, picked: Pick, model_version: 
     guardrails.remember_send(batch, profile, campaign)
     choose.remember_shown(profile, campaign, variant, batch.now_ms)
     send_time.remember_used(profile, campaign, batch.index.plan.default_timezone, batch.now_ms)
+    short, chance = short_id(made.id), slim(propensity)
     pending = Pending(
-        id=made.id,
+        id=short,
         campaign=campaign.name,
         variant=variant.name,
         decided_ms=batch.now_ms,
         sent_ms=0,
         score=bid.open_probability,
         model_version=model_version,
-        propensity=propensity,
+        propensity=chance,
         features=logged.pack(bid.features),
         events=profile.events,
     )
@@ -140,12 +141,12 @@ def send(batch: Batch, profile: Profile, bid: Bid, picked: Pick, model_version: 
     if campaign.reward is not None:
         seen = rewards.context_only(bid.features) if campaign.choose == "contextual" else b""
         waiting = PendingReward(
-            id=made.id,
+            id=short,
             campaign=campaign.id,
             variant=variant.name,
             decided_ms=batch.now_ms,
             reward=stable_id(campaign.reward.name),
-            propensity=propensity,
+            propensity=chance,
             features=seen,
             events=profile.events,
         )

@@ -24,11 +24,12 @@ from app.core.explain_choice import VariantView
 from app.core.explain_gates import Gate, gates, refusal
 from app.core.explain_items import ProductView, ThresholdView, WishView
 from app.core.expression_explain import Clause, Explain, explain_expression, explain_hysteresis
+from app.core.ids import full_id
 from app.core.index import PlanIndex
 from app.core.item_table import NO_ITEMS, ItemTable
 from app.core.logged import rounded
 from app.core.plan import Plan, Scorer, Segment, event_id
-from app.core.profile import Profile
+from app.core.profile import Profile, Timer
 from app.core.scores import persona_of
 from app.core.weariness import opt_out_risk
 from schemas.percentiles import Percentiles
@@ -143,7 +144,7 @@ def profile_summary(profile: Profile, plan: Plan) -> dict[str, Any]:
     """The row in words. Times are milliseconds; recency is of the events that the policy names."""
     names = sorted(plan.events)
     last = {name: profile.last[event_id(name)] for name in names if event_id(name) in profile.last}
-    favourites = sorted(profile.affinity, key=lambda name: -profile.affinity[name][0])[:5]
+    favourites = sorted(profile.affinity, key=lambda name: -profile.affinity[name])[:5]
     return {
         "events": profile.events,
         "first_ms": profile.first_ms,
@@ -238,11 +239,11 @@ class Explainer:
                 self._campaign(part, profile, batch, scorer, contributions, items) for part in plan.campaigns
             ),
             pending=tuple(
-                PendingView(one.id, one.campaign, one.variant, one.decided_ms, one.sent_ms, one.score)
+                PendingView(full_id(one.id), one.campaign, one.variant, one.decided_ms, one.sent_ms, one.score)
                 for one in profile.pending
             ),
             timers=tuple(
-                TimerView(_TIMERS.get(one.kind, str(one.kind)), one.due_ms, names.get(one.ref, ""), one.key)
+                TimerView(_TIMERS.get(one.kind, str(one.kind)), one.due_ms, names.get(one.ref, ""), _key_of(one))
                 for one in sorted(profile.timers, key=lambda timer: timer.due_ms)
             ),
             wishes=explain_items.wishes(profile, catalog),
@@ -292,6 +293,10 @@ class Explainer:
             ),
             products=explain_items.products(profile, campaign, items, batch.now_ms),
         )
+
+
+def _key_of(timer: Timer) -> str:
+    return full_id(timer.key) if timer.kind in (timers.HORIZON, timers.REWARD) else timer.key
 
 
 def describe_trigger(campaign: Campaign) -> str:

@@ -14,8 +14,8 @@ import math
 from typing import Final
 
 from app.core.campaign import Campaign
-from app.core.fold import AFFINITY_HALF_LIFE_MS
 from app.core.hashing import hashed, trait_feature
+from app.core.interest import worth
 from app.core.label_history import FAST, MIDDLE, RATE_PRIOR_MEAN, SLOW, open_run
 from app.core.local_time import hour_of_week
 from app.core.open_rates import logits
@@ -122,11 +122,8 @@ def _unlabelled(profile: Profile) -> int:
 
 
 def _affinity(profile: Profile, category: str, now_ms: int) -> float:
-    state = profile.affinity.get(category)
-    if not state:
-        return 0.0
-    score, at_ms = state
-    return _log1p(max(score, 0.0) * 0.5 ** (max(now_ms - at_ms, 0.0) / AFFINITY_HALF_LIFE_MS))
+    level = profile.affinity.get(category)
+    return 0.0 if level is None else _log1p(worth(level, now_ms))
 
 
 def open_features(profile: Profile, campaign: Campaign, now_ms: int, plan: Plan) -> dict[str, float]:

@@ -6,10 +6,9 @@ Answers to notifications are in `app.core.answers`, traits and consent in `app.c
 
 from __future__ import annotations
 
-from math import log2
 from typing import Any, Final
 
-from app.core import marks, panes
+from app.core import interest, marks, panes
 from app.core.batch import ALL_SUSPECT, Batch
 from app.core.index import EventOps, FeatureOp
 from app.core.profile import Profile
@@ -19,7 +18,6 @@ from schemas.events import Event
 LAST_MAX: Final = 64
 """Event names whose newest time a row keeps."""
 AFFINITIES_MAX: Final = 8
-AFFINITY_HALF_LIFE_MS: Final = 14 * 86_400_000
 ORDER_MILLI_MAX: Final = 1_000_000_000
 """The largest order that counts towards lifetime revenue, in thousandths: one million units."""
 
@@ -116,25 +114,15 @@ def _fold_features(
                 )
 
 
-def _fold_affinity(affinity: dict[str, list[float]], category: str, at_ms: int) -> None:
-    """Exponentially decayed interest: each event adds 1, which is worth a half after `AFFINITY_HALF_LIFE_MS`."""
-    state = affinity.get(category)
-    if state is None:
-        if len(affinity) >= AFFINITIES_MAX:
-            del affinity[min(affinity, key=lambda name: _log2_worth(affinity[name]))]
-        affinity[category] = [1.0, at_ms]
-        return
-    age = (at_ms - state[1]) / AFFINITY_HALF_LIFE_MS
-    if age >= 0:
-        state[0] = state[0] * 0.5**age + 1.0
-        state[1] = at_ms
-    else:
-        state[0] += 0.5 ** min(-age, 1000.0)
-
-
-def _log2_worth(state: list[float]) -> float:
-    """Orders interests by their worth at any one instant: score * 2**(time / half-life), without the overflow."""
-    return log2(max(state[0], 1e-9)) + state[1] / AFFINITY_HALF_LIFE_MS
+def _fold_affinity(affinity: dict[str, int], category: str, at_ms: int) -> None:
+    """One more event of a category; the least interest gives way to a new one."""
+    known = affinity.get(category)
+    level = interest.level_at(at_ms)
+    if known is not None:
+        level = interest.added(known, level)
+    elif len(affinity) >= AFFINITIES_MAX:
+        del affinity[min(affinity, key=lambda name: affinity[name])]
+    affinity[category] = level
 
 
 def fold_order(batch: Batch, profile: Profile, event: Event, at_ms: int) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from binascii import a2b_base64, b2a_base64
 from typing import Final
 
 import xxhash
@@ -36,6 +37,36 @@ RECENT_BYTES: Final = WORD_BYTES * RECENT_MAX
 def message_word(message_id: str) -> bytes:
     """A hash of a message id for de-duplication, as `WORD_BYTES` bytes."""
     return xxhash.xxh3_64_digest(message_id.encode())[:WORD_BYTES]
+
+
+_FULL_CHARS: Final = 36
+_SHORT_CHARS: Final = 22
+
+
+def short_id(decision_id: str) -> str:
+    """A decision's id as rows hold it: base64 of the UUID's 16 bytes. Any other text stays as it is."""
+    if len(decision_id) != _FULL_CHARS:
+        return decision_id
+    try:
+        digest = bytes.fromhex(decision_id.replace("-", ""))
+    except ValueError:
+        return decision_id
+    short = b2a_base64(digest)[:_SHORT_CHARS].decode()
+    return short if full_id(short) == decision_id else decision_id
+
+
+def full_id(short: str) -> str:
+    """A decision's id as messages hold it, from what `short_id` made of it.
+
+    Examples
+    --------
+    >>> full_id(short_id("5590cb8a-ea61-51d3-9dce-3fbef8e80ea8"))
+    '5590cb8a-ea61-51d3-9dce-3fbef8e80ea8'
+    """
+    if len(short) != _SHORT_CHARS:
+        return short
+    text = a2b_base64(short + "==").hex()
+    return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
 
 
 def bucket(user: str, salt: str) -> int:

@@ -1,17 +1,22 @@
-"""Features as they are logged in a row until their label is known: some 100 bytes in place of 470.
+"""Features as they are logged in a row until their label is known: some 90 bytes in place of 470.
 
     length of the codes (2 bytes) | codes, one for each feature in order | the other values, float32 little-endian
 
 A code below 240 says which known name and whether the value is 0, 1 or stands at the end; 240 and 241 are followed by a
-name that is not in the table. Values are float32: a decision rounds its features before it scores them (`rounded`), so
-what is scored, logged and learned is the same number. A float32 has 7 digits; no model here tells more apart.
+name that is not in the table. 242 is followed by a number n, and stands for the first n names of `RUN`: of each two
+bits say whether its value is 0, 1, at the end, or that of the one before at the end (what is not known yet of a user
+has the same value under several names).
+
+Values are float32: a decision rounds its features before it scores them (`rounded`), so what is scored, logged and
+learned is the same number. A float32 has 7 digits; no model here tells more apart.
 """
 
 from __future__ import annotations
 
 import struct
 from array import array
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import islice
 from typing import Final
 
 NAMES: Final = (
@@ -28,11 +33,25 @@ NAMES: Final = (
 )
 """Known names by index. Append only, up to `ROOM`: rows hold the indexes. A name that is missing costs its length."""
 
+RUN: Final = (
+    *("open_logit", "open_slow_logit", "open_middle_logit", "open_fast_logit", "open_run_log", "open_month_logit"),
+    *("open_quarter_logit", "click_quarter_logit", "matured_log", "ignored_log", "clicked_log", "dismissed_log"),
+    *("waiting", "sends_day", "since_send_log_h", "since_open_log_h", "since_app_log_h", "since_order_log_h"),
+    *("since_first_log_h", "since_consent_log_h", "orders_log", "revenue_log", "affinity_log", "hour_response"),
+    *("hour_sin", "hour_cos"),
+)
+"""The names with which `app.core.features` begins, in its order. Rows count from its start: names may follow at the
+end, up to 255, and none may move."""
+
 ROOM: Final = 80
 _ZERO = ROOM
 _ONE = 2 * ROOM
 _NAMED_VALUE = 3 * ROOM
 _NAMED_ONE = _NAMED_VALUE + 1
+_RUN = _NAMED_ONE + 1
+_RUN_MIN = 4
+"""A shorter run takes as many bytes as its names."""
+_IS_ZERO, _IS_ONE, _IS_VALUE, _IS_SAME = range(4)
 _LONG = 255
 
 _INDEX = {name: index for index, name in enumerate(NAMES)}
@@ -69,9 +88,12 @@ def pack(features: Mapping[str, float]) -> bytes:
     if not features:
         return b""
     codes = bytearray()
-    values = []
+    values: list[float] = []
     find = _INDEX.get
-    for name, value in features.items():
+    run = _run_length(features)
+    if run:
+        codes += _packed_run(list(features.values())[:run], values)
+    for name, value in islice(features.items(), run, None):
         index = find(name)
         if index is None:
             codes += _named(name, value)
@@ -86,6 +108,33 @@ def pack(features: Mapping[str, float]) -> bytes:
         if index is not None or value != 1.0:
             values.append(value)
     return _HEAD.pack(len(codes)) + codes + struct.pack(f"<{len(values)}f", *values)
+
+
+def _run_length(features: Mapping[str, float]) -> int:
+    """How many of the first names are those of `RUN`; 0 where they are too few to be worth it."""
+    length = 0
+    for name, known in zip(features, RUN, strict=False):
+        if name != known:
+            break
+        length += 1
+    return length if length >= _RUN_MIN else 0
+
+
+def _packed_run(run: Sequence[float], values: list[float]) -> bytes:
+    """The code of a run; the values that stand at the end are added to `values`."""
+    kinds = 0
+    for at, value in enumerate(run):
+        if value == 0.0:
+            continue
+        if value == 1.0:
+            kind = _IS_ONE
+        elif values and value == values[-1]:
+            kind = _IS_SAME
+        else:
+            kind = _IS_VALUE
+            values.append(value)
+        kinds |= kind << 2 * at
+    return bytes((_RUN, len(run))) + kinds.to_bytes((len(run) + 3) // 4, "little")
 
 
 def _named(name: str, value: float) -> bytes:
@@ -113,7 +162,14 @@ def _unpack(raw: bytes) -> dict[str, float]:
     while at < end:
         code = raw[at]
         at += 1
-        if code >= _NAMED_VALUE:
+        if code == _RUN:
+            length = raw[at]
+            past = at + 1 + (length + 3) // 4
+            features.update(_unpacked_run(length, int.from_bytes(raw[at + 1 : past], "little"), values))
+            at = past
+        elif code > _RUN:
+            raise ValueError(f"features are packed with code {code}, which this build does not know")
+        elif code >= _NAMED_VALUE:
             size = raw[at]
             at += 1
             if size == _LONG:
@@ -128,4 +184,15 @@ def _unpack(raw: bytes) -> dict[str, float]:
             features[NAMES[code - _ZERO]] = 0.0
         else:
             features[NAMES[code]] = next(values)
+    return features
+
+
+def _unpacked_run(length: int, kinds: int, values: Iterator[float]) -> dict[str, float]:
+    features: dict[str, float] = {}
+    value = 0.0
+    for at in range(length):
+        kind = kinds >> 2 * at & 3
+        if kind == _IS_VALUE:
+            value = next(values)
+        features[RUN[at]] = (0.0, 1.0, value, value)[kind]
     return features

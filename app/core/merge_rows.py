@@ -10,10 +10,10 @@ import heapq
 from collections.abc import Mapping
 from typing import Final, TypeVar
 
-from app.core import items, label_history, marks, open_rates, timers, traits, wishes
+from app.core import interest, items, label_history, marks, open_rates, timers, traits, wishes
 from app.core.choose import SHOWN_MAX
 from app.core.devices import DEVICES_MAX
-from app.core.fold import AFFINITIES_MAX, AFFINITY_HALF_LIFE_MS, LAST_MAX
+from app.core.fold import AFFINITIES_MAX, LAST_MAX
 from app.core.guardrails import SENDS_MAX
 from app.core.identity import ALIASES_MAX, CATEGORIES_MAX
 from app.core.ids import RECENT_BYTES
@@ -109,16 +109,10 @@ def _facts(row: Profile, other: Profile) -> None:
     row.orders += other.orders
     row.revenue_milli += other.revenue_milli
     row.order_ms = max(row.order_ms, other.order_ms)
-    for category, (score, scored_ms) in other.affinity.items():
+    for category, level in other.affinity.items():
         ours = row.affinity.get(category)
-        row.affinity[category] = [score, scored_ms] if ours is None else _decayed_sum(ours, [score, scored_ms])
-    strongest = heapq.nlargest(AFFINITIES_MAX, row.affinity.items(), key=lambda item: (item[1][1], item[1][0]))
-    row.affinity = dict(strongest)
-
-
-def _decayed_sum(ours: list[float], theirs: list[float]) -> list[float]:
-    old, new = sorted((ours, theirs), key=lambda state: state[1])
-    return [new[0] + old[0] * 0.5 ** ((new[1] - old[1]) / AFFINITY_HALF_LIFE_MS), new[1]]
+        row.affinity[category] = level if ours is None else interest.added(ours, level)
+    row.affinity = dict(heapq.nlargest(AFFINITIES_MAX, row.affinity.items(), key=lambda item: item[1]))
 
 
 def _consent(row: Profile, other: Profile) -> None:

@@ -21,7 +21,7 @@ from app.core.batch import Batch
 from app.core.browsing import Browsing
 from app.core.campaign import Campaign, ItemTrigger
 from app.core.catalog import Change, facts, has_bought
-from app.core.fold import AFFINITY_HALF_LIFE_MS
+from app.core.interest import worth
 from app.core.items import state_of
 from app.core.plan import Plan
 from app.core.profile import Profile, decode_profile, encode_profile
@@ -156,11 +156,8 @@ def _for_affinity(batch: Batch, profile: Profile, offer: Offer) -> list[Candidat
 
 def affinity(profile: Profile, category: str, now_ms: int) -> float:
     """The user's interest in a category now: events of it, each worth a half after two weeks; 0 for none."""
-    known = profile.affinity.get(category)
-    if known is None or not category:
-        return 0.0
-    score, at_ms = known
-    return float(score * 0.5 ** min(max((now_ms - at_ms) / AFFINITY_HALF_LIFE_MS, 0.0), 1000.0))
+    level = profile.affinity.get(category)
+    return 0.0 if level is None or not category else worth(level, now_ms)
 
 
 def _as_now(batch: Batch, state: Browsing, change: Change) -> CatalogItem | None:

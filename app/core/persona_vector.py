@@ -16,7 +16,7 @@ from typing import Final
 
 from app.core.activity import HALF_LIVES_MS, HOURS, Activity
 from app.core.features import smoothed_open_rate
-from app.core.fold import AFFINITY_HALF_LIFE_MS
+from app.core.interest import worth
 from app.core.profile import Profile
 
 DAY_MS: Final = 86_400_000
@@ -87,13 +87,10 @@ def _hours(hours: list[float]) -> dict[str, float]:
 
 def _categories(profile: Profile, now_ms: int) -> dict[str, float]:
     """The square roots of the shares of the favourites among all interest."""
-    worth = {
-        name: max(score, 0.0) * 0.5 ** (max(now_ms - at_ms, 0.0) / AFFINITY_HALF_LIFE_MS)
-        for name, (score, at_ms) in profile.affinity.items()
-    }
-    total = sum(worth.values()) + CATEGORY_PRIOR
-    best = sorted(worth, key=lambda name: (-worth[name], name))[:CATEGORIES_MAX]
-    return {f"k={name}": math.sqrt(worth[name] / total) for name in best if worth[name] > 0.01}
+    worths = {name: worth(level, now_ms) for name, level in profile.affinity.items()}
+    total = sum(worths.values()) + CATEGORY_PRIOR
+    best = sorted(worths, key=lambda name: (-worths[name], name))[:CATEGORIES_MAX]
+    return {f"k={name}": math.sqrt(worths[name] / total) for name in best if worths[name] > 0.01}
 
 
 assert len(BANDS) * BAND_HOURS == HOURS, "the bands cover the day"

@@ -18,15 +18,24 @@ import msgspec
 from app.core.activity import Activity
 from app.core.browsing import Browsing
 from app.core.panes import NEVER_MS, Panes
-from app.core.row_v1 import upgraded
+from app.core.row_upgrades import OLDEST_VERSION, upgraded
 
-ROW_VERSION: Final = 2
+ROW_VERSION: Final = 3
 HOURS_PER_WEEK: Final = 168
 
 _HEAD = struct.Struct(">BBqB")
 _HEAD_IDS_MAX: Final = 255
 _HEADS: Final = tuple(struct.Struct(f">BBqB{count}I") for count in range(_HEAD_IDS_MAX + 1))
 _FLAG_OUTBOX: Final = 1
+
+
+Slim = int | float
+"""A number that is nearly always 0 or 1: as an int these take one byte in a row, as a float nine."""
+
+
+def slim(value: float) -> Slim:
+    """The same number, as an int where it is 0 or 1."""
+    return int(value) if value in (0.0, 1.0) else value
 
 
 class Output(msgspec.Struct, array_like=True, frozen=True, gc=False):
@@ -54,7 +63,7 @@ class Timer(msgspec.Struct, array_like=True, gc=False):
 
     `origin` is the source offset of the event that set it; `key` the trigger key (a cart id, say); `set_ms` that
     event's time; `data` its properties, bounded, for the template. `propensity` is that of the hour that a candidate
-    waits for.
+    waits for. Of a label's or a reward's end there is no more than when, which and whose.
     """
 
     due_ms: int
@@ -64,7 +73,7 @@ class Timer(msgspec.Struct, array_like=True, gc=False):
     origin: int = -1
     set_ms: int = 0
     data: dict[str, Any] = {}
-    propensity: float = 1.0
+    propensity: Slim = 1
 
 
 IN_TIME: Final = 1
@@ -74,7 +83,7 @@ SILENT: Final = 4
 
 
 class Pending(msgspec.Struct, array_like=True, gc=False):
-    """A decision to send whose label has not matured.
+    """A decision to send whose label has not matured. Its `id` is short, see `app.core.ids.short_id`.
 
     `sent_ms` is 0 until the sender's receipt arrives; `answered` is 0, or once it was opened `IN_TIME` or `LATE`, or
     `EMITTED` when its example has gone out, or `SILENT` when that said "not opened" and a late open may correct it.
@@ -91,7 +100,7 @@ class Pending(msgspec.Struct, array_like=True, gc=False):
     sent_ms: int
     score: float
     model_version: int
-    propensity: float
+    propensity: Slim
     features: bytes
     answered: int = 0
     clicked: int = 0
@@ -111,11 +120,11 @@ class PendingReward(msgspec.Struct, array_like=True, gc=False):
     variant: str
     decided_ms: int
     reward: int
-    propensity: float
+    propensity: Slim
     features: bytes = b""
     events: int = -1
     sent_ms: int = 0
-    gain: float = 0.0
+    gain: Slim = 0
     opted_out: int = 0
 
 
@@ -181,7 +190,7 @@ class Profile(msgspec.Struct, array_like=True, gc=False):
     hours
         Hour of week (0 = Monday 00:00 local) to the number of notifications opened in it.
     affinity
-        Category to [score, time of the score]: exponentially decayed interest, bounded.
+        Category to the level of the user's interest (s), see `app.core.interest`, bounded.
     consent
         -1 never asked, 0 refused, 1 given.
     sends
@@ -248,7 +257,7 @@ class Profile(msgspec.Struct, array_like=True, gc=False):
     revenue_milli: int = 0
     order_ms: int = 0
     hours: dict[int, int] = {}
-    affinity: dict[str, list[float]] = {}
+    affinity: dict[str, int] = {}
     sent: int = 0
     opened: int = 0
     clicked: int = 0
@@ -268,7 +277,7 @@ class Profile(msgspec.Struct, array_like=True, gc=False):
     shown: dict[int, int] = {}
     hour_sends: dict[int, int] = {}
     hour_opens: dict[int, int] = {}
-    weariness: float = 0.0
+    weariness: Slim = 0
     weariness_ms: int = 0
     propensity: Propensity | None = None
     examples: list[float] = []
@@ -322,11 +331,11 @@ def decode_profile(raw: bytes) -> Profile:
     try:
         version, _flags, _due, count = _HEAD.unpack_from(raw)
         body = memoryview(raw)[_HEAD.size + 4 * count :]
-        if version == 1:
-            return _decode(upgraded(body))
-        if version != ROW_VERSION:
-            raise BadRow(f"row version {version}; this build reads {ROW_VERSION} and 1")
-        return _decode(body)
+        if version == ROW_VERSION:
+            return _decode(body)
+        if OLDEST_VERSION <= version < ROW_VERSION:
+            return _decode(upgraded(body, version))
+        raise BadRow(f"row version {version}; this build reads {OLDEST_VERSION} to {ROW_VERSION}")
     except (struct.error, msgspec.MsgspecError) as exc:
         raise BadRow(f"not a profile row: {exc}") from exc
 

@@ -19,7 +19,6 @@ from app.core.profile import Profile
 SEEDS_MAX: Final = 48
 HERE_WEIGHT: Final = 4.0
 """Of the product that the message is about, beside 1 of each that the user bought or viewed."""
-HALF_LIFE_MS: Final = 14 * 86_400_000  # of an interest, as in `app.core.fold`
 
 
 def recommend(
@@ -54,7 +53,7 @@ def slot(
     )
     in_category: dict[str, int] = {}
     found: list[tuple[Item, str]] = []
-    for item, source in _candidates(profile, state, here, wish, table, now_ms):
+    for item, source in _candidates(profile, state, here, wish, table):
         if item.id in taken or stable_id(item.id) in bought:
             continue
         if item.category:
@@ -69,31 +68,26 @@ def slot(
 
 
 def _candidates(
-    profile: Profile, state: Browsing, here: Item | None, wish: Recommend, table: ItemTable, now_ms: int
+    profile: Profile, state: Browsing, here: Item | None, wish: Recommend, table: ItemTable
 ) -> Iterator[tuple[Item, str]]:
     for kind in wish.kinds:
         if kind == "popular":
-            yield from _popular(profile, wish, table, now_ms)
+            yield from _popular(profile, wish, table)
         elif kind == "viewed":
             yield from ((viewed.item, kind) for viewed in reversed(views_of(state)))
         else:
             yield from ((item, kind) for item in _also_bought(state, here, table))
 
 
-def _popular(profile: Profile, wish: Recommend, table: ItemTable, now_ms: int) -> Iterator[tuple[Item, str]]:
+def _popular(profile: Profile, wish: Recommend, table: ItemTable) -> Iterator[tuple[Item, str]]:
     """The best sellers of the segment, if the slot names one that the user is in; then of the user's categories, those
     of most interest first; then those of all.
     """
-
-    def interest(category: str) -> float:
-        score, at_ms = profile.affinity[category]
-        return float(score * 0.5 ** min(max((now_ms - at_ms) / HALF_LIFE_MS, 0.0), 1000.0))
-
     for name in wish.segments:
         if stable_id(name) in profile.segments:
             yield from ((item, f"popular in {name}") for item in table.by_segment.get(name, ()))
             break
-    for category in sorted(profile.affinity, key=lambda name: (-interest(name), name)):
+    for category in sorted(profile.affinity, key=lambda name: (-profile.affinity[name], name)):
         yield from ((item, f"popular in {category}") for item in table.popular.get(category, ()))
     yield from ((item, "popular") for item in table.top)
 

@@ -21,9 +21,9 @@ from app.core import influence, logged, timers
 from app.core.batch import Batch
 from app.core.campaign import Campaign, Reward
 from app.core.choices import CONTEXT
-from app.core.ids import stable_id
+from app.core.ids import full_id, stable_id
 from app.core.plan import Plan
-from app.core.profile import Output, PendingReward, Profile, Timer
+from app.core.profile import Output, PendingReward, Profile, Timer, slim
 from app.core.values import milli, property_at
 from schemas.events import Event
 from schemas.outcomes import NO_EXAMPLE, Outcome, encode_outcome
@@ -64,13 +64,13 @@ def _converted(batch: Batch, profile: Profile, campaign: Campaign, event: Event,
     if newest is None:
         return
     if not reward.value:
-        newest.gain = 1.0
+        newest.gain = 1
         return
     amount = milli(property_at(event.properties, tuple(reward.value.split("."))))
     if amount is None:
         batch.count("ignored_values")
         return
-    newest.gain = min(newest.gain + amount / 1000 / reward.value_max, 1.0)
+    newest.gain = slim(min(newest.gain + amount / 1000 / reward.value_max, 1.0))
 
 
 def _since_ms(waiting: PendingReward) -> int:
@@ -87,7 +87,7 @@ def remember(batch: Batch, profile: Profile, campaign: Campaign, waiting: Pendin
     due_ms = waiting.decided_ms + campaign.reward.window_ms
     profile.rewards.append(waiting)
     batch.wake(profile, due_ms)
-    dropped = timers.put(profile, Timer(due_ms, timers.REWARD, campaign.id, waiting.id, batch.mark, waiting.decided_ms))
+    dropped = timers.put(profile, Timer(due_ms, timers.REWARD, campaign.id, waiting.id))
     if dropped is not None:
         batch.count("dropped_timers")
         _forget(profile, dropped.key)
@@ -99,26 +99,26 @@ def context_only(features: Mapping[str, float]) -> bytes:
     return logged.pack({name: value for name, value in features.items() if name in _CONTEXT_NAMES})
 
 
-def find(profile: Profile, decision_id: object) -> PendingReward | None:
-    """What waits for the reward of a decision."""
+def find(profile: Profile, decision_id: str | None) -> PendingReward | None:
+    """What waits for the reward of a decision, by its short id."""
     return next((waiting for waiting in profile.rewards if waiting.id == decision_id), None)
 
 
-def sent(profile: Profile, decision_id: object, at_ms: int) -> None:
+def sent(profile: Profile, decision_id: str | None, at_ms: int) -> None:
     """The sender's receipt: the window runs from here."""
     waiting = find(profile, decision_id)
     if waiting is not None and not waiting.sent_ms:
         waiting.sent_ms = at_ms
 
 
-def failed(profile: Profile, decision_id: object) -> None:
+def failed(profile: Profile, decision_id: str | None) -> None:
     """Not delivered: nothing was tried, so there is no reward. What was answered anyway stands."""
     waiting = find(profile, decision_id)
     if waiting is not None and not waiting.gain:
         _forget(profile, waiting.id)
 
 
-def answered(batch: Batch, profile: Profile, decision_id: object, kind: str, at_ms: int) -> None:
+def answered(batch: Batch, profile: Profile, decision_id: str | None, kind: str, at_ms: int) -> None:
     """An open or a click, which is the gain of a campaign that asks for it; either says that it was sent."""
     waiting = find(profile, decision_id)
     if waiting is None:
@@ -127,7 +127,7 @@ def answered(batch: Batch, profile: Profile, decision_id: object, kind: str, at_
         waiting.sent_ms = min(at_ms, batch.now_ms)
     reward = _reward_of(batch, waiting)
     if reward is not None and reward.kind == kind and at_ms <= _end_ms(waiting, reward):
-        waiting.gain = 1.0
+        waiting.gain = 1
 
 
 def opted_out(profile: Profile, decision_id: str) -> None:
@@ -175,7 +175,7 @@ def _forget(profile: Profile, decision_id: str) -> None:
 def _emit(batch: Batch, profile: Profile, waiting: PendingReward, campaign: Campaign, reward: Reward) -> None:
     model = batch.index.plan.model
     outcome = Outcome(
-        id=waiting.id,
+        id=full_id(waiting.id),
         model=model,
         label=NO_EXAMPLE,
         features=logged.unpack(waiting.features),
@@ -185,7 +185,7 @@ def _emit(batch: Batch, profile: Profile, waiting: PendingReward, campaign: Camp
         decided_ms=waiting.decided_ms,
         matured_ms=batch.now_ms,
         variant=waiting.variant,
-        propensity=waiting.propensity,
+        propensity=float(waiting.propensity),
         chooser="" if campaign.choose == "fixed" else campaign.choose,
         reward=reward.name,
         gain=waiting.gain - reward.opt_out_penalty * waiting.opted_out,

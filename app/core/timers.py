@@ -16,7 +16,7 @@ ABSENCE: Final = 1
 DORMANCY: Final = 2
 """The wait of a `dormancy` campaign (`ref`); re-armed by the newest activity when it comes due."""
 HORIZON: Final = 3
-"""The end of a decision's label horizon; `key` is the decision id."""
+"""The end of a decision's label horizon; `key` is the decision's short id."""
 DEFERRED: Final = 4
 """A candidate that waits for the end of quiet hours; `origin` is its own."""
 
@@ -36,7 +36,7 @@ PERSONAS: Final = stable_id("$personas")
 """No model's name begins with a dollar."""
 
 REWARD: Final = 9
-"""The end of a reward's window (`app.core.rewards`); `key` is the decision id."""
+"""The end of a reward's window (`app.core.rewards`); `key` is the decision's short id."""
 
 LIMITS: Final = {
     ABSENCE: 32,

@@ -188,7 +188,7 @@ def _resume(batch: Batch, profile: Profile, campaign: Campaign, timer: Timer) ->
         return None
     made = Candidate(campaign, timer.key, timer.origin, timer.due_ms, timer.data, timer.set_ms)
     if timer.kind == timers.SEND_TIME:
-        made.timed, made.slot_propensity = True, timer.propensity
+        made.timed, made.slot_propensity = True, float(timer.propensity)
     return made
 
 

@@ -51,7 +51,12 @@ def play(steps: list[tuple[int, list[tuple[str, str, int, int]]]], stream: Strea
                 continue
             known = stream.sends[number % len(stream.sends)].id if stream.sends else "none"
             message = track(
-                name, stream.now_ms - age, user=user, decisionId=known, message_id=f"m{number}" if number < 4 else ""
+                name,
+                stream.now_ms - age,
+                user=user,
+                decisionId=known,
+                category=f"c{number % 3}",
+                message_id=f"m{number}" if number < 4 else "",
             )
             records.append(record(message, offset))
         stream.log.extend(records)

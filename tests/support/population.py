@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from random import Random
 
 from app.core.activity import Activity, fold
-from app.core.fold import AFFINITY_HALF_LIFE_MS
+from app.core.interest import added, level_at
 from app.core.persona_vector import vector_of
 from app.core.profile import Profile
 from schemas.outcomes import NO_EXAMPLE, Outcome
@@ -106,9 +106,8 @@ def _day(user: User, kind: Kind, day: int, rng: Random) -> None:
 
 
 def _look_at(profile: Profile, category: str, at_ms: int) -> None:
-    state = profile.affinity.setdefault(category, [0.0, at_ms])
-    state[0] = state[0] * 0.5 ** (max(at_ms - state[1], 0) / AFFINITY_HALF_LIFE_MS) + 1.0
-    state[1] = max(state[1], at_ms)
+    known, level = profile.affinity.get(category), level_at(at_ms)
+    profile.affinity[category] = level if known is None else added(known, level)
 
 
 def adjusted_rand(one: Sequence[object], other: Sequence[object]) -> float:

@@ -11,6 +11,7 @@ import pytest
 from app.core.arbiter import score
 from app.core.campaign import Campaign, Variant
 from app.core.choose import pick_variant
+from app.core.ids import full_id
 from app.core.logged import unpack
 from app.core.profile import Profile
 from app.core.weariness import opt_out_risk
@@ -72,7 +73,7 @@ def test_a_decision_logs_what_made_it() -> None:
     assert (decision.source_ms, decision.source_offset) == (START - 100, 1)
     assert decision.token == {"token": "t", "type": "ios"}
     (pending,) = stream.row.pending
-    assert (pending.id, unpack(pending.features), pending.score) == (decision.id, decision.features, 0.3)
+    assert (full_id(pending.id), unpack(pending.features), pending.score) == (decision.id, decision.features, 0.3)
 
 
 def test_the_trace_of_the_event_goes_on() -> None:

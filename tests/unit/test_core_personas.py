@@ -13,6 +13,7 @@ from app.core import timers
 from app.core.activity import Activity, fold
 from app.core.explain import Explainer
 from app.core.ids import BUCKETS, bucket
+from app.core.interest import level_of
 from app.core.persona_table import Persona, PersonaTable
 from app.core.persona_vector import BANDS, CATEGORIES_MAX, COMPOSITIONS, MEASURES, vector_of
 from app.core.personas import ACTIVE_MS
@@ -210,7 +211,7 @@ def test_a_vector_is_bounded_finite_and_names_nobody() -> None:
     activity = Activity()
     for number in range(500):
         fold(activity, START - number * HOUR, number % 24)
-    affinity = {f"c{number}": [float(number), START] for number in range(50)}
+    affinity = {f"c{number}": level_of(number + 1, START) for number in range(50)}
     x = vector(
         activity=activity, affinity=affinity, device="ios", orders=10**6, revenue_milli=10**15, order_ms=START, sent=5
     )
@@ -234,7 +235,7 @@ def test_an_empty_row_has_a_vector_of_priors() -> None:
         ({"orders": 1, "order_ms": START - DAY, "revenue_milli": 90_000}, "order_value_log"),
         ({"sent": 10, "opened": 8}, "open_logit"),
         ({"sent": 10, "dismissed": 8}, "dismissed_share"),
-        ({"affinity": {"shoes": [3.0, START]}}, "k=shoes"),
+        ({"affinity": {"shoes": level_of(3.0, START)}}, "k=shoes"),
     ],
 )
 def test_what_a_user_does_raises_the_number_that_speaks_of_it(fields: Mapping[str, Any], name: str) -> None:

@@ -13,6 +13,7 @@ from app.core.features import (
     open_features,
     smoothed_open_rate,
 )
+from app.core.interest import level_of
 from app.core.label_history import EMPTY, LABELS_MAX, RATE_PRIOR_MEAN, DecayedRate, label_count, open_run, push_label
 from app.core.plan import Plan, Segment, event_id
 from app.core.profile import Pending, Profile, SendMemory
@@ -44,7 +45,7 @@ def _busy() -> Profile:
         revenue_milli=99_000,
         order_ms=now - 30 * HOUR,
         hours={h: 1 + h % 3 for h in range(168)},
-        affinity={"offers": [2.0, now - 20 * HOUR]},
+        affinity={"offers": level_of(2.0, now - 20 * HOUR)},
         sent=40,
         opened=10,
         labels=(1 << LABELS_MAX) | 0xF0F0F0F0F0F,

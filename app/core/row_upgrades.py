@@ -1,0 +1,94 @@
+"""Rows of earlier versions, as rows of the present one: what was encoded in another way, by its place in the row.
+
+| version | what it held otherwise |
+|---|---|
+| 1 | 8 bytes of a message's hash in place of 6; logged features as maps from their names |
+| 2 | interests as [score, time]; ids of decisions in full; what is nearly always 0 or 1 as floats |
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import msgspec
+
+from app.core.ids import WORD_BYTES, short_id
+from app.core.interest import level_of
+from app.core.logged import pack, rounded
+
+OLDEST_VERSION: Final = 1
+
+_RECENT: Final = 4
+_AFFINITY: Final = 20
+_PENDING: Final = 27
+_TIMERS: Final = 28
+_WEARINESS: Final = 40
+_PROPENSITY: Final = 42
+_REWARDS: Final = 49
+
+_PENDING_ID: Final = 0
+_PENDING_CHANCE: Final = 7
+_PENDING_FEATURES: Final = 8
+
+_TIMER_KIND: Final = 1
+_TIMER_KEY: Final = 3
+_TIMER_CHANCE: Final = 7
+_TIMERS_OF_DECISIONS: Final = (3, 9)
+
+_REWARD_ID: Final = 0
+_REWARD_CHANCE: Final = 5
+_REWARD_GAIN: Final = 9
+
+_WATCHES: Final = 1
+_WATCH_FEATURES: Final = 4
+"""Positions in the arrays of `Profile`, `Pending`, `Timer`, `PendingReward`, `Propensity` and `Watch`, and kinds of
+timers, as they were then; they never change."""
+
+
+def upgraded(body: memoryview, version: int) -> bytes:
+    """The body of a row of an earlier version as one of the present. Raises `msgspec.DecodeError` for other bytes."""
+    row: Any = msgspec.msgpack.decode(body)
+    try:
+        if version == 1:
+            _from_1(row)
+        _from_2(row)
+    except (TypeError, IndexError, AttributeError, KeyError, ValueError) as exc:
+        raise msgspec.DecodeError(f"not a row of version {version}") from exc
+    return msgspec.msgpack.encode(row)
+
+
+def _from_1(row: list[Any]) -> None:
+    recent = row[_RECENT]
+    row[_RECENT] = b"".join(recent[at : at + WORD_BYTES] for at in range(0, len(recent), 8))
+    for pending in _field(row, _PENDING) or ():
+        pending[_PENDING_FEATURES] = pack(rounded(pending[_PENDING_FEATURES]))
+    propensity = _field(row, _PROPENSITY)
+    for watch in (_field(propensity, _WATCHES) or {}).values() if propensity else ():
+        watch[_WATCH_FEATURES] = pack(rounded(watch[_WATCH_FEATURES]))
+
+
+def _from_2(row: list[Any]) -> None:
+    if affinity := _field(row, _AFFINITY):
+        row[_AFFINITY] = {name: level_of(score, at_ms) for name, (score, at_ms) in affinity.items() if score > 0}
+    for pending in _field(row, _PENDING) or ():
+        pending[_PENDING_ID] = short_id(pending[_PENDING_ID])
+        _slim(pending, _PENDING_CHANCE)
+    for timer in _field(row, _TIMERS) or ():
+        if timer[_TIMER_KIND] in _TIMERS_OF_DECISIONS:
+            timer[_TIMER_KEY] = short_id(timer[_TIMER_KEY])
+        _slim(timer, _TIMER_CHANCE)
+    for reward in _field(row, _REWARDS) or ():
+        reward[_REWARD_ID] = short_id(reward[_REWARD_ID])
+        _slim(reward, _REWARD_CHANCE)
+        _slim(reward, _REWARD_GAIN)
+    _slim(row, _WEARINESS)
+
+
+def _field(fields: list[Any], at: int) -> Any:
+    """A field; None where the row is older than it."""
+    return fields[at] if len(fields) > at else None
+
+
+def _slim(fields: list[Any], at: int) -> None:
+    if _field(fields, at) in (0.0, 1.0):
+        fields[at] = int(fields[at])
