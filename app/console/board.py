@@ -105,6 +105,7 @@ class Board:
             "times": list(self._times),
             "series": {name: list(values) for name, values in self._series.items()},
             "segments": self._segments(),
+            "personas": tally.personas(),
             "reasons": tally.reasons.most_common(12),
             "models": tally.models(),
             "served": tally.served(),

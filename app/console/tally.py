@@ -10,6 +10,8 @@ import msgspec
 
 from app.console.series import POINTS_MAX, auc, calibration, wilson
 from app.learning.book import ModelBook
+from app.learning.contract import BadModel
+from app.learning.served_personas import is_personas, read_served
 from schemas.decisions import Decision
 from schemas.models import BadSignature, ModelSnapshot
 from schemas.outcomes import Outcome
@@ -101,6 +103,8 @@ class Tally:
         self._in_force: dict[str, str] = {}
         self._examples: deque[tuple[float, int]] = deque(maxlen=EXAMPLES_MAX)
         self._models: dict[str, deque[dict[str, float]]] = {}
+        self._personas = ""
+        """Under which name there are personas."""
         self._book = ModelBook(secret)
 
     def decision(self, value: bytes, timestamp_ms: int) -> None:
@@ -167,6 +171,8 @@ class Tally:
         except BadSignature:
             self.unsigned += 1
             return
+        if is_personas(found.model):
+            self._personas = found.model
         if "." in found.model:
             return
         history = self._models.get(found.model)
@@ -262,6 +268,17 @@ class Tally:
                 }
             )
         return shown
+
+    def personas(self) -> list[dict[str, Any]]:
+        """Names and shares of the personas that are served, those of the largest first."""
+        snapshot = self._book.served(self._personas)
+        if snapshot is None:
+            return []
+        try:
+            found = read_served(snapshot).personas
+        except BadModel:
+            return []  # of another build
+        return [{"name": one.name, "share": one.share} for one in sorted(found, key=lambda one: -one.share)]
 
     def served(self) -> dict[str, Any]:
         """How the scores that users met did, over the newest `EXAMPLES_MAX` examples."""

@@ -78,6 +78,8 @@ class Tally:
         self.event_names: Counter[str] = Counter()
         self.dead_letters: Counter[str] = Counter()
         self.decisions_sent = 0
+        self.by_campaign: Counter[str] = Counter()
+        """Decisions to send."""
         self.suppressed: Counter[str] = Counter()
         self.repeated_decisions = 0
         self.examples: dict[str, tuple[float, int, int]] = {}
@@ -134,6 +136,7 @@ class Tally:
         self._decision_ids.add(decision.id)
         if decision.action == "send":
             self.decisions_sent += 1
+            self.by_campaign[decision.campaign] += 1
             self.newest = decision
         else:
             self.suppressed[decision.reason] += 1
@@ -172,6 +175,15 @@ class Tally:
     def segment_sizes(self) -> dict[str, int]:
         """Users in each segment, by name."""
         return {name: len(members) for name, members in sorted(self._members.items())}
+
+    def personas(self) -> dict[str, int]:
+        """Users by the persona that their newest row has, those of the largest first."""
+        found: Counter[str] = Counter()
+        for key in self._messages:
+            profile = self._profile(key)
+            if profile is not None and profile.propensity is not None and profile.propensity.persona_name:
+                found[profile.propensity.persona_name] += 1
+        return dict(found.most_common())
 
     def latencies(self) -> list[int]:
         """From an event's record to its decision's, ms, for every decision that an event caused so far."""

@@ -31,12 +31,13 @@ class JourneyMissing(RuntimeError):
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """One product of a basket; `price` is that of one unit."""
+    """One product of a basket; `price` is that of one unit, `name` what the study calls such products."""
 
     product_id: str
     department: str
     quantity: int
     price: float
+    name: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +105,7 @@ def load_journey(start: date = date(2017, 3, 1), days: float = 21, *, households
 
 
 class _Row(NamedTuple):
-    """A line of the transactions table, with the department of its product."""
+    """A line of the transactions table, with the department and type of its product."""
 
     household: int
     basket: int
@@ -113,6 +114,7 @@ class _Row(NamedTuple):
     spent: float
     at_ms: int
     department: str
+    type: str
 
 
 def _baskets(rows: list[_Row]) -> tuple[Basket, ...]:
@@ -140,7 +142,7 @@ def _basket(rows: list[_Row]) -> Basket:
 
 def _line(row: _Row) -> Line:
     quantity = max(1, row.quantity)  # 0 stands for weighed goods
-    return Line(str(row.product), row.department, quantity, round(row.spent / quantity, 2))
+    return Line(str(row.product), row.department, quantity, round(row.spent / quantity, 2), row.type.capitalize())
 
 
 def _read_lines(begin: datetime, end: datetime) -> list[_Row]:
@@ -148,12 +150,15 @@ def _read_lines(begin: datetime, end: datetime) -> list[_Row]:
     period = [(time, ">=", begin.replace(tzinfo=None)), (time, "<", end.replace(tzinfo=None))]
     names = ("household_id", "basket_id", "product_id", "quantity", "sales_value")
     lines = _read("transactions", [*names, time], period)
-    products = _read("products", ["product_id", "department"])
-    departments = dict(zip(products["product_id"].to_pylist(), products["department"].to_pylist(), strict=True))
+    products = _read("products", ["product_id", "department", "product_type"])
+    ids = products["product_id"].to_pylist()
+    departments = dict(zip(ids, products["department"].to_pylist(), strict=True))
+    types = dict(zip(ids, products["product_type"].to_pylist(), strict=True))
     # Column by column, times as integers: a fifth of the time that a list of row dictionaries takes.
     columns = [lines[name].to_pylist() for name in names]
     columns.append(lines[time].cast("timestamp[ms]").cast("int64").to_pylist())
     columns.append([departments.get(product) or _UNKNOWN_DEPARTMENT for product in columns[2]])
+    columns.append([types.get(product) or "" for product in columns[2]])
     return list(map(_Row._make, zip(*columns, strict=True)))
 
 

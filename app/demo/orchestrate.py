@@ -35,9 +35,10 @@ from app.demo.reader import TopicReader
 from app.demo.report import WHAT_IS_REAL, Summary, summarise, tables, write_summary
 from app.demo.screen import Screen
 from app.demo.script import Delivery, write_script
+from app.demo.shelf import Shelf, fill, play, stock
 from app.embedded import HOST, BrokerUnavailable, EmbeddedBroker, free_port, is_free
 from app.topics import create_topics
-from schemas.topics import DEAD_LETTERS, DECISIONS, EVENTS, OUTCOMES, PROFILES_CHANGELOG, SEGMENTS
+from schemas.topics import CATALOG, DEAD_LETTERS, DECISIONS, EVENTS, OUTCOMES, PROFILES_CHANGELOG, SEGMENTS
 
 EVENT_DAYS_PER_SECOND: Final = 0.35
 """How fast the clock runs: 21 days in a minute. So 50 ms of real time are 25 minutes of event time, little against a
@@ -170,27 +171,28 @@ class _Demo:
         clock = self._clock(start_ms)
         async with self._fleet(clock, policy) as fleet:
             with self._console.status("starting a broker, a worker and a sender; reading a year of purchases"):
-                journey, script = await loading
+                journey, shelf, script = await loading
                 part = self._part(journey, start_ms)
                 await fleet.until_ready()
             if (now_ms := clock.now_ms()) > start_ms:
                 # A slow machine: begin where the clock stands, rather than with events of the past.
                 part = self._part(journey, now_ms + int(REWRITE_S * 1000 * clock.rate))
-                script = await asyncio.to_thread(self._write, part)
+                shelf, script = await asyncio.to_thread(self._write, part)
             if options.console:
                 self._start_console(fleet)
-            return await self._show(part, script, clock, fleet)
+            return await self._show(part, shelf, script, clock, fleet)
 
-    def _load(self) -> tuple[Journey, list[Delivery]]:
+    def _load(self) -> tuple[Journey, Shelf, list[Delivery]]:
         options = self._options
         journey = load_journey(options.start, self._days + SPARE_DAYS, households_max=options.users)
-        return journey, self._write(self._part(journey, journey.start_ms))
+        return journey, *self._write(self._part(journey, journey.start_ms))
 
     def _part(self, journey: Journey, start_ms: int) -> Journey:
         return journey.between(start_ms, start_ms + int(self._days * DAY_MS))
 
-    def _write(self, journey: Journey) -> list[Delivery]:
-        return write_script(journey, self._options.seed, self._options.shares)
+    def _write(self, journey: Journey) -> tuple[Shelf, list[Delivery]]:
+        shelf = stock(journey, self._options.seed)
+        return shelf, write_script(journey, self._options.seed, self._options.shares, shelf)
 
     def _clock(self, start_ms: int) -> ScaledClock:
         rate = EVENT_DAYS_PER_SECOND * 86_400
@@ -226,7 +228,9 @@ class _Demo:
         fleet.start_extra("console", NUDGE_WORKER_URLS=urls, NUDGE_CONSOLE_HOST=HOST, NUDGE_CONSOLE_PORT=str(port))
         self._console.print(f"console: [bold]http://{HOST}:{port}/[/] while the demo runs", highlight=False)
 
-    async def _show(self, journey: Journey, script: list[Delivery], clock: ScaledClock, fleet: Fleet) -> Summary:
+    async def _show(
+        self, journey: Journey, shelf: Shelf, script: list[Delivery], clock: ScaledClock, fleet: Fleet
+    ) -> Summary:
         options, tally = self._options, self._tally
         span_ms = journey.end_ms - journey.start_ms
 
@@ -238,13 +242,20 @@ class _Demo:
         screen = Screen(self._console, tally, progress, plain=plain)
         async with (
             EventFeed(self._broker.bootstrap) as feed,
+            EventFeed(self._broker.bootstrap, topic=CATALOG) as catalog,
             TopicReader(self._broker.bootstrap, _READ) as reader,
         ):
             player = Player(script, self._audience, clock, feed)
             follower = _Follower(reader, tally, player)
+            await fill(shelf, catalog)
             screen.open()
             try:
-                background = [follower.follow(), fleet.watch(), self._refresh(screen, fleet)]
+                background = [
+                    follower.follow(),
+                    fleet.watch(),
+                    self._refresh(screen, fleet),
+                    play(shelf, clock, catalog),
+                ]
                 async with _beside(*background):
                     await player.play(journey.end_ms)
                     drained = await self._drain(feed)
@@ -264,6 +275,8 @@ class _Demo:
             drained=drained,
             seed=options.seed,
             worker_rss_bytes=rss,
+            items=len(shelf.first),
+            changes=sum(change.at_ms < journey.end_ms for change in shelf.changes),
         )
 
     async def _drain(self, feed: EventFeed) -> bool:

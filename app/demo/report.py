@@ -22,8 +22,8 @@ from schemas.events import (
 )
 
 WHAT_IS_REAL: Final = (
-    "Real: purchases and demographics (Complete Journey study, 2017). "
-    "Simulated: browsing, carts left behind, and people's answers to notifications."
+    "Real: purchases, prices and demographics (Complete Journey study, 2017). Simulated: browsing, carts left behind, "
+    "markdowns and what is sold out, and people's answers to notifications."
 )
 
 
@@ -77,6 +77,11 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
     event_time_days: float
     seed: int
     worker_rss_bytes: int | None = None
+    decisions_by_campaign: dict[str, int] = {}
+    catalog_items: int = 0
+    catalog_changes: int = 0
+    personas: dict[str, int] = {}
+    """Users by the persona that they have at the end."""
 
 
 def summarise(
@@ -89,6 +94,8 @@ def summarise(
     drained: bool,
     seed: int,
     worker_rss_bytes: int | None,
+    items: int = 0,
+    changes: int = 0,
 ) -> Summary:
     """Put the figures together.
 
@@ -98,6 +105,8 @@ def summarise(
         By decision id, the hidden probability of an open (see `app.demo.audience`).
     drained
         Whether the workers caught up with everything in time; when not, `lost` counts what they had still to do.
+    items, changes
+        Of the catalog.
     """
     latencies = sorted(tally.latencies())
     return Summary(
@@ -124,6 +133,10 @@ def summarise(
         event_time_days=round(event_time_days, 2),
         seed=seed,
         worker_rss_bytes=worker_rss_bytes,
+        decisions_by_campaign=dict(tally.by_campaign.most_common()),
+        catalog_items=items,
+        catalog_changes=changes,
+        personas=tally.personas(),
     )
 
 
@@ -162,6 +175,7 @@ def tables(summary: Summary) -> RenderableType:
             ("sent", f"{summary.sends:,}"),
             ("opened / clicked", f"{summary.opens:,} / {summary.clicks:,}"),
             ("dismissed / switched off", f"{summary.dismissals:,} / {summary.opt_outs:,}"),
+            ("catalog: items / changes", f"{summary.catalog_items:,} / {summary.catalog_changes:,}"),
         ],
     )
     model, latency = summary.model, summary.event_to_decision_ms
@@ -182,9 +196,14 @@ def tables(summary: Summary) -> RenderableType:
     suppressed = pairs("not sent, because", _counts(summary.decisions_suppressed))
     segments = pairs("users in segments", _counts(summary.segment_sizes))
     letters = pairs("dead letters (on purpose)", _counts(summary.dead_letters))
+    campaigns = pairs("to send, by campaign", _counts(summary.decisions_by_campaign))
+    personas = pairs("users by persona", _counts(summary.personas))
     upper = Columns([flow, quality], padding=(0, 4))
+    middle = Columns([campaigns, personas], padding=(0, 4))
     lower = Columns([segments, suppressed, letters], padding=(0, 4))
-    return Group(Panel(Group(upper, Text(), lower), title="nudge demo"), Text(WHAT_IS_REAL, style="italic"))
+    return Group(
+        Panel(Group(upper, Text(), middle, Text(), lower), title="nudge demo"), Text(WHAT_IS_REAL, style="italic")
+    )
 
 
 def pairs(title: str, rows: list[tuple[str, str]]) -> Table:

@@ -8,7 +8,7 @@ looked at are those of the departments in which the household really buys. Purch
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from random import Random
 from typing import Any, Final, Literal, NamedTuple
@@ -16,6 +16,7 @@ from typing import Any, Final, Literal, NamedTuple
 from app.demo.audience import DAY_MS, HOUR_MS, Person, device_context, dice, local_hour, meet, track
 from app.demo.faults import Shares, broken_record
 from app.demo.journey import Basket, Journey, Line
+from app.demo.shelf import Shelf
 from schemas.events import (
     APPLICATION_OPENED,
     NOTIFICATIONS_ENABLED,
@@ -31,6 +32,10 @@ ONLINE_SHARE: Final = 0.7
 VISITS_PER_DAY: Final = 0.22
 CARTS_LEFT_PER_DAY: Final = 0.08
 """Of a household of average engagement."""
+ALERT_SHARE: Final = 0.7
+WISH_SHARE: Final = 0.15
+ADDED_TO_WISHLIST: Final = "Product Added to Wishlist"
+STOCK_ALERT_REQUESTED: Final = "Stock Alert Requested"
 JOIN_SPREAD_MS: Final = 12 * HOUR_MS
 _MINUTE_MS: Final = 60_000
 
@@ -57,10 +62,11 @@ def user_of(household: int) -> str:
     return f"household-{household}"
 
 
-def write_script(journey: Journey, seed: int, shares: Shares) -> list[Delivery]:
+def write_script(journey: Journey, seed: int, shares: Shares, shelf: Shelf | None = None) -> list[Delivery]:
     """Everything that reaches `events` from outside during the period, in order of delivery.
 
-    The same arguments give the same script, byte for byte.
+    The same arguments give the same script, byte for byte. With a `shelf`, people put what is on it on their lists, and
+    ask to be told when what is sold out is back.
     """
     by_household: dict[int, list[Basket]] = {}
     for basket in journey.baskets:
@@ -68,9 +74,11 @@ def write_script(journey: Journey, seed: int, shares: Shares) -> list[Delivery]:
     script: list[Delivery] = []
     for number, baskets in by_household.items():
         person = meet(user_of(number), seed)
-        shelf = [line for basket in baskets for line in basket.lines]
+        products = [line for basket in baskets for line in basket.lines]
         rng = dice(seed, "script", person.user)
-        events = _life(_Household(person, baskets, shelf), journey, rng)
+        events = list(_life(_Household(person, baskets, products), journey, rng))  # whatever else is drawn meanwhile
+        if shelf is not None:
+            events = list(_wishing(events, person, shelf, dice(seed, "wishes", person.user)))
         script += _deliver(events, person.user, shares, rng)
     script.sort(key=_when)
     return [delivery for delivery in script if journey.start_ms <= delivery.at_ms < journey.end_ms]
@@ -144,6 +152,21 @@ def _visit(household: _Household, at_ms: int, name: str, rng: Random) -> Iterato
         yield track(person, PRODUCT_VIEWED, at_ms, f"{name}-view-{number}", _product(rng.choice(household.shelf)))
 
 
+def _wishing(events: Iterable[Event], person: Person, shelf: Shelf, rng: Random) -> Iterator[Event]:
+    """Some of what is looked at goes on a list; of what is sold out, people ask to be told."""
+    for event in events:
+        yield event
+        product_id, at_ms = event.properties.get("product_id", ""), event.timestamp
+        if event.event != PRODUCT_VIEWED or product_id not in shelf or not isinstance(at_ms, int):
+            continue
+        about = {"product_id": product_id, "category": event.properties["category"]}
+        if shelf.sold_out(product_id, at_ms):
+            if rng.random() < ALERT_SHARE:
+                yield track(person, STOCK_ALERT_REQUESTED, at_ms + 1, f"{event.message_id}-alert", about)
+        elif rng.random() < WISH_SHARE:
+            yield track(person, ADDED_TO_WISHLIST, at_ms + 1, f"{event.message_id}-wish", about)
+
+
 def _left_cart(household: _Household, at_ms: int, name: str, rng: Random) -> Iterator[Event]:
     """A visit that fills a cart which is never bought."""
     person = household.person
@@ -176,7 +199,7 @@ def _product(line: Line) -> dict[str, Any]:
     return {"product_id": line.product_id, "category": line.department, "price": line.price}
 
 
-def _deliver(events: Iterator[Event], user: str, shares: Shares, rng: Random) -> Iterator[Delivery]:
+def _deliver(events: Iterable[Event], user: str, shares: Shares, rng: Random) -> Iterator[Delivery]:
     """Encode events, and let some come late, some twice, and broken ones between them."""
     key = user.encode()
     for event in events:

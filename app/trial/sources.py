@@ -23,7 +23,7 @@ def from_topic(settings: Mapping[str, Any], at_ms: Callable[[int], int]) -> Iter
 
 
 def from_demo(start: date, days: float, users: int, seed: int) -> Iterator[Recorded]:
-    """The demo's purchases and the visits around them, without answers: nothing was ever sent.
+    """The demo's purchases, the visits around them and its catalog, without answers: nothing was ever sent.
 
     Raises
     ------
@@ -33,7 +33,14 @@ def from_demo(start: date, days: float, users: int, seed: int) -> Iterator[Recor
     from app.demo.faults import Shares  # noqa: PLC0415 - the demo's data are an extra
     from app.demo.journey import load_journey  # noqa: PLC0415
     from app.demo.script import write_script  # noqa: PLC0415
+    from app.demo.shelf import stock  # noqa: PLC0415
+    from schemas.catalog import encode_item  # noqa: PLC0415
 
     journey = load_journey(start, days, households_max=users)
-    for offset, delivery in enumerate(write_script(journey, seed, Shares())):
+    shelf = stock(journey, seed)
+    for item in shelf.first:
+        yield Recorded(item.id.encode(), encode_item(item), 0, 0, journey.start_ms, topic=CATALOG)
+    for number, change in enumerate(shelf.changes, 1):
+        yield Recorded(change.item.id.encode(), encode_item(change.item), 0, number, change.at_ms, topic=CATALOG)
+    for offset, delivery in enumerate(write_script(journey, seed, Shares(), shelf)):
         yield Recorded(delivery.key, delivery.value, 0, offset, delivery.at_ms)

@@ -8,6 +8,7 @@ import time
 from typing import Any
 
 import aiohttp
+import msgspec
 import pytest
 
 from app.console.board import Board
@@ -16,7 +17,8 @@ from app.console.scrape import Scraped
 from app.console.server import ASSETS, HEADERS
 from app.console.tally import NAMES_MAX, Tally
 from app.learning.book import Pin, pin_record
-from schemas.models import encode_snapshot
+from app.learning.served_personas import Known, Served, ServedState
+from schemas.models import ModelSnapshot, encode_snapshot
 from schemas.policies import PolicyVersion, encode_policy_version, head_key, history_key
 from tests.support.console import USER, console, decided, matured, moved, published
 from tests.support.site import eventually
@@ -86,6 +88,19 @@ def test_what_stands_beside_a_model_is_no_model_of_its_own() -> None:
     served = found.snapshot_of("open")
     assert served is not None
     assert served.version == 5
+
+
+def test_personas_are_shown_by_name_those_of_most_users_first() -> None:
+    found = tally()
+    assert found.personas() == []
+    known = [Known(1, "night owls", 0, [], [], share=0.3), Known(2, "early birds", 0, [], [], share=0.7)]
+    made = ModelSnapshot(
+        model="open.personas", version=3, partition=0, next_offset=1, created_ms=0,
+        state=msgspec.json.encode(ServedState(Served(personas=known))), metrics={},
+    )  # fmt: skip
+    found.snapshot(encode_snapshot(made, b"nudge-development-secret"))
+    assert found.personas() == [{"name": "early birds", "share": 0.7}, {"name": "night owls", "share": 0.3}]
+    assert found.models() == [], "they are no model of their own"
 
 
 def test_the_policy_in_force_comes_first_and_a_version_of_another_key_is_not_shown() -> None:

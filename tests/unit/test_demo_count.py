@@ -3,7 +3,8 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from app.core.profile import Profile, encode_profile
+from app.core.activity import Activity
+from app.core.profile import Profile, Propensity, encode_profile
 from app.demo.count import Tally
 from schemas.dead_letters import DeadLetter, dead_letter_headers
 from schemas.decisions import Decision, encode_decision
@@ -186,3 +187,22 @@ def test_an_outcome_counts_once():
     for _ in range(2):
         made.outcome(Record(encode_outcome(outcome)))
     assert made.examples == {"x": (0.3, 1, 5)}
+
+
+def test_personas_are_those_of_the_newest_rows():
+    made = three()
+    made.event(Record(event(0, "d").value.replace(b'"u"', b'"v"'), key=b"v", offset=9))
+    assert made.personas() == {}
+    for key, name in ((b"u", "old"), (b"v", "night owls"), (b"u", "night owls")):
+        state = Propensity(Activity(), persona=1, persona_name=name)
+        made.row(Record(encode_profile(Profile(propensity=state)), key=key))
+    assert made.personas() == {"night owls": 2}
+
+
+def test_decisions_to_send_are_counted_by_campaign_once():
+    made = Tally()
+    for name, action in (("a", "send"), ("b", "send"), ("b", "send"), ("c", "suppress")):
+        made.decision(Record(encode_decision(
+            Decision(id=name, user="u", action=action, campaign="cart", category="k", decided_ms=1)
+        )))  # fmt: skip
+    assert made.by_campaign == {"cart": 2}

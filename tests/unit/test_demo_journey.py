@@ -1,3 +1,4 @@
+from collections import Counter
 from datetime import date, datetime
 
 import pytest
@@ -6,6 +7,7 @@ from app.demo import journey as module
 from app.demo.faults import Shares
 from app.demo.journey import JourneyMissing, load_journey
 from app.demo.script import user_of, write_script
+from app.demo.shelf import ITEMS_MAX, stock
 from schemas.events import ORDER_COMPLETED, Rejected, decode_event
 
 pytest.importorskip("pyarrow")
@@ -115,3 +117,39 @@ def test_a_cart_is_left_or_bought_but_never_both(journey):
     assert carts & bought
     assert carts - bought
     assert all(cart.startswith("cart-left-") for cart in carts - bought)
+
+
+def test_the_shelf_is_the_same_for_the_same_seed_and_holds_what_is_bought_most(journey):
+    shelf = stock(journey, 7)
+    assert shelf == stock(journey, 7)
+    assert shelf != stock(journey, 8)
+    assert len(shelf.first) == ITEMS_MAX
+    bought = Counter(line.product_id for basket in journey.baskets for line in basket.lines)
+    assert bought[shelf.first[0].id] >= bought[shelf.first[-1].id] > 1
+    assert all(item.name and item.category and item.price for item in shelf.first)
+
+
+def test_what_happens_on_the_shelf_is_marked_down_or_sold_out_and_ends(journey):
+    shelf = stock(journey, 7)
+    now = {item.id: item for item in shelf.first}
+    usual = dict(now)
+    assert len(shelf.changes) > 50
+    for change in shelf.changes:
+        item, first = change.item, usual[change.item.id]
+        assert shelf.sold_out(item.id, change.at_ms) is not item.in_stock
+        assert shelf.sold_out(item.id, change.at_ms - 1) is not now[item.id].in_stock
+        assert (item == first) is not (now[item.id] == first), "one thing at a time"
+        assert 0.6 * first.price - 0.01 <= item.price <= first.price
+        now[item.id] = item
+
+
+def test_people_ask_for_what_is_sold_out_and_put_the_rest_on_their_lists(journey):
+    shelf = stock(journey, 7)
+    plain, wishing = write_script(journey, 7, CLEAN), write_script(journey, 7, CLEAN, shelf)
+    events = [decode_event(delivery.value, delivery.key) for delivery in wishing]
+    more = [event for event in events if event.event in ("Product Added to Wishlist", "Stock Alert Requested")]
+    assert len(more) == len(wishing) - len(plain) > 100
+    for event in more:
+        gone = shelf.sold_out(event.properties["product_id"], event.timestamp - 1)
+        assert gone is (event.event == "Stock Alert Requested")
+    assert {event.event for event in more} == {"Product Added to Wishlist", "Stock Alert Requested"}

@@ -74,6 +74,10 @@ function segments(found) {
       td(sparkline(one.series)), td(number(one.entered, 0), "n"), td(number(one.left, 0), "n"))), "No segment has members yet.");
 }
 
+function personas(found) {
+  $("personas").textContent = found.length ? `Personas: ${found.map((one) => `${one.name} ${percent(one.share, 0)}`).join(", ")}.` : "";
+}
+
 // The cards of the models are made once: charts are drawn into them anew.
 const TALL = 250; // as the calibration beside it, with its two lines of text
 
@@ -156,6 +160,7 @@ function draw() {
   reasons(state.reasons);
   recent(state.recent);
   segments(state.segments);
+  personas(state.personas);
   models(state.models, state.served, state.unsigned_snapshots);
   experiments(state.experiments);
   policies(state.policies, state.processes);
