@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from typing import Final
+from typing import Any, Final
 
 from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histogram
 
@@ -309,6 +309,10 @@ class WorkerObserver:
         self._metrics = metrics
         self._plan = plan
         self._members: dict[int, dict[str, int]] = {}
+        self._series: dict[tuple[str, ...], Any] = {}
+        """By count; finding a series by its labels takes as long as ten increments."""
+        self._sizes: dict[str, Gauge] = {}
+        """By segment."""
         self._counters = {
             "events": metrics.events,
             "dead_letters": metrics.dead_letters,
@@ -333,18 +337,24 @@ class WorkerObserver:
 
     def effects(self, effects: Effects, partition: int) -> None:
         """Count what a chunk did."""
-        for (name, *labels), number in effects.counts.items():
-            counter = self._counters.get(name)
-            if counter is not None:
-                values = [EVENTS, *labels] if name in ("events", "dead_letters") else labels
-                if name == "outcomes":
-                    values = [_OUTCOMES.get(label, label) for label in labels]
-                (counter.labels(*values) if values else counter).inc(number)
+        for count, number in effects.counts.items():
+            series = self._series.get(count)
+            if series is None and count[0] in self._counters:
+                series = self._series[count] = self._find(*count)
+            if series is not None:
+                series.inc(number)
         if effects.members:
             members = self._members.setdefault(partition, {})
             for segment, change in effects.members.items():
                 members[segment] = members.get(segment, 0) + change
             self._show(effects.members)
+
+    def _find(self, name: str, *labels: str) -> Any:
+        values = [EVENTS, *labels] if name in ("events", "dead_letters") else list(labels)
+        if name == "outcomes":
+            values = [_OUTCOMES.get(label, label) for label in labels]
+        counter = self._counters[name]
+        return counter.labels(*values) if values else counter
 
     def policy(self, plan: Plan) -> None:
         """Another policy is in force. Segments that it does not have are shown until their last member has left."""
@@ -390,6 +400,10 @@ class WorkerObserver:
     def _show(self, segments: Mapping[str, int]) -> None:
         for segment in segments:
             total = sum(members.get(segment, 0) for members in self._members.values())
-            self._metrics.segment_members.labels(segment).set(total)
+            gauge = self._sizes.get(segment)
+            if gauge is None:
+                gauge = self._sizes[segment] = self._metrics.segment_members.labels(segment)
+            gauge.set(total)
             if total <= 0 and stable_id(segment) not in self._plan.segment_by_id:
                 self._metrics.segment_members.remove(segment)
+                del self._sizes[segment]

@@ -197,7 +197,9 @@ def hold_out(batch: Batch, profile: Profile, bid: Bid, model_version: int) -> No
 
 def id_of(batch: Batch, candidate: Candidate) -> str:
     """The decision's id, the same however often, and whenever, it is made."""
-    return decision_id(batch.user, candidate.campaign.name, candidate.key, candidate.origin)
+    if not candidate.id:
+        candidate.id = decision_id(batch.user, candidate.campaign.name, candidate.key, candidate.origin)
+    return candidate.id
 
 
 def _decision(batch: Batch, candidate: Candidate, **fields: Any) -> Decision:

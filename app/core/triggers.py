@@ -30,7 +30,8 @@ class Candidate(msgspec.Struct):
 
     `origin` is the source offset of the event or the due time of the timer; with campaign and `key` it makes the
     decision's id. `at_ms` is when it became a candidate, `properties` those of the event that it is about. `timed` says
-    that its hour was chosen (`app.core.send_time`), `slot_propensity` with which probability.
+    that its hour was chosen (`app.core.send_time`), `slot_propensity` with which probability. `id` is that of its
+    decision once it was asked for, see `app.core.decide.id_of`.
     """
 
     campaign: Campaign
@@ -41,6 +42,7 @@ class Candidate(msgspec.Struct):
     set_ms: int = 0
     timed: bool = False
     slot_propensity: float = 1.0
+    id: str = ""
 
 
 def _key(campaign: Campaign, properties: Mapping[str, Any]) -> str:
