@@ -43,10 +43,11 @@ WAIT_S_MAX: Final = 30.0
 
 
 class Reader:
-    """Reads decisions and notes when each came: by run, pairs of scheduled and received time in microseconds."""
+    """Reads decisions and notes when each came. They are decoded when somebody asks, after the load has ended."""
 
     def __init__(self) -> None:
-        self.seen: defaultdict[str, list[tuple[int, int]]] = defaultdict(list)
+        self._seen: defaultdict[str, list[tuple[int, int]]] = defaultdict(list)
+        self._raw: list[tuple[bytes, int]] = []
 
     async def run(self, bootstrap: str, partitions: int) -> None:
         """Read until cancelled."""
@@ -65,12 +66,19 @@ class Reader:
             await consumer.stop()
 
     def note(self, values: Iterable[bytes], now_us: int) -> None:
-        """Decisions that were received at `now_us`; those of events without a scheduled time do not count."""
-        for raw in values:
-            content = decode_decision(raw).content
+        """Decisions that were received at `now_us`."""
+        self._raw += [(raw, now_us) for raw in values]
+
+    @property
+    def seen(self) -> defaultdict[str, list[tuple[int, int]]]:
+        """By run, pairs of scheduled and received time in microseconds, of events that have a scheduled time."""
+        raw, self._raw = self._raw, []
+        for value, received_us in raw:
+            content = decode_decision(value).content
             run, colon, scheduled = content.body.removeprefix("at ").partition(":") if content else ("", "", "")
             if colon:
-                self.seen[run].append((int(scheduled), now_us))
+                self._seen[run].append((int(scheduled), received_us))
+        return self._seen
 
 
 def quantile(ordered: Sequence[float], share: float) -> float | None:

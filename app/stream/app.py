@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import sys
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -69,6 +70,8 @@ class StreamApp(faust.App):
             self.client_settings, idempotent=idempotent, linger_ms=linger_ms, permission=self.confirm_lease
         )
         self.recheck_gaps = not idempotent
+        self.settled: asyncio.Event | None = None
+        """Set while all that was begun is durable. With one, the consumer gathers (`BatchedConsumer`)."""
         self._producing = False
         self.preflight: Callable[[], Awaitable[None]] | None = None
         self._tables: list[tuple[RowTable, str, TableClient]] = []

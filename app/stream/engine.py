@@ -85,6 +85,7 @@ class Engine:
         self._reader = RowReader(table, subjects)
         self._partitions: dict[int, Partition] = {}
         self._inflight = InFlight()
+        app.settled = self._inflight.empty
         self._tasks: set[asyncio.Task[None]] = set()
         self.on_wished: Callable[[int, list[tuple[int, bytes]]], None] = lambda partition, wishes: None
 

@@ -23,6 +23,9 @@ class InFlight:
         self._waiting: deque[tuple[int, asyncio.Future[None]]] = deque()
         self.records = 0
         self.batches = 0
+        self.empty = asyncio.Event()
+        """Set while nothing is on its way."""
+        self.empty.set()
 
     async def acquire(self, records: int) -> None:
         """Return when there is room for a batch of `records`; one that is larger than all of it goes alone."""
@@ -46,6 +49,8 @@ class InFlight:
         self.records -= records
         self.batches -= 1
         assert self.batches >= 0, "released more than was acquired"
+        if not self.batches:
+            self.empty.set()
         while self._waiting and self._fits(self._waiting[0][0]):
             wanted, turn = self._waiting.popleft()
             if not turn.done():
@@ -60,3 +65,4 @@ class InFlight:
     def _take(self, records: int) -> None:
         self.records += records
         self.batches += 1
+        self.empty.clear()

@@ -40,6 +40,9 @@ FETCH_WAIT_MS_MAX = 50
 """How long a broker may hold an empty fetch: an idle consumer asks 20 times a second."""
 _FETCH_TIMEOUT_S = 0.25
 _ROOM_TIMEOUT_S = 0.02
+FEW_RECORDS = 1_024
+"""After a fetch of fewer the next waits for what is on its way; after one of more there is enough to go on with."""
+GATHER_S_MAX = 0.025
 _STILL_A_MEMBER = frozenset({NoError.errno, RebalanceInProgressError.errno})
 _FENCED_INSTANCE_ID = 82  # aiokafka has no name for it
 _NO_MEMBER = frozenset({UnknownMemberIdError.errno, IllegalGenerationError.errno, _FENCED_INSTANCE_ID})
@@ -101,6 +104,7 @@ class BatchedConsumer(driver.Consumer):
         """How often the flow was stopped: what was begun in another epoch is void."""
         self.fetched_at = 0.0
         """When the last fetch began, on the lease's clock."""
+        self._fetched = 0
         self._fetching = asyncio.Lock()
         super().__init__(*args, **kwargs)
 
@@ -126,6 +130,8 @@ class BatchedConsumer(driver.Consumer):
         generation = self.app.consumer_generation_id
         if self.backlog.full:
             await self.backlog.room(_ROOM_TIMEOUT_S)
+        if self.app.settled is not None and self._fetched < FEW_RECORDS:
+            await self.backlog.gather(self.app.settled, GATHER_S_MAX)
         async with self._fetching:
             self.fetched_at = self.app.lease.clock()
             full = self.backlog.full
@@ -135,6 +141,7 @@ class BatchedConsumer(driver.Consumer):
                 return
             # While a topic is full the others are only looked at: there may be room at any time.
             records = await self._getmany(active_partitions=active, timeout=0.0 if full else _FETCH_TIMEOUT_S)
+        self._fetched = sum(map(len, records.values()))
         for tp, fetched in records.items():
             if self.flow_epoch != epoch or self.app.consumer_generation_id != generation or self.should_stop:
                 return
@@ -182,7 +189,10 @@ class BatchedConsumer(driver.Consumer):
         try:
             while not (self._stopped.is_set() or fetcher._stopped.is_set()):
                 async for _tp, message in self.getmany(timeout=_FETCH_TIMEOUT_S):
-                    await self.wait_first(self.callback(message), self.suspend_flow.wait())
+                    if self.app.flow_control.is_active():  # then nothing in there waits: the backlog is bounded
+                        await self.callback(message)
+                    else:
+                        await self.wait_first(self.callback(message), self.suspend_flow.wait())
                 await asyncio.sleep(0)
         except self.consumer_stopped_errors:
             if not self.transport.app.should_stop:

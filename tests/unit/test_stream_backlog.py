@@ -46,3 +46,30 @@ async def test_room_wakes_who_waits_for_it() -> None:
     backlog.delivered("events", 20)
     await backlog.room(0.01)
     assert backlog.full == {"events"}
+
+
+async def test_what_comes_while_something_is_on_its_way_is_gathered() -> None:
+    backlog, settled = Backlog(), asyncio.Event()
+    backlog.delivered("events", 3)
+    backlog.delivered("events", 2)
+    gathering = asyncio.create_task(backlog.gather(settled, timeout_s=60.0))
+    backlog.taken("events", 3)
+    settled.set()
+    await asyncio.sleep(0)
+    assert not gathering.done()
+    settled.clear()
+    backlog.taken("events", 2)
+    await asyncio.sleep(0)
+    assert not gathering.done()
+    settled.set()
+    await asyncio.wait_for(gathering, timeout=5.0)
+
+
+async def test_nothing_is_gathered_where_nothing_is_on_its_way_nor_for_ever() -> None:
+    backlog, settled = Backlog(), asyncio.Event()
+    await backlog.gather(settled, timeout_s=0.0)
+    settled.set()
+    await asyncio.wait_for(backlog.gather(settled, timeout_s=60.0), timeout=5.0)
+    backlog.delivered("events", 1)
+    backlog.clear()
+    await asyncio.wait_for(backlog.gather(settled, timeout_s=60.0), timeout=5.0)

@@ -72,3 +72,14 @@ async def test_room_that_was_given_to_somebody_who_gave_up_goes_to_the_next() ->
         await first
     await second
     assert (room.records, room.batches) == (5, 1)
+
+
+async def test_it_says_when_nothing_is_on_its_way() -> None:
+    room = InFlight()
+    assert room.empty.is_set()
+    await room.acquire(1)
+    await room.acquire(1)
+    room.release(1)
+    assert not room.empty.is_set()
+    room.release(1)
+    assert room.empty.is_set()
