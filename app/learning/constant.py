@@ -8,17 +8,18 @@ from typing import Final, Self
 
 import msgspec
 
-from app.learning.contract import BadModel
+from app.learning.contract import BadModel, decode_state
 from app.learning.logistic import FASTER, capped_weight
 from app.learning.scorer import FrozenModel
 
 KIND: Final = "constant"
+STATE_VERSION: Final = 1
 PRIOR_EXAMPLES: Final = 10.0
 
 
 class _State(msgspec.Struct, kw_only=True):
     kind: str = KIND
-    version: int = 1
+    version: int = STATE_VERSION
     examples: int = 0
     positives: float = 0.15 * PRIOR_EXAMPLES
     weight: float = PRIOR_EXAMPLES
@@ -90,12 +91,9 @@ class ConstantModel:
     @classmethod
     def from_bytes(cls, raw: bytes) -> Self:
         """Raises `BadModel`."""
-        try:
-            state = msgspec.json.decode(raw, type=_State)
-        except msgspec.MsgspecError as exc:
-            raise BadModel(f"not the state of a constant model: {exc}") from exc
-        if state.kind != KIND or state.version != 1 or not 0.0 < state.positives < state.weight:
-            raise BadModel(f"{state.kind} version {state.version}; this build reads {KIND} version 1")
+        state = decode_state(raw, _State, KIND, STATE_VERSION, "a constant model")
+        if not 0.0 < state.positives < state.weight:
+            raise BadModel("a constant model knows a rate between 0 and 1")
         model = cls()
         model._state = state
         return model
