@@ -14,7 +14,7 @@ from app.core.plan import Plan
 from app.core.profile import Profile
 from app.experiments.off_policy import Array, Evaluation, Log, evaluate
 from app.experiments.sources import Recorded
-from schemas.outcomes import LATE_OPT_OUT, Outcome, decode_outcome
+from schemas.outcomes import LATE_OPEN, LATE_OPT_OUT, Outcome, decode_outcome
 
 REWARDS = ("open", "click", "opt_out", "gain")
 """`gain` is what the campaign's own choice learns from, where the policy says `reward`."""
@@ -41,7 +41,7 @@ def read_outcomes(records: Iterable[Recorded], model: str) -> tuple[dict[str, Ou
             continue
         if outcome.model != model:
             continue
-        if outcome.label == LATE_OPT_OUT:
+        if outcome.label in (LATE_OPT_OUT, LATE_OPEN):
             later.append(outcome)
         elif outcome.variant and outcome.label in (0, 1):
             found[outcome.id] = outcome
@@ -52,6 +52,8 @@ def read_outcomes(records: Iterable[Recorded], model: str) -> tuple[dict[str, Ou
 
 
 def _joined(outcome: Outcome, more: Outcome) -> Outcome:
+    if more.label == LATE_OPEN:
+        return msgspec.structs.replace(outcome, label=1)
     if more.gain is not None:
         return msgspec.structs.replace(outcome, gain=more.gain, penalty=more.penalty)
     opted_out, clicked = max(outcome.opted_out, more.opted_out), max(outcome.clicked, more.clicked)

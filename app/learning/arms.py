@@ -22,7 +22,7 @@ from app.learning.recent import RecentIds
 from app.learning.served_choices import SUFFIX, VERSION, Served, full, times
 from app.learning.thompson import probabilities_of_best, pseudo_counts
 from schemas.models import ModelSnapshot
-from schemas.outcomes import LATE_OPT_OUT, Outcome
+from schemas.outcomes import LATE_OPEN, LATE_OPT_OUT, Outcome
 
 VARIANTS_MAX: Final = 64
 """Of a campaign, those of the past included; beyond, the one that learned last longest ago is forgotten."""
@@ -45,6 +45,11 @@ class Linear(msgspec.Struct):
         rows = [[float(row == column) for column in range(row + 1)] for row in range(DIMENSIONS)]
         return cls(rows, [0.0] * DIMENSIONS)
 
+    def correct(self, x: list[float], by: float) -> None:
+        """The reward of an observation that was learned was so much more."""
+        for at, value in enumerate(x):
+            self.reward[at] += by * value
+
     def learn(self, x: list[float], y: float) -> None:
         """One observation, by the formula of Sherman and Morrison."""
         moved = times(full(self.lower), x)
@@ -53,8 +58,7 @@ class Linear(msgspec.Struct):
             factor = moved[at] / scale
             for column in range(at + 1):
                 row[column] -= factor * moved[column]
-        for at, value in enumerate(x):
-            self.reward[at] += y * value
+        self.correct(x, y)
 
 
 class Arm(msgspec.Struct):
@@ -129,6 +133,8 @@ class ArmLearner:
     def learn(self, outcome: Outcome) -> bool:
         """Count an outcome, what came after it, or its reward. False when it teaches nothing (again)."""
         late = outcome.label == LATE_OPT_OUT
+        if outcome.label == LATE_OPEN:
+            return self._learn_late_open(outcome)
         if not outcome.variant or not (late or outcome.label in (0, 1)):
             return False
         if outcome.gain is not None:
@@ -151,6 +157,20 @@ class ArmLearner:
         if not arm.stopped and must_stop(arm.sends, arm.opt_outs, arm.limit):
             arm.stopped = True
             self._stops.append(Stop(outcome.campaign, outcome.variant, arm.sends, arm.opt_outs, arm.limit))
+        self._dirty.add(outcome.campaign)
+        return True
+
+    def _learn_late_open(self, outcome: Outcome) -> bool:
+        """A send that was counted as silence was opened after its horizon: count it as the open that it is."""
+        arm = self.campaigns.get(outcome.campaign, {}).get(outcome.variant)
+        if arm is None or arm.opens >= arm.sends or not self._recent.add(f"{outcome.id}\x1fopened"):
+            return False
+        self.outcomes += 1
+        arm.opens += 1
+        if 0 <= outcome.hour < HOURS_PER_WEEK:
+            self.hour_opens[outcome.hour] += 1
+        if arm.linear is not None and not arm.reward:
+            arm.linear.correct(context_of(outcome.features), 1.0)
         self._dirty.add(outcome.campaign)
         return True
 

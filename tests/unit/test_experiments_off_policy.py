@@ -17,7 +17,7 @@ from app.experiments.logged import evaluate_campaign, read_outcomes, reward_of
 from app.experiments.off_policy import Array, Log, effective_size, evaluate, weights_of
 from app.experiments.sources import Recorded
 from app.policy.load import load_policy_text
-from schemas.outcomes import LATE_OPT_OUT, Outcome, encode_outcome
+from schemas.outcomes import LATE_OPEN, LATE_OPT_OUT, Outcome, encode_outcome
 from schemas.topics import OUTCOMES
 
 RATES = np.array([0.1, 0.3, 0.2])
@@ -183,6 +183,13 @@ def test_outcomes_of_other_models_are_left_out_and_late_opt_outs_joined() -> Non
     found, unreadable = read_outcomes([*records, Recorded(OUTCOMES, "open", b"{", 0)], "open")
     assert [(key, outcome.opted_out) for key, outcome in found.items()] == [("o0", 1)]
     assert unreadable == 1
+
+
+def test_an_open_after_the_horizon_is_a_reward() -> None:
+    one = msgspec.structs.replace(outcomes(1)[0], label=0)
+    late = msgspec.structs.replace(one, label=LATE_OPEN)
+    found, _ = read_outcomes([Recorded(OUTCOMES, "open", encode_outcome(each), 0) for each in (one, late)], "open")
+    assert reward_of(found["o0"], "open") == 1.0
 
 
 def test_rewards_that_one_weight_outweighs_are_warned_of() -> None:

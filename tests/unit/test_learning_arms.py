@@ -15,7 +15,7 @@ from app.learning.contract import BadModel
 from app.learning.served_choices import SUFFIX, Served, read_choices
 from app.learning.thompson import probabilities_of_best, pseudo_counts
 from schemas.models import ModelSnapshot, encode_snapshot
-from schemas.outcomes import LATE_OPT_OUT, NO_EXAMPLE, Outcome
+from schemas.outcomes import LATE_OPEN, LATE_OPT_OUT, NO_EXAMPLE, Outcome
 
 
 def outcome(n: int, label: int, variant: str = "a", campaign: str = "hello", **fields: Any) -> Outcome:
@@ -104,6 +104,19 @@ def test_an_outcome_counts_once_and_a_late_opt_out_adds_to_it() -> None:
     assert (arm.sends, arm.opens, arm.opt_outs) == (1, 1, 1)
     assert not learner.learn(outcome(2, 5))
     assert not learner.learn(outcome(3, 1, variant=""))
+
+
+def test_an_open_after_the_horizon_makes_of_a_silence_an_open() -> None:
+    late, known = ArmLearner("open"), ArmLearner("open")
+    of: dict[str, Any] = {"chooser": "contextual", "hour": 9, "features": {"hour_sin": 0.5, "d=ios": 1.0}}
+    for n in range(20):
+        late.learn(outcome(n, 0, **of))
+        known.learn(outcome(n, int(n == 3), **of))
+    assert late.learn(outcome(3, LATE_OPEN, **of))
+    assert not late.learn(outcome(3, LATE_OPEN, **of)), "once"
+    assert not late.learn(outcome(3, LATE_OPEN, "unknown", **of))
+    assert (late.campaigns["hello"]["a"].opens, late.hour_opens[9]) == (1, 1)
+    assert late.campaigns["hello"]["a"].linear == known.campaigns["hello"]["a"].linear
 
 
 def test_a_variant_that_drives_people_away_is_stopped_and_stays_so_until_its_limit_changes() -> None:
