@@ -30,6 +30,8 @@ ARMS_MAX: Final = 2000
 """Of all campaigns; beyond, the campaign that learned last longest ago is forgotten."""
 LINEAR_MAX: Final = 100
 """Linear models, of some two kilobytes each: so a snapshot stays below the megabyte that Kafka takes."""
+PENALTY_MAX: Final = 1000.0
+"""As in a policy: beyond it the record is damaged."""
 RECENT_MAX: Final = 2048
 
 
@@ -144,7 +146,7 @@ class ArmLearner:
         arm = self._arm(outcome.campaign, outcome.variant)
         self.outcomes += 1
         arm.touched = self.outcomes
-        arm.opt_outs += outcome.opted_out
+        arm.opt_outs += outcome.opted_out > 0
         if not late:
             arm.sends += 1
             arm.opens += outcome.label
@@ -176,7 +178,8 @@ class ArmLearner:
 
     def _learn_reward(self, outcome: Outcome, gain: float) -> bool:
         """Count what a decision brought, unless the campaign asks for something else by now."""
-        if not -outcome.penalty <= gain <= 1.0 or not self._recent.add(f"{outcome.id}\x1freward"):
+        known = 0.0 <= outcome.penalty <= PENALTY_MAX and -outcome.penalty <= gain <= 1.0
+        if not known or not self._recent.add(f"{outcome.id}\x1freward"):
             return False
         arm = self._arm(outcome.campaign, outcome.variant)
         self.outcomes += 1

@@ -259,3 +259,11 @@ def test_pseudo_counts_have_the_mean_and_the_spread_of_what_was_observed() -> No
     assert a * b / ((a + b) ** 2 * (a + b + 1)) == pytest.approx(spread, rel=0.25)
     a, b = (number + 1 for number in pseudo_counts(0, 0.0, 0.0, 4.0))
     assert a / (a + b) == pytest.approx(0.9), "half way between nothing and the most, on a scale from -4 to 1"
+
+
+def test_a_damaged_reward_or_opt_out_does_no_harm() -> None:
+    learner = ArmLearner("open")
+    learner.learn(outcome(1, 0, opted_out=50, chooser="thompson", reward="click"))
+    assert not learner.learn(outcome(1, NO_EXAMPLE, gain=0.0, penalty=1e300, chooser="thompson", reward="click"))
+    assert learner.campaigns["hello"]["a"].opt_outs == 1
+    assert read_choices(snapshot(learner)).campaigns["hello"].best == {"a": 1.0}

@@ -9,13 +9,16 @@ import random
 import msgspec
 import pytest
 
+from app.core.choices import context_of
 from app.core.plan import ModelPlan
+from app.learning.arms import ArmLearner
 from app.learning.book import KEPT_MAX
 from app.learning.contract import BadModel
 from app.learning.drift import LossDrift
 from app.learning.kinds import KINDS
 from app.learning.learner import RECENT_MAX, Learner
 from app.learning.progressive import BLOCK
+from app.learning.served_choices import read_choices
 from app.learning.serving import prior_scorer, read_scorer
 from schemas.models import BadSignature, ModelSnapshot, decode_snapshot, encode_snapshot
 from schemas.outcomes import Outcome
@@ -326,3 +329,46 @@ def test_a_model_has_recovered_when_it_beats_what_is_served_over_a_block() -> No
         assert not learner.recovered()
     learner.learn(outcomes(1, 50_000)[0])
     assert learner.recovered()
+
+
+def damaged(number: int) -> Outcome:
+    """Nothing in it is in its range."""
+    rng = random.Random(number)
+    values = (0.0, 1.0, 0.2, -0.3, 2.0, -1e300, 1e300, 1e12, 5e-324)
+    return Outcome(
+        id=str(rng.randrange(400)),
+        model="open",
+        label=rng.choice((0, 1, 0, 1, -1, -2, 7)),
+        features={rng.choice(("a", "b", "c=x", "=", "", "bias")): rng.choice(values) for _ in range(rng.randrange(5))},
+        score=rng.choice(values),
+        model_version=-1,
+        campaign=rng.choice(("", "a", "b" * 1000)),
+        decided_ms=-1,
+        matured_ms=10**15,
+        variant=rng.choice(("", "v", "w")),
+        weight=rng.choice(values),
+        opted_out=rng.choice((0, 1, -3, 50)),
+        chooser=rng.choice(("", "thompson", "contextual", "?")),
+        opt_out_limit=rng.choice(values),
+        hour=rng.choice((-1, 5, 168, 10**9)),
+        reward=rng.choice(("", "click")),
+        gain=rng.choice((None, *values)),
+        penalty=rng.choice(values),
+    )
+
+
+@pytest.mark.filterwarnings("ignore:overflow")
+def test_damaged_outcomes_leave_learners_that_can_be_published_and_served() -> None:
+    learner, arms = Learner("open", "open-mix"), ArmLearner("open")
+    learner.configure(ModelPlan(challenger="open-lr", on_drift="learn_faster"))
+    for number in range(1500):
+        learner.learn(damaged(number))
+        arms.learn(damaged(number))
+    snapshot = learner.snapshot(1, 1, 0)
+    assert Learner.restore(travelled(snapshot)).snapshot(1, 1, 0) == snapshot
+    assert 0.0 < read_scorer(snapshot).open_probability({"a": 1.0, "c=x": 1.0}) < 1.0
+    served = read_choices(travelled(arms.snapshot(1, 1, 0))).campaigns
+    assert served
+    for campaign in served.values():
+        assert math.fsum(campaign.best.values()) == pytest.approx(1.0) or not campaign.best
+        assert all(math.isfinite(arm.upper(context_of({"hour_sin": 0.5}))) for arm in campaign.linear.values())
