@@ -80,6 +80,7 @@ class Transport:
         self._kafka = kafka
         self.flow_epoch = 0
         self.fetched_at = 0.0
+        self._fetched = 0
         self._fetching = asyncio.Lock()
         self._committed_offset: dict[TP, int] = {}
         self._thread = _Thread(kafka)
