@@ -11,7 +11,7 @@ import operator
 from collections.abc import Callable
 from fractions import Fraction
 from math import ceil, floor
-from typing import Any, Final, cast
+from typing import Any, Final, TypeGuard, cast
 
 from app.core.durations import parse_duration_ms
 from app.core.expression_errors import Mismatch
@@ -195,6 +195,30 @@ def over_domain(
         return truth_of(accepted)
 
     return compare_with
+
+
+def within(low: float, high: float) -> CompareWith:
+    """Refuses comparisons that no number from `low` to `high` passes; the others are as of any number."""
+
+    def compare_with(op: str, literal: Scalar | Literals) -> Truth | None:
+        for value in literal if isinstance(literal, tuple) and op == "in" else (literal,):
+            if isinstance(value, bool | str | tuple) or _reachable(op, value):
+                return None
+        share = f"; write {literal:g} % as {literal / 100:g}" if high == 1.0 and _is_percent(literal) else ""
+        raise Mismatch(f"this is never true: the value is from {low:g} to {high:g}{share}")
+
+    def _reachable(op: str, value: float) -> bool:
+        if op in (">", ">="):
+            return value < high or (op == ">=" and value == high)
+        if op in ("<", "<="):
+            return value > low or (op == "<=" and value == low)
+        return op in ("!=", "not in") or low <= value <= high
+
+    return compare_with
+
+
+def _is_percent(literal: Scalar | Literals) -> TypeGuard[float]:
+    return isinstance(literal, int | float) and 1 < literal <= 100
 
 
 def _check_domain(domain: tuple[Scalar, ...], op: str, literal: Scalar | Literals) -> None:

@@ -9,9 +9,9 @@ from __future__ import annotations
 from typing import Final
 
 from app.core.expression_builder import Builder, Call
-from app.core.expression_compare import over_domain
+from app.core.expression_compare import over_domain, within
 from app.core.expression_context import ANY_EVENT, TRAITS_EVENT
-from app.core.expression_ir import Atom, Scalar, Truth, Value, quote
+from app.core.expression_ir import Atom, CompareWith, Scalar, Truth, Value, quote
 from app.core.expression_percentiles import OF_PERCENTILES
 from app.core.expression_windows import OF_EVENTS
 from app.core.ids import BUCKETS, stable_id
@@ -125,10 +125,10 @@ def _stage(call: Call) -> Value:
     )
 
 
-def _counter(template: str, *events: str) -> Builder:
+def _counter(template: str, *events: str, compare: CompareWith | None = None) -> Builder:
     def build(call: Call) -> Value:
         call.reads(*events)
-        return Value(kind="number", code=quote(template))
+        return Value(kind="number", code=quote(template), compare=compare)
 
     return build
 
@@ -143,6 +143,7 @@ def _propensity(model: str = "") -> Builder:
             code=quote("score_of(p, MODEL)", MODEL=name),
             nullable=True,
             step=quote("score_step(p, REF)", REF=stable_id(name)),
+            compare=within(0.0, 1.0),
         )
 
     return build
@@ -156,6 +157,7 @@ def _open_probability(call: Call) -> Value:
         code=quote("score_of(p, SCORE)", SCORE=score),
         nullable=True,
         step=quote("score_step(p, REF)", REF=stable_id(OPEN)),
+        compare=within(0.0, 1.0),
     )
 
 
@@ -182,7 +184,8 @@ def _flag(call: Call) -> Truth:
 
 def _random_bucket(call: Call) -> Value:
     call.reads(ANY_EVENT)
-    return Value(kind="number", code=quote("bucket(user, SALT) / 100", SALT=call.text(0, "a salt")))
+    salt = call.text(0, "a salt")
+    return Value(kind="number", code=quote("bucket(user, SALT) / 100", SALT=salt), compare=within(0.0, 100.0))
 
 
 def _number(call: Call) -> Value:
@@ -228,7 +231,7 @@ OF_PROFILE: Final[dict[str, tuple[int, int, bool, Builder]]] = {
         0,
         0,
         False,
-        _counter("p.opened / p.sent if p.sent else 0.0", *_SENDS),
+        _counter("p.opened / p.sent if p.sent else 0.0", *_SENDS, compare=within(0.0, 1.0)),
     ),
     "propensity": (1, 1, False, _propensity()),
     "purchase_propensity": (0, 0, False, _propensity("purchase")),

@@ -15,7 +15,9 @@ _HABITS: Final[tuple[tuple[re.Pattern[str], str], ...]] = (
     (re.compile(r"===+"), "write '=='"),
     (re.compile(r"(?<![<>=!])(?<!where)(?<!among)\s*=(?!=)"), "to compare, write '=='"),
     (re.compile(r"\b(?:AND|OR|NOT|IN)\b"), "write 'and', 'or', 'not', 'in' in small letters"),
-    (re.compile(r"%"), "write a percentage as a number, such as 10"),
+    (re.compile(r"%"), "write a number: top(10, ...) for ten percent of the users, 0.6 for a score of 60 %"),
+    (re.compile(r"\bwhere\s+(?=[\w(])"), "a condition is named: write where=..."),
+    (re.compile(r"\bamong\s+(?=[\w(])"), "a condition is named: write among=..."),
     (re.compile(r"\b\d+(?:ms|s|m|h|d|w)\b"), "write a duration in quotes, such as '7d'"),
 )
 

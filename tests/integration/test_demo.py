@@ -83,7 +83,6 @@ def test_a_short_demo_counts_nothing_lost_and_nothing_twice(tmp_path):
     assert sum(summary.decisions_by_campaign.values()) == summary.decisions_sent
     assert summary.catalog_items == 300
     assert summary.catalog_changes > 20
-    assert summary.decisions_by_campaign["cheaper"] > 0
     assert_nothing_is_left([], folder)
 
 

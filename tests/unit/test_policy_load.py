@@ -240,6 +240,11 @@ MISTAKES = {
     condition("count('A', '365d') > 1"): "a window is at most 90d; 365d is longer",
     # what is never true
     condition("22 < hour() < 7"): "above 22 and below 7; if it goes past midnight, write hour() >= 22 or hour() < 7",
+    condition("open_rate() > 60"): "this is never true: the value is from 0 to 1; write 60 % as 0.6",
+    condition("random_bucket('x') > 100"): "this is never true: the value is from 0 to 100",
+    condition("open_rate() > 60%"): "0.6 for a score of 60 %",
+    condition("count('A', '7d', where section == 'x') > 1"): "a condition is named: write where=...",
+    "version: 1\nname: t\nsegments: [{name: a, when: x in ['y']}]": "a text with any of [ ] { } , : # stands in quotes",
     condition("5 > orders() > 5"): "this is never true: nothing is above 5 and below 5",
     # fields
     HEAD + "defaults: {quiet_hours: {from: '22:00', to: '7:00'}}": "unknown field 'from'; did you mean 'start'?",
@@ -259,6 +264,8 @@ def test_a_mistake_says_what_to_write_instead(text: str, says: str) -> None:
 
 
 GOOD = [
+    "0.5 < open_rate() <= 1", "open_rate() == 0", "open_rate() in [2, 1]", "open_rate() < 2",
+    "random_bucket('x') >= 99.9",
     "7 < hour() < 22", "orders() == 5 == 5", "5 <= orders() <= 5", "count('a = b && c', '7d', where=x == 'y|z') > 1",
     "20 > hour() >= 8",
 ]  # fmt: skip
