@@ -1,10 +1,11 @@
 """Pictures of results: engine.png, latency.png, restore.png and scale.png.
 
-    python -m benchmarks.latency --json | tee results/latency.json
-    python -m benchmarks.plots results
+    python -m benchmarks.latency --json | tee benchmarks/results/latency.json
+    python -m benchmarks.plots
 
-The folder holds what the benchmarks printed with --json (only the last line of a file is read), one file a benchmark,
-named after it. A benchmark without a file has no picture.
+The folder holds what the benchmarks printed with --json, one file a benchmark, named after it.
+Where there are several objects (`tee -a`) the last one counts; of scale and latency the runs of all of them are shown,
+of two with one number of users, or one rate, the later. A benchmark without a file has no picture.
 """
 
 from __future__ import annotations
@@ -17,8 +18,10 @@ from typing import Any, Final
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullLocator
 
 PLOTS: Final = Path(__file__).parent / "plots"
+RESULTS: Final = Path(__file__).parent / "results"
 PNG_BYTES_MAX: Final = 60_000
 _INK: Final = "#1f4e79"
 _PALE: Final = "#9dc3e6"
@@ -44,6 +47,10 @@ def latency(axes: Axes, found: dict[str, Any]) -> None:
         if points:
             axes.plot(*zip(*points, strict=True), marker="o", label=label)
     axes.set(xscale="log", yscale="log", xlabel="events/s", ylabel="event → decision, ms")
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axis.set_minor_locator(NullLocator())
+        axis.set_major_formatter("{x:,.0f}")
     axes.set_title(f"{found['users']:,} users, open loop, {found['broker']}")
     axes.legend()
 
@@ -82,13 +89,29 @@ DRAWN: Final[dict[str, Callable[[Axes, dict[str, Any]], None]]] = {
 }
 
 
+_RUNS: Final = {"latency": ("rates", ("rate",)), "scale": ("runs", ("users", "workers"))}
+"""Where the runs of a benchmark are, and what tells them apart."""
+
+
+def read(name: str, text: str) -> dict[str, Any]:
+    """What a benchmark printed, in one object. Raises `ValueError` when there is none."""
+    found = [json.loads(line) for line in text.splitlines() if line.startswith("{")]
+    if not found:
+        raise ValueError(f"{name}.json has no line that is a JSON object; give the benchmark --json")
+    whole: dict[str, Any] = found[-1]
+    if name in _RUNS:
+        runs, keys = _RUNS[name]
+        whole[runs] = list({tuple(run[key] for key in keys): run for one in found for run in one[runs]}.values())
+    return whole
+
+
 def draw(results: Path, target: Path) -> list[Path]:
     """Write a picture of each result that there is; their paths.
 
     Raises
     ------
     ValueError
-        When the last line of a file is not JSON, or a picture would be larger than `PNG_BYTES_MAX`.
+        When a file has no JSON object, or a picture would be larger than `PNG_BYTES_MAX`.
     """
     target.mkdir(parents=True, exist_ok=True)
     made = []
@@ -97,7 +120,7 @@ def draw(results: Path, target: Path) -> list[Path]:
         if not source.exists():
             continue
         figure = Figure(figsize=(6, 3.4), dpi=90, layout="constrained")
-        plot(figure.subplots(), json.loads(source.read_text().splitlines()[-1]))
+        plot(figure.subplots(), read(name, source.read_text()))
         path = target / f"{name}.png"
         figure.savefig(path)
         if path.stat().st_size > PNG_BYTES_MAX:
@@ -109,7 +132,7 @@ def draw(results: Path, target: Path) -> list[Path]:
 def main() -> None:
     """Draw, and name what was drawn."""
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    arguments.add_argument("results", type=Path, help="folder of the results")
+    arguments.add_argument("results", type=Path, nargs="?", default=RESULTS, help="folder (default: %(default)s)")
     arguments.add_argument("--out", type=Path, default=PLOTS, help="folder of the pictures (default: %(default)s)")
     options = arguments.parse_args()
     made = draw(options.results, options.out)

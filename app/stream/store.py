@@ -225,6 +225,11 @@ class PartitionStore:
         """Size of the table files; what is still in the write buffer is not in it."""
         return int(self._db.property_int_value("rocksdb.total-sst-files-size") or 0)
 
+    def merging(self) -> bool:
+        """Whether files are being written or merged in the background, or wait for it."""
+        parts = ("num-running-flushes", "num-running-compactions", "compaction-pending", "mem-table-flush-pending")
+        return any(self._db.property_int_value(f"rocksdb.{part}") for part in parts)
+
     def memory_bytes(self) -> int:
         """Memory of write buffers and open table files; the block cache, which all stores share, is not in it."""
         parts = ("rocksdb.cur-size-all-mem-tables", "rocksdb.estimate-table-readers-mem")

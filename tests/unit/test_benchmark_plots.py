@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from benchmarks.plots import PNG_BYTES_MAX, draw
+import pytest
+
+from benchmarks.plots import DRAWN, PLOTS, PNG_BYTES_MAX, RESULTS, draw, read
 
 ENGINE = {
     "users": 100_000,
@@ -50,3 +52,23 @@ def test_each_result_has_a_small_picture_and_people_s_lines_before_it_do_not_mat
 def test_a_benchmark_without_a_result_has_no_picture(tmp_path: Path) -> None:
     (tmp_path / "latency.json").write_text(json.dumps(LATENCY))
     assert [path.name for path in draw(tmp_path, tmp_path)] == ["latency.png"]
+
+
+def test_runs_of_several_turns_are_shown_together_and_the_later_of_two_alike_counts() -> None:
+    whole = {"broker": "Kafka", "runs": [{"users": 10, "workers": 1}, {"users": 100, "workers": 1, "cost": 1}]}
+    again = {"broker": "other", "runs": [{"users": 100, "workers": 1, "cost": 2}]}
+    printed = f"cores 2\n{json.dumps(whole)}\ncores 2\n{json.dumps(again)}\n"
+    found = read("scale", printed)
+    assert found["broker"] == "other"
+    assert found["runs"] == [{"users": 10, "workers": 1}, {"users": 100, "workers": 1, "cost": 2}]
+    assert read("restore", f"{json.dumps({'rows': 1})}\n{json.dumps({'rows': 2})}") == {"rows": 2}
+
+
+def test_a_result_without_json_is_named() -> None:
+    with pytest.raises(ValueError, match=r"engine\.json has no line"):
+        read("engine", "cores 2\n")
+
+
+def test_every_recorded_result_has_its_picture() -> None:
+    assert {path.stem for path in RESULTS.glob("*.json")} == set(DRAWN)
+    assert {f"{name}.png" for name in DRAWN} <= {path.name for path in PLOTS.iterdir()}
