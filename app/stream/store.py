@@ -143,7 +143,7 @@ class StoreFactory:
         table = BlockBasedOptions()
         table.set_block_cache(self._cache)
         table.set_bloom_filter(10, False)
-        table.set_cache_index_and_filter_blocks(True)
+        table.set_cache_index_and_filter_blocks(False)  # in the cache they would drive each other out
         options.set_block_based_table_factory(table)
         return options
 
