@@ -27,7 +27,7 @@ from app.core import owed
 from app.core.effects import Effects
 from app.core.erasure import is_mark, mark_key
 from app.core.history import Windows
-from app.core.profile import Output, decode_profile, read_heads
+from app.core.profile import Output, decode_profile
 from app.stream.app import StreamApp
 from app.stream.batch import RecordBatch
 from app.stream.contracts import BatchProcessor, Observer
@@ -97,14 +97,7 @@ class Engine:
 
     def visit(self, partition: int, rows: Sequence[tuple[bytes, bytes]]) -> None:
         """Index some restored rows."""
-        state = self._partitions[partition]
-        heads = read_heads(rows)
-        state.timers.add_distinct(heads.due)
-        state.owing += heads.owing
-        state.marks += sum([is_mark(key) for key, _ in rows])
-        members = state.members
-        for segment, number in heads.members().items():
-            members[segment] = members.get(segment, 0) + number
+        self._partitions[partition].index(rows)
 
     def assigned(self, partitions: set[int]) -> None:
         """Exactly these partitions are ours."""

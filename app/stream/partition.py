@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
 from app.core.effects import Effects
-from app.core.profile import Profile, encode_profile
+from app.core.erasure import is_mark
+from app.core.profile import Profile, encode_profile, read_heads
 from app.stream.timers import TimerIndex
 
 GHOSTS: Final = 4
@@ -93,6 +94,15 @@ class Partition:
         """The offset from which the partition was resumed: what follows from those below it is acknowledged."""
         self.lock = asyncio.Lock()
         self.newest: Settling | None = None
+
+    def index(self, rows: Sequence[tuple[bytes, bytes]]) -> None:
+        """Take in rows of a restore, each key once: when they are due, what they owe, whom segments have."""
+        heads = read_heads(rows)
+        self.timers.add_distinct(heads.due)
+        self.owing += heads.owing
+        self.marks += sum([is_mark(key) for key, _ in rows])
+        for segment, number in heads.members().items():
+            self.members[segment] = self.members.get(segment, 0) + number
 
 
 class Settling:
