@@ -121,8 +121,13 @@ def _fold_affinity(affinity: dict[str, int], category: str, at_ms: int) -> None:
     if known is not None:
         level = interest.added(known, level)
     elif len(affinity) >= AFFINITIES_MAX:
-        del affinity[min(affinity, key=lambda name: affinity[name])]
+        _forget_least(affinity)
     affinity[category] = level
+
+
+def _forget_least(affinity: dict[str, int]) -> None:
+    """In a function of its own, so that only it pays for the closure."""
+    del affinity[min(affinity, key=lambda name: affinity[name])]
 
 
 def fold_order(batch: Batch, profile: Profile, event: Event, at_ms: int) -> None:

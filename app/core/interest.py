@@ -37,8 +37,10 @@ def added(level: int, other: int) -> int:
     >>> added(0, 0) == HALF_LIFE_MS // 1000  # two events now are one after the half-life
     True
     """
-    higher = max(level, other)
-    return higher + round(_MEAN_LIFE_S * math.log(1.0 + math.exp(-abs(level - other) / _MEAN_LIFE_S)))
+    if other > level:
+        level, other = other, level
+    # `int` and not `round`, which mypyc would look up and call: it is asked with most events, and never below 0.
+    return level + int(_MEAN_LIFE_S * math.log(1.0 + math.exp((other - level) / _MEAN_LIFE_S)) + 0.5)
 
 
 def worth(level: int, now_ms: int) -> float:

@@ -14,19 +14,27 @@ from app.core.activity import features as activity_features
 from app.core.campaign import Trigger
 from app.core.features import open_features
 from app.core.ids import WORD_BYTES, message_word
-from app.core.logged import NAMES, ROOM, pack, rounded, unpack
+from app.core.logged import NAMES, ROOM, RUN, pack, rounded, unpack
 from app.core.profile import BadRow, Pending, Profile, Propensity, Watch, decode_profile, encode_profile
 from tests.support.plans import campaign, make_plan
 
 values = st.sampled_from([0.0, 1.0, -1.0]) | st.floats(width=32, allow_nan=False)
 names = st.sampled_from(NAMES) | st.text(st.characters(exclude_categories=("Cs",)), max_size=300)
 features = st.dictionaries(names, values, max_size=40)
+of_a_run = st.lists(values | st.just(-1.5), max_size=len(RUN)).map(lambda made: dict(zip(RUN, made, strict=False)))
 
 
 @settings(max_examples=300, deadline=None)
 @given(features)
 @example({"x" * 254: 1.0, "y" * 255: 0.5, "z" * 300: 0.0, "": 2.0})
 def test_packed_features_come_back_in_their_order(made: dict[str, float]) -> None:
+    assert list(unpack(pack(made)).items()) == list(made.items())
+
+
+@settings(max_examples=300, deadline=None)
+@given(of_a_run, features)
+def test_so_do_those_that_begin_as_a_decision_s_do(run: dict[str, float], more: dict[str, float]) -> None:
+    made = run | more
     assert list(unpack(pack(made)).items()) == list(made.items())
 
 
@@ -54,6 +62,34 @@ def test_every_feature_that_we_compute_has_a_place_in_the_table() -> None:
         ours |= set(activity_features(Activity(), 1, hour))
     assert ours - set(NAMES) == {"c=x", "k=promo"}
     assert len(set(NAMES)) == len(NAMES) <= ROOM
+
+
+def test_a_decision_s_features_begin_with_the_whole_run_and_cost_it_little_more_than_their_values() -> None:
+    one = campaign("x", Trigger("event", event="A"))
+    ours = rounded(open_features(Profile(device="ios"), one, 1_772_884_800_000, make_plan(campaigns=[one])))
+    assert tuple(ours)[: len(RUN)] == RUN
+    others = {name: value for name, value in ours.items() if name not in RUN}
+    told = {value for name, value in ours.items() if name in RUN and value not in (0.0, 1.0)}
+    assert len(pack(ours)) - len(pack(others)) <= 4 * (len(told) + 1) + 9
+
+
+def test_the_run_is_only_appended_to() -> None:
+    stored = struct.pack("<H", 4) + bytes((242, 5, 0b11_01_00_10, 0b10)) + struct.pack("<2f", -1.5, 0.25)
+    assert unpack(stored) == {
+        "open_logit": -1.5,
+        "open_slow_logit": 0.0,
+        "open_middle_logit": 1.0,
+        "open_fast_logit": -1.5,
+        "open_run_log": 0.25,
+    }
+    stored = struct.pack("<H", 9) + bytes((242, 26, *[0] * 6, 0b0100)) + b""
+    assert list(unpack(stored).items())[-2:] == [("hour_sin", 0.0), ("hour_cos", 1.0)]
+
+
+@pytest.mark.parametrize("codes", [bytes((243,)), bytes((242, 255, *[0] * 64)), bytes((242, 4, 2))])
+def test_a_code_of_a_newer_build_or_a_run_without_its_values_is_refused(codes: bytes) -> None:
+    with pytest.raises(ValueError, match="features"):
+        unpack(struct.pack("<H", len(codes)) + codes)
 
 
 def test_the_table_is_only_appended_to() -> None:
