@@ -356,6 +356,7 @@ class PartitionStore:
         if not self.counted:
             self.write(records, added=0, next_offset=next_offset, epoch=epoch)
             return
+        self.end_bulk()  # a restore was interrupted when this store had been counted, others not
         newest = dict(records)
         existing = self.get_many(list(newest))
         pairs = zip(newest.values(), existing, strict=True)

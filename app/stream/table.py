@@ -236,7 +236,8 @@ class RowTable(faust.Table):
                     begin_scan(partition)
                     if not await self._scanned(partition, partial(visit, partition), interrupted):
                         return False
-                    stores[partition].end_bulk()
+                for store in stores.values():  # the last thing: what is merged then would hold the scans up
+                    store.end_bulk()
                 if stale := self.factory.drop_stale(self.name, partitions, time.time()):
                     log.info("stale_stores_removed", table=self.name, partitions=stale)
                 return True

@@ -168,3 +168,14 @@ async def test_a_disk_that_refuses_is_told_from_a_damaged_store(tmp_path: Path) 
     store._db.close()
     with pytest.raises(OSError, match=f"cannot write to {store.path}"):
         store.end_bulk()
+
+
+async def test_a_store_that_was_counted_before_an_interruption_goes_on_as_any_other(tmp_path: Path) -> None:
+    log, rows = compacted(MANY)
+    store = StoreFactory(tmp_path).open("t", 0)
+    await restored(log, store)
+    content(store)  # counted; then another partition's scan is interrupted
+    assert store._bulk
+    store.restore([(b"new", b"row")], next_offset=log.end)
+    assert not store._bulk
+    assert (content(store), len(store)) == (rows | {b"new": b"row"}, len(rows) + 1)
