@@ -24,13 +24,13 @@ from app.core.explain_choice import VariantView
 from app.core.explain_gates import Gate, gates, refusal
 from app.core.explain_items import ProductView, ThresholdView, WishView
 from app.core.expression_explain import Clause, Explain, explain_expression, explain_hysteresis
-from app.core.ids import full_id
+from app.core.ids import full_id, stable_id
 from app.core.index import PlanIndex
 from app.core.item_table import NO_ITEMS, ItemTable
 from app.core.logged import rounded
 from app.core.plan import Plan, Scorer, Segment, event_id
 from app.core.profile import Profile, Timer
-from app.core.scores import persona_of
+from app.core.scores import OPEN, persona_of
 from app.core.weariness import opt_out_risk
 from schemas.percentiles import Percentiles
 
@@ -44,7 +44,7 @@ _TIMERS: Final = {
     timers.HORIZON: "label horizon",
     timers.DEFERRED: "quiet hours end",
     timers.SEND_TIME: "a good hour to send",
-    timers.LOOK: "a look at how likely things are",
+    timers.LOOK: "the daily look for",
     timers.REWARD: "reward window",
 }
 
@@ -243,12 +243,19 @@ class Explainer:
                 for one in profile.pending
             ),
             timers=tuple(
-                TimerView(_TIMERS.get(one.kind, str(one.kind)), one.due_ms, names.get(one.ref, ""), _key_of(one))
+                TimerView(_TIMERS.get(one.kind, str(one.kind)), one.due_ms, names.get(one.ref, ""), self._key_of(one))
                 for one in sorted(profile.timers, key=lambda timer: timer.due_ms)
             ),
             wishes=explain_items.wishes(profile, catalog),
             thresholds=explain_items.thresholds(percentiles or {}),
         )
+
+    def _key_of(self, timer: Timer) -> str:
+        if timer.kind == timers.LOOK:
+            of = {timers.PERSONAS: "persona", stable_id(OPEN): "opens"}
+            model = self.index.propensity_by_id.get(timer.ref)
+            return of.get(timer.ref, "") if model is None else model[0]
+        return full_id(timer.key) if timer.kind in (timers.HORIZON, timers.REWARD) else timer.key
 
     @staticmethod
     def _segment(segment: Segment, explain: Explain | None, profile: Profile, batch: Batch) -> SegmentView:
@@ -293,10 +300,6 @@ class Explainer:
             ),
             products=explain_items.products(profile, campaign, items, batch.now_ms),
         )
-
-
-def _key_of(timer: Timer) -> str:
-    return full_id(timer.key) if timer.kind in (timers.HORIZON, timers.REWARD) else timer.key
 
 
 def describe_trigger(campaign: Campaign) -> str:

@@ -13,6 +13,7 @@ from app.core.expression_explain import Clause, Reading, deciding, explain_expre
 from app.core.label_history import RATE_PRIOR_MEAN
 from app.core.profile import Profile
 from app.learning.scorer import FrozenModel
+from app.policy.load import load_policy_text
 from schemas.decisions import SUPPRESS_REASONS
 from tests.property.test_core_judge import plan_of
 from tests.support.plans import DAY, HOUR, FixedScorer, campaign, campaign_only, make_plan, on_event, segment
@@ -97,6 +98,21 @@ def test_a_users_view_holds_segments_campaigns_and_the_model() -> None:
     assert view.model_version == stream.scorer.version
     assert view.policy_version == plan.version
     assert [one.campaign for one in view.pending] == ["thanks"]
+
+
+def test_each_daily_look_says_what_it_is_for() -> None:
+    text = """
+    version: 1
+    name: looks
+    models: {purchase: {event: Order Completed, horizon: 7d}}
+    personas: {}
+    segments: [{name: likely, when: purchase_propensity() > 0.5 and open_probability() > 0.1}]
+    campaigns: [{name: c, category: c, trigger: {event: Ping}, template: {title: t, body: b}}]
+    """
+    stream = Stream(load_policy_text(text))
+    stream.send(track("Ping", START))
+    view = Explainer(stream.processor.index, campaign_only).user(USER, stream.row, START, FixedScorer(), None)
+    assert {one.key for one in view.timers if one.kind == "the daily look for"} == {"purchase", "persona", "opens"}
 
 
 def test_every_reason_is_put_in_words() -> None:
