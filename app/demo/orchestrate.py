@@ -40,10 +40,10 @@ from app.embedded import HOST, BrokerUnavailable, EmbeddedBroker, free_port, is_
 from app.topics import create_topics
 from schemas.topics import CATALOG, DEAD_LETTERS, DECISIONS, EVENTS, OUTCOMES, PROFILES_CHANGELOG, SEGMENTS
 
-EVENT_DAYS_PER_SECOND: Final = 0.35
-"""How fast the clock runs: 21 days in a minute. So 50 ms of real time are 25 minutes of event time, little against a
-label horizon of a day."""
-SNAPSHOT_INTERVAL_S: Final = 0.5
+EVENT_DAYS_PER_SECOND: Final = 0.25
+"""How fast the clock runs: 15 days in a minute. So 50 ms of real time are 18 minutes of event time, little against a
+label horizon of a day; and everybody's daily looks, for personas, are 500 a second."""
+SNAPSHOT_INTERVAL_S: Final = 0.7
 """Four hours of event time; the usual two seconds would let a model serve most of a day before its next snapshot."""
 BOOT_S: Final = 12.0
 """Real time from the start of the processes until the clock reaches the first event."""
