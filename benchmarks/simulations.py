@@ -17,12 +17,13 @@ from typing import Any, get_args
 
 from app.core.plan import AdaptiveCaps
 from benchmarks.common import machine
-from benchmarks.simulated import bandits, caps, hours, open_bandit, peeking, rewards
+from benchmarks.simulated import bandits, caps, hours, open_bandit, peeking, rewards, stops
 from benchmarks.simulated.intervals import over_seeds
 
 RATES = {"open": (0.15, 0.03), "opt_out": (0.02, 0.005)}
+LIMITS = (0.005, 0.02)
 CAPS = (1, 2, 3)
-PARTS = ("peeking", "bandits", "rewards", "hours", "caps", "open_bandit")
+PARTS = ("peeking", "stops", "bandits", "rewards", "hours", "caps", "open_bandit")
 RULES: dict[str, tuple[int, AdaptiveCaps | None]] = {f"fixed_{limit}": (limit, None) for limit in CAPS} | {
     f"adaptive_{limit}": (limit, caps.ADAPTIVE) for limit in CAPS
 }
@@ -42,6 +43,19 @@ def run_peeking(seeds: int, scale: float) -> tuple[dict[str, Any], dict[str, lis
             if name == "open":
                 curves[method] = [one[method] for one in runs]
     return figures, curves
+
+
+def run_stops(seeds: int, scale: float) -> dict[str, Any]:
+    """Variants stopped and challengers promoted without cause."""
+    variants, duels = max(5, int(25 * scale)), max(2, int(10 * scale))
+    figures = {
+        f"false_stops_at_{limit:g}": over_seeds(
+            [stops.false_stops(seed, limit=limit, variants=variants) for seed in range(seeds)]
+        )
+        for limit in LIMITS
+    }
+    won = [stops.false_promotions(seed, duels=duels) for seed in range(seeds)]
+    return figures | {"false_promotions": over_seeds(won)}
 
 
 def run_bandits(seeds: int, scale: float) -> tuple[dict[str, Any], dict[str, list[list[float]]]]:
@@ -136,7 +150,7 @@ def main() -> None:
     if "bandits" in parts:
         found, regrets = run_bandits(chosen.seeds, chosen.scale)
         figures |= found
-    for part, run in (("rewards", run_rewards), ("hours", run_hours), ("caps", run_caps)):
+    for part, run in (("stops", run_stops), ("rewards", run_rewards), ("hours", run_hours), ("caps", run_caps)):
         if part in parts:
             figures |= run(chosen.seeds, chosen.scale)
     logs = Path(chosen.data) / "obd" if chosen.data else None

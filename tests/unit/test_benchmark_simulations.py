@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from benchmarks.simulated import bandits, caps, hours, peeking, rewards
+from benchmarks.simulated import bandits, caps, hours, peeking, rewards, stops
 from benchmarks.simulated.intervals import over_seeds
 
 
@@ -31,6 +31,11 @@ def test_fewer_leave_under_an_adaptive_cap() -> None:
     fixed, adaptive = (caps.run(3, users=15, days=15, limit=2, adaptive=rule) for rule in (None, caps.ADAPTIVE))
     assert adaptive.left < fixed.left
     assert adaptive.sends < 2 * 15
+
+
+def test_hardly_any_variant_is_stopped_and_no_challenger_promoted_without_cause() -> None:
+    assert stops.false_stops(1, limit=0.02, variants=20, sends=2_000) < 0.1
+    assert stops.false_promotions(1, duels=2, examples=2_000) == 0.0
 
 
 def test_the_same_seed_is_the_same_world() -> None:
