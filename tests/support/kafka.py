@@ -15,6 +15,7 @@ import argparse
 import base64
 import contextlib
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -23,6 +24,7 @@ import tempfile
 import time
 import uuid
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Final, Self
@@ -43,6 +45,18 @@ class KafkaUnavailable(RuntimeError):
     """Apache Kafka cannot run here; the message says what is missing."""
 
 
+@dataclass(frozen=True)
+class Login:
+    """A second listener, with TLS and a password (SCRAM-SHA-512): who may log in, and what the server shows.
+
+    `certificate` is a PEM file with an unencrypted PKCS 8 key and the certificate chain.
+    """
+
+    user: str
+    password: str
+    certificate: Path
+
+
 class KafkaBroker:
     """Start, await, stop. A context manager.
 
@@ -55,6 +69,8 @@ class KafkaBroker:
         The JVM's largest heap. 512 holds the test suites' topics.
     advertised_port
         The loopback port that clients are sent to, such as a proxy's; the broker's own when 0.
+    login
+        A second listener, at `secure_bootstrap`.
 
     Raises
     ------
@@ -62,9 +78,11 @@ class KafkaBroker:
         From `start`: no Java, no Maven, no download, or a broker that does not answer (with the end of its log).
     """
 
-    def __init__(self, *, heap_mb: int = 512, advertised_port: int = 0) -> None:
+    def __init__(self, *, heap_mb: int = 512, advertised_port: int = 0, login: Login | None = None) -> None:
         self._heap_mb = heap_mb
         self._advertised_port = advertised_port
+        self._login = login
+        self._secure_port = 0
         self._folder: Path | None = None
         self._child: Child | None = None
         self._cluster = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
@@ -74,6 +92,11 @@ class KafkaBroker:
     def bootstrap(self) -> str:
         """What clients take as bootstrap server."""
         return f"{HOST}:{self.port}"
+
+    @property
+    def secure_bootstrap(self) -> str:
+        """The listener with TLS and a password."""
+        return f"{HOST}:{self._secure_port}"
 
     @property
     def child(self) -> Child:
@@ -126,9 +149,15 @@ class KafkaBroker:
         folder = Path(tempfile.mkdtemp(prefix="nudge-kafka-"))
         self.port = free_port()
         config = folder / "server.properties"
-        config.write_text(server_properties(folder / "data", self.port, free_port(), self._advertised_port))
+        text = server_properties(folder / "data", self.port, free_port(), self._advertised_port)
+        if self._login is not None:
+            self._secure_port = free_port()
+            text = with_login(text, self._secure_port, self._login)
+        config.write_text(text)
         tool = [java, "-Xmx128m", "-XX:TieredStopAtLevel=1", "-cp", f"{jars}/*", "kafka.tools.StorageTool"]
         arguments = ["format", "-t", self._cluster, "-c", str(config)]
+        if self._login is not None:
+            arguments += ["-S", f"SCRAM-SHA-512=[name={self._login.user},password={self._login.password}]"]
         done = subprocess.run([*tool, *arguments], check=False, capture_output=True, text=True)
         if done.returncode != 0:
             shutil.rmtree(folder, ignore_errors=True)
@@ -167,6 +196,20 @@ def server_properties(data: Path, port: int, controller_port: int, advertised_po
         "log.cleaner.dedupe.buffer.size": str(16 * 2**20),
     }
     return "".join(f"{name}={value}\n" for name, value in settings.items())
+
+
+def with_login(properties: str, port: int, login: Login) -> str:
+    """The configuration with a listener more."""
+    module = "org.apache.kafka.common.security.scram.ScramLoginModule"
+    text = re.sub(r"^((advertised\.)?listeners=.*)", rf"\1,SECURE://{HOST}:{port}", properties, flags=re.MULTILINE)
+    text = text.replace("security.protocol.map=", "security.protocol.map=SECURE:SASL_SSL,")
+    settings = {
+        "sasl.enabled.mechanisms": "SCRAM-SHA-512",
+        "scram-sha-512.sasl.jaas.config": f"{module} required;",
+        "ssl.keystore.type": "PEM",
+        "ssl.keystore.location": login.certificate,
+    }
+    return text + "".join(f"listener.name.secure.{name}={value}\n" for name, value in settings.items())
 
 
 def kafka_jars() -> Path:
