@@ -19,6 +19,9 @@ from tests.support.site import Site, eventually
 SENDER: Final = "post"
 WORKERS: Final = ("one", "two")
 FATAL: Final = 70
+CONVERTED: Final = ("affinity",)
+"""Fields that rows of version 3 hold in another form: rounded once, when a row of version 2 is read, and not with every
+event as in the oracle, which folds all of them as this build does. Whoever makes a version 4 looks at this again."""
 
 
 class Fleet:
@@ -65,6 +68,7 @@ async def run(site: Site, *, seed: int = 1, rate: int = 300, old: str = "") -> d
         asyncio.to_thread(install, commit, site.directory / "older"),
         asyncio.to_thread(install, "", site.directory / "newer"),
     )
+    alike = older.row_version == newer.row_version
     fleet = Fleet(site)
     rolled = refused = 0
     by_older = 0.0
@@ -75,27 +79,26 @@ async def run(site: Site, *, seed: int = 1, rate: int = 300, old: str = "") -> d
             for name in WORKERS:
                 await at_work(site, fleet.children[name], rate)
                 by_older += await applied(site, fleet.children[name])
-            legs = [newer, older, newer] if older.row_version == newer.row_version else [newer]
+            legs = [newer, older, newer] if alike else [newer]
             for build in legs:
                 for name in (*WORKERS, SENDER):
                     await fleet.replace(name, build)
                     rolled += 1
-            if older.row_version != newer.row_version:
+            if not alike:
                 refused = await _refuses(site, fleet, older)
                 await site.ready(fleet.start(WORKERS[0], newer))
             workers = [fleet.children[name] for name in WORKERS]
             for child in workers:
                 await at_work(site, child, int(await applied(site, child)) + 1)
-        found = await verdict(site, workers)
+        found = await verdict(site, workers, apart_from=() if alike else CONVERTED)
         ends = await ends_of(site, site.lines())
     finally:
         fleet.close()
-    changed = {} if older.row_version == newer.row_version else {"rows_of_another_form": found.pop("rows_different")}
     return {
         "seed": seed, "from": older.commit, "row_versions": [older.row_version, newer.row_version], "events": feed.fed,
         "by_the_older": int(by_older), "replaced": rolled, "refused_newer_rows": refused,
-        "fired": int(by_older > 0 and (refused > 0 or older.row_version == newer.row_version)),
-        "sent_twice": sum(count - 1 for count in site.lines().values()), **ends, **found, **changed,
+        "fired": int(by_older > 0 and (refused > 0 or alike)),
+        "sent_twice": sum(count - 1 for count in site.lines().values()), **ends, **found,
     }  # fmt: skip
 
 

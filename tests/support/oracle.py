@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -86,6 +86,7 @@ async def compare(site: Any, truth: Truth, apart_from: Iterable[str] = ()) -> Di
     for row in (*rows.values(), *truth.rows.values()):
         for name in apart_from:
             row.pop(name, None)
+    _tell_fields(rows, truth.rows)
     expected_events = Counter({key: row["events"] for key, row in truth.rows.items()})
     found_events = Counter({key: row["events"] for key, row in rows.items()})
     decisions = {
@@ -105,3 +106,12 @@ async def compare(site: Any, truth: Truth, apart_from: Iterable[str] = ()) -> Di
         decisions_spurious=len(decisions - truth.decisions),
         dead_letters_missing=len(truth.refused - dead),
     )
+
+
+def _tell_fields(rows: Mapping[bytes, dict[str, Any]], wanted: Mapping[bytes, dict[str, Any]]) -> None:
+    """Print in which fields rows differ, for whoever has to find out why."""
+    fields = Counter(
+        name for key in rows.keys() & wanted.keys() for name, value in wanted[key].items() if rows[key][name] != value
+    )
+    if fields:
+        print(f"rows differ in {dict(fields)}", flush=True)
