@@ -324,11 +324,15 @@ async def _answering(site: Site, seed: int) -> AsyncIterator[None]:
 
 
 async def _answer(site: Site, consumer: AIOKafkaConsumer, dice: random.Random) -> None:
+    seen: set[str] = set()  # a decision may be published twice, and is shown to its user once
     while True:
         fetched = await consumer.getmany(timeout_ms=500)
         for record in (record for records in fetched.values() for record in records):
             made = decode_decision(record.value)
-            if made.action == "send" and dice.random() < _OPENED:
+            if made.action != "send" or made.id in seen:
+                continue
+            seen.add(made.id)
+            if dice.random() < _OPENED:
                 opened = Event(
                     type="track", event="Notification Opened", user_id=made.user, message_id=f"{made.id}:opened",
                     timestamp=time.time_ns() // 1_000_000, properties={"decisionId": made.id},
