@@ -25,6 +25,7 @@ from app.core.processor import Processor
 from app.core.shadow import ShadowedProcessor
 from app.explain.desk import UserDesk
 from app.faust_settings import faust_settings
+from app.garbage import Sweep
 from app.gauges import read_gauges
 from app.health import HealthServer
 from app.learning.serving import prior_scorer
@@ -163,6 +164,7 @@ class Worker:
         self.app.watch(CATALOG, check)
         catalog_agent.attach(self.app, check)
         self.preflight = Preflight(settings, WORKER_TOPICS)
+        self.sweep = Sweep()
         self.skew = ClockWatch(lambda: BrokerClock(settings.client_settings()), self.metrics.clock_skew.set)
         self.app.preflight = self._before_start
         desk = UserDesk(self.table, self.processor, open_features, self.clock.now_ms)
@@ -250,6 +252,7 @@ class Worker:
         self.backfill.start()
         self.census.start()
         self.small.start()
+        self.sweep.start()
         self.fanout.start()
         self.watchdog.start()
         if CLOCK in self.preflight.present:
@@ -257,7 +260,7 @@ class Worker:
         # What lives now lives for ever; a young generation of 700 objects would be collected at every few events. No
         # collection first: it takes 75 ms of CPU while the partitions stand still, and finds 2,000 objects.
         gc.freeze()
-        gc.set_threshold(50_000, 20, 100)
+        gc.set_threshold(50_000, 20, 100)  # a full collection by these comes after hours: see `Sweep`
 
     def _remaining(self, table: str, records: int) -> None:
         self._restoring[table] = records
@@ -266,6 +269,7 @@ class Worker:
     async def _on_shutdown(self, _app: Any, **_kwargs: Any) -> None:
         self.watchdog.stop()
         await self.skew.stop()
+        await self.sweep.stop()
         await self.small.stop()
         await self.census.stop()
         await self.percentiles.stop()
