@@ -131,7 +131,8 @@ class StoreFactory:
     def _connect(self, path: Path, *, bulk: bool = False) -> Rdict:
         options = self._common_options()
         (_set_bulk if bulk else _set_usual)(options, self._options)
-        return Rdict(str(path), options)
+        # Without the second, rocksdict opens a store that exists with the options that it was made with.
+        return Rdict(str(path), options, {"default": options})
 
     def _common_options(self) -> Options:
         options = Options(raw_mode=True)

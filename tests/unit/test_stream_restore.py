@@ -9,7 +9,7 @@ import pytest
 
 from app.stream.fence import CLAIM_KEY, claim_headers, row_headers
 from app.stream.restore import BULK_RECORDS, restore_partitions
-from app.stream.store import PartitionStore, StoreDamaged, StoreFactory
+from app.stream.store import PartitionStore, StoreDamaged, StoreFactory, StoreOptions
 
 MANY = BULK_RECORDS + 3_000
 
@@ -159,6 +159,24 @@ async def test_a_store_is_read_while_it_is_filled_in_bulk_and_is_as_any_other_af
     store.close()
     again = factory.open("t", 0)
     assert (again.next_offset, content(again)) == (log.end, rows)
+
+
+def options_in_force(store: PartitionStore) -> str:
+    newest: Path = max(store.path.glob("OPTIONS-*"))
+    return newest.read_text()
+
+
+def test_a_store_that_exists_is_opened_with_our_options_and_not_with_those_it_was_made_with(tmp_path: Path) -> None:
+    factory = StoreFactory(tmp_path)
+    store = factory.open("t", 0)
+    store.begin_bulk()
+    assert "disable_auto_compactions=true" in options_in_force(store)
+    assert "memtable_factory={id=VectorRepFactory" in options_in_force(store)
+    store.end_bulk()
+    assert "disable_auto_compactions=false" in options_in_force(store)
+    store.close()
+    larger = StoreFactory(tmp_path, StoreOptions(memtable_bytes=3 << 20)).open("t", 0)
+    assert f"write_buffer_size={3 << 20}\n" in options_in_force(larger)
 
 
 async def test_a_disk_that_refuses_is_told_from_a_damaged_store(tmp_path: Path) -> None:
