@@ -84,6 +84,12 @@ async def test_users_who_are_alike_have_one_persona_whichever_worker_has_them(si
         assert sorted(groups.values()) == [USERS // 2, USERS // 2], groups
         seen = [site.metric(worker, "nudge_model_version", model="open.personas") for worker in workers]
         assert all(seen), "both workers serve a snapshot"
-    told = await site.command("segments", "personas", "--json", NUDGE_POLICY=str(policy))
-    assert told.returncode == 0, told.stderr
-    assert len(json.loads(told.stdout)["personas"]) == 2
+
+        async def told() -> bool:
+            # Without events all users come to be alike: seventeen hours pass in a second.
+            await site.happen([did(user, clock.now_ms()) for user in range(USERS)])
+            answer = await site.command("segments", "personas", "--json", NUDGE_POLICY=str(policy))
+            assert answer.returncode == 0, answer.stderr
+            return len(json.loads(answer.stdout)["personas"]) == 2
+
+        await eventually(told, "the command tells two personas")
