@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import os
 import random
+import re
 import signal
 import statistics
 import time
@@ -41,6 +42,9 @@ SOAK: Final = POLICIES / "soak.yaml"
 BY_TIMERS: Final = ("labels", "open_rates", "hour_sends", "hour_opens", "examples", "ignored_run", "sent")
 """Fields of a row that a matured label changes."""
 LATE_S: Final = 1.0
+WAITING_S: Final = 0.25
+"""A worker has caught up when no more waits than comes in this time."""
+LOOK_S: Final = 2.0
 OUTAGE_S: Final = 0.6 * SESSION_S
 """Within the session: whoever is cut off for longer ends itself (`broker_away`), and a short life shows no trend."""
 _ENDED: Final = (70, -9, 0)
@@ -235,13 +239,11 @@ async def _break(
         began = time.monotonic()
         await _caught_up(site, town, rate)
         caught_up.append(round(time.monotonic() - began, 1))
-        before = _latencies(site, town)
-        await asyncio.sleep(quiet_s)
-        after = _latencies(site, town)
-        decisions += after[0] - before[0]
-        late += after[1] - before[1]
+        made, tardy = await _quiet(site, town, quiet_s)
+        decisions += made
+        late += tardy
         load.append(round(os.getloadavg()[0], 1))
-        print(f"    caught up after {caught_up[-1]} s; {after[1] - before[1]:g} late; load {load[-1]}", flush=True)
+        print(f"    caught up after {caught_up[-1]} s; {tardy:g} of {made:g} late; load {load[-1]}", flush=True)
         if not only and time.monotonic() > start + 60 * minutes:
             break
     return {
@@ -253,14 +255,21 @@ async def _break(
 
 
 async def _caught_up(site: Site, town: Town, rate: int) -> None:
-    """Until all are ready, and less than a second's events wait. A dead member is missed after its session."""
+    """Until all are ready, and next to nothing waits. A dead member is missed after its session.
+
+    A worker that has just been given a partition does not know its lag before its first fetch, and tells none: only
+    a partition of which some worker tells it can have caught up.
+    """
     await asyncio.sleep(SESSION_S + 1)
 
     async def ready() -> bool:
         children = [town.children[name] for name in town.wanted if name != "console"]
         if any([await asyncio.to_thread(site.status, child) != 200 for child in children]):
             return False
-        return sum([await asyncio.to_thread(_lag, site, child) for child in town.workers()]) < rate
+        lags: dict[str, float] = {}
+        for child in town.workers():
+            lags |= await asyncio.to_thread(_lags, site, child)
+        return len(lags) == site.partitions and sum(lags.values()) < WAITING_S * rate
 
     try:
         await eventually(ready, "all processes are ready and have caught up", _CATCH_UP_S)
@@ -271,29 +280,53 @@ async def _caught_up(site: Site, town: Town, rate: int) -> None:
 def _state(site: Site, town: Town) -> str:
     """What each process says of itself, for whoever has to find out what it waited for."""
     return "\n".join(
-        f"--- {name}: exit code {child.returncode}, readiness {site.get(child, '/readyz')}, lag {_lag(site, child):g}\n"
+        f"--- {name}: exit code {child.returncode}, readiness {site.get(child, '/readyz')}, lags {_lags(site, child)}\n"
         + child.log_tail()
         for name, child in town.children.items()
     )
 
 
-def _lag(site: Site, worker: Child) -> float:
-    return sum(
-        site.metric(worker, "nudge_consumer_lag_records", topic=EVENTS, partition=str(partition))
-        for partition in range(site.partitions)
+def _lags(site: Site, worker: Child) -> dict[str, float]:
+    """By partition of `events`, those whose lag the worker tells: what waits, and what is not durable yet."""
+    found = re.findall(
+        rf'^nudge_consumer_lag_records\{{partition="(\d+)",topic="{EVENTS}"\}} (\S+)$',
+        site.get(worker, "/metrics")[1],
+        re.MULTILINE,
     )
+    return {partition: float(lag) for partition, lag in found}
 
 
-def _latencies(site: Site, town: Town) -> tuple[float, float]:
-    """Decisions so far, and those of them that took longer than `LATE_S` from their event, of the running workers."""
-    name, whole, late = "nudge_event_to_decision_seconds", 0.0, 0.0
+async def _quiet(site: Site, town: Town, seconds: float) -> tuple[float, float]:
+    """A quiet spell: how many decisions were made, and how many took longer than `LATE_S`; who was late when is told.
+
+    By process, for one that is started again counts from nothing.
+    """
+    began, made, late = time.monotonic(), 0.0, 0.0
+    before = await asyncio.to_thread(_latencies, site, town)
+    while (past_s := time.monotonic() - began) < seconds:
+        await asyncio.sleep(min(LOOK_S, seconds - past_s))
+        now = await asyncio.to_thread(_latencies, site, town)
+        for (name, pid), (whole, tardy) in now.items():
+            whole_before, tardy_before = before.get((name, pid), (0.0, 0.0))
+            made += whole - whole_before
+            late += tardy - tardy_before
+            if tardy > tardy_before:
+                told = f"{tardy - tardy_before:g} of {whole - whole_before:g} decisions of {name} were late"
+                print(f"    {told} in the {LOOK_S:g} s before {time.monotonic() - began:.0f} s of quiet", flush=True)
+        before |= now
+    return made, late
+
+
+def _latencies(site: Site, town: Town) -> dict[tuple[str, int], tuple[float, float]]:
+    """By running worker: decisions so far, and those of them that took longer than `LATE_S` from their event."""
+    name, found = "nudge_event_to_decision_seconds", {}
     for worker in town.workers():
         text = site.get(worker, "/metrics")[1]
         values = dict(line.rpartition(" ")[::2] for line in text.splitlines() if line.startswith(name))
-        count = float(values.get(f"{name}_count", 0))
-        whole += count
-        late += count - float(values.get(f'{name}_bucket{{le="{LATE_S}"}}', 0))
-    return whole, late
+        if f"{name}_count" in values:
+            count = float(values[f"{name}_count"])
+            found[worker.name, worker.pid] = (count, count - float(values[f'{name}_bucket{{le="{LATE_S}"}}']))
+    return found
 
 
 def _dirty(seed: int) -> Iterator[tuple[str, bytes]]:
