@@ -68,7 +68,7 @@ class Run:
         self.fates = dict.fromkeys(FATES, 0)
         self.failed: dict[int, Rejected] = {}
         self.snapshots: dict[bytes, bytes] | None = {} if reload is None else None
-        self.reload = reload or self._from_snapshot
+        self.reload = reload
 
     # -- records
 
@@ -205,7 +205,7 @@ class Run:
         """Restore the row that `broken` left half-changed: as before this call, and then its earlier records."""
         key = broken.key
         assert key is not None, "decode_event has checked the key"
-        whole = self.reload(key) or Profile()
+        whole = self._before(key) or Profile()
         turn = Turn(
             Batch(self.batch.index, self.batch.now_ms, self.batch.choices, catalog=self.batch.catalog),
             self.turn.scorer,
@@ -233,7 +233,9 @@ class Run:
         else:
             self._take(profile, event, record)
 
-    def _from_snapshot(self, key: bytes) -> Profile | None:
+    def _before(self, key: bytes) -> Profile | None:
+        if self.reload is not None:
+            return self.reload(key)
         assert self.snapshots is not None
         raw = self.snapshots.get(key)
         return None if raw is None else decode_profile(raw)

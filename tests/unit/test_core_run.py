@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from typing import Any
 
 import msgspec
@@ -12,7 +13,7 @@ from app.core.batch import OWED_BYTES_MAX
 from app.core.plan import Segment
 from app.core.processor import Processor, make_index
 from app.core.profile import Profile, decode_profile, encode_profile
-from app.core.run import RETRY_MS
+from app.core.run import RETRY_MS, Run
 from schemas.dead_letters import cut, read_dead_letter
 from tests.support.plans import (
     DAY,
@@ -218,3 +219,16 @@ def test_the_scorer_and_the_plan_may_be_exchanged_between_batches() -> None:
     stream.send(track("Go", START))
     seen: list[tuple[str, Any]] = [(one.policy_version, one.open_probability) for one in stream.sends]
     assert seen == [("test-1", 0.3), ("test-2", 0.9)]
+
+
+def test_what_a_call_has_read_is_free_when_it_returns() -> None:
+    # In a cycle it would wait for a collection of garbage, with all its rows: with timers that is every 50 ms.
+    stream = Stream(make_plan(campaigns=[HELLO]))
+    gc.collect()
+    gc.disable()
+    try:
+        stream.send(track("Go", START))
+        stream.at(DAY).fire()
+        assert not [thing for thing in gc.get_objects() if isinstance(thing, Run)]
+    finally:
+        gc.enable()
