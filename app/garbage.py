@@ -1,14 +1,20 @@
-"""Full garbage collections of a worker, at long intervals.
+"""Memory that a process no longer needs, given back at long intervals.
 
 A worker lets the collector look at young objects only, and seldom: a full collection by the counts that it sets comes
 after hours. But what a lost connection leaves behind, exceptions and the frames that they hold, are cycles that no
 young collection finds once they are old. Without this they would stay until then.
+
+And what is free, glibc keeps: the pages between blocks that stay. It gives them back when it is asked to. (To fix the
+size from which it takes blocks from the kernel would keep its heap dense, too, but costs up to a quarter more CPU an
+event: fetches and batches are such blocks.)
 """
 
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import gc
+import itertools
 import time
 from collections.abc import Callable
 from typing import Final
@@ -19,22 +25,41 @@ from app.stream.background import Background
 
 log = structlog.get_logger(__name__)
 
-INTERVAL_S: Final = 300.0
+INTERVAL_S: Final = 60.0
+COLLECT_EVERY: Final = 5
 """A collection takes 20 to 40 ms of CPU: with what lives, and what a minute and a half of a broken network leaves."""
 
 
+def trim() -> None:
+    """Give back whole free pages of the C library's heaps: 1 or 2 ms of CPU. Nothing where it is not glibc's."""
+    try:
+        ctypes.CDLL(None).malloc_trim(0)
+    except (AttributeError, OSError, TypeError):  # musl and macOS have no such function, Windows no such library
+        return
+
+
 class Sweep(Background):
-    """Collects everything every `interval_s`, for as long as the process lives."""
+    """Gives back what is free every `interval_s`, and collects everything at each `collect_every`th time."""
 
     task_name = "garbage"
 
-    def __init__(self, *, interval_s: float = INTERVAL_S, collect: Callable[[], int] = gc.collect) -> None:
+    def __init__(
+        self,
+        *,
+        interval_s: float = INTERVAL_S,
+        collect_every: int = COLLECT_EVERY,
+        collect: Callable[[], int] = gc.collect,
+        give_back: Callable[[], None] = trim,
+    ) -> None:
         self._interval_s = interval_s
+        self._collect_every = collect_every
         self._collect = collect
+        self._give_back = give_back
 
     async def _run(self) -> None:
-        while True:
+        for turn in itertools.count(1):
             await asyncio.sleep(self._interval_s)
             began_s = time.thread_time()
-            found = self._collect()
-            log.debug("garbage_collected", objects=found, cpu_s=round(time.thread_time() - began_s, 3))
+            found = self._collect() if turn % self._collect_every == 0 else 0
+            self._give_back()
+            log.debug("memory_given_back", collected=found, cpu_s=round(time.thread_time() - began_s, 3))

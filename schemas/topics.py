@@ -11,6 +11,10 @@ import msgspec
 
 DAY_MS: Final = 86_400_000
 HOUR_MS: Final = 3_600_000
+WHOLE_SEGMENT_BYTES: Final = 16 * 1024 * 1024
+"""Of topics that are read whole, by a worker before it decides and a learner before it learns. Kafka compacts closed
+segments only, and lets one grow to a gigabyte: three hours of model snapshots.
+"""
 
 
 class Topic(msgspec.Struct, frozen=True, kw_only=True):
@@ -36,7 +40,10 @@ class Topic(msgspec.Struct, frozen=True, kw_only=True):
         """Kafka's topic configuration."""
         if self.cleanup == "compact":
             lag_ms = str(max(DAY_MS, 2 * self.history_ms))  # after it an erased row's old value is gone
-            kept = {"min.compaction.lag.ms": str(self.history_ms)} if self.history_ms else {}
+            if self.history_ms:
+                kept = {"min.compaction.lag.ms": str(self.history_ms)}
+            else:
+                kept = {"segment.bytes": str(WHOLE_SEGMENT_BYTES)}
             ratio = {"min.cleanable.dirty.ratio": "0.1"}
             return {"cleanup.policy": "compact", **ratio, **kept, "max.compaction.lag.ms": lag_ms}
         # Kafka deletes whole segments: an open one would keep its oldest record for another `segment.ms`, a week.

@@ -54,10 +54,14 @@ def longer_kept(topic: str, actual: Mapping[str, str]) -> Findings:
     found = []
     for key, wanted in BY_NAME[topic].config().items():
         value = actual.get(key, "")
-        if not key.endswith(".ms") or not value.lstrip("-").isdigit():
+        if key.endswith(".ms"):
+            why = "what was erased stays longer"
+        elif key == "segment.bytes":
+            why = "so much is read before a worker is ready"
+        else:
             continue
-        if int(value) > int(wanted) or (int(value) < 0 <= int(wanted)):
-            says = f"{topic}: {key}={value}; {wanted} is meant: what was erased stays longer"
+        if value.lstrip("-").isdigit() and (int(value) > int(wanted) or (int(value) < 0 <= int(wanted))):
+            says = f"{topic}: {key}={value}; {wanted} is meant: {why}"
             mend = f"kafka-configs --alter --topic {topic} --add-config {key}={wanted}"
             found.append(Finding("topics", "warn", says, mend))
     return found

@@ -13,6 +13,7 @@ import structlog
 
 from agents import deliveries
 from app.faust_settings import faust_settings
+from app.garbage import Sweep
 from app.gauges import read_gauges
 from app.health import HealthServer
 from app.metrics import Metrics
@@ -247,6 +248,7 @@ class Sender:
         deliveries.attach(self.app, self.deliverer.deliver)
         self.preflight = Preflight(settings, (EVENTS, DECISIONS, DEAD_LETTERS, ERASURES, LEDGER_CHANGELOG))
         self.app.preflight = self._before_start
+        self.memory = Sweep()
         self.sweeper = Sweeper(LedgerPages(self.app, self.table), _wall_ms, self.app.fatal)
         self.skew = ClockWatch(lambda: BrokerClock(settings.client_settings()), self.metrics.clock_skew.set)
         self.health = HealthServer(
@@ -273,11 +275,12 @@ class Sender:
         await self.preflight.wait()
         await self.feed.reader.start()
         self.sweeper.start()
+        self.memory.start()
         if CLOCK in self.preflight.present:
             self.skew.start()
 
     async def _on_shutdown(self, _app: Any, **_kwargs: Any) -> None:
-        parts = (self.sweeper, self.skew, self.feed.reader, self.health)
+        parts = (self.sweeper, self.memory, self.skew, self.feed.reader, self.health)
         await asyncio.gather(*(part.stop() for part in parts), self.deliverer.close())
 
     def _before_scrape(self) -> None:

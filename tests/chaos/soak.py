@@ -51,6 +51,8 @@ WAITING_S: Final = 0.25
 LOOK_S: Final = 2.0
 OUTAGE_S: Final = 0.6 * SESSION_S
 """Within the session: whoever is cut off for longer ends itself (`broker_away`), and a short life shows no trend."""
+_SMALL: Final = {"NUDGE_ROCKSDB_CACHE_MB": "4"}
+"""The stores' cache is full before the first third is over: what grows after that is something else."""
 _ENDED: Final = (70, -9, 0)
 _USERS: Final = 500
 _OPENED: Final = 0.3
@@ -89,9 +91,9 @@ class Town:
             settings = {"NUDGE_WORKER_URLS": urls, "NUDGE_CONSOLE_PORT": str(free_port())}
             made = self._site.process("console", disk, **settings)
         elif name == "post":
-            made = self._site.process("sender", disk, **self._sender)
+            made = self._site.process("sender", disk, **self._sender, **_SMALL)
         else:
-            made = self._site.process("worker", disk, NUDGE_POLICY=str(SOAK))
+            made = self._site.process("worker", disk, NUDGE_POLICY=str(SOAK), **_SMALL)
         self.children[name] = self._stack.enter_context(made)
 
     async def keep(self) -> None:
@@ -194,7 +196,7 @@ async def run(
     async with serving(keys, record=False) as served:
         served.fake.script = mood  # type: ignore[assignment]
         town = Town(site, served)
-        watch = Watch(lambda: town.children, every_s=max(0.5, minutes / 3))
+        watch = Watch(lambda: town.children, max(0.5, minutes / 3), lambda child: _store_bytes(site, child))
         feed = Feed(site, seed, rate, _dirty(seed))
         keeper: asyncio.Task[None] | None = None
         try:
@@ -331,6 +333,11 @@ def _latencies(site: Site, town: Town) -> dict[tuple[str, int], tuple[float, flo
             count = float(values[f"{name}_count"])
             found[worker.name, worker.pid] = (count, count - float(values[f'{name}_bucket{{le="{LATE_S}"}}']))
     return found
+
+
+def _store_bytes(site: Site, child: Child) -> float:
+    """What the stores of a process hold in memory; none of a console, or of a process that does not answer."""
+    return sum(site.metric(child, "nudge_state_memory_bytes", table=table) for table in ("profiles", "ledger"))
 
 
 def _dirty(seed: int) -> Iterator[tuple[str, bytes]]:

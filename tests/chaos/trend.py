@@ -24,19 +24,29 @@ MORE_MAX: Final = 3
 
 @dataclass(frozen=True)
 class Look:
-    """A process at one moment: seconds since the beginning, resident MB, threads, open files and sockets."""
+    """A process at one moment: seconds since the beginning, resident MB, threads, open files and sockets.
+
+    `store_mb` are RocksDB's write buffers and open files, which grow with rows until they are written.
+    """
 
     at_s: float
     rss_mb: float
     threads: int
     handles: int
+    store_mb: float = 0.0
+
+    @property
+    def own_mb(self) -> float:
+        """Memory without the stores'."""
+        return self.rss_mb - self.store_mb
 
 
 @dataclass(frozen=True)
 class Trend:
     """How a process changed over the last two thirds of its life; the first third is warming up.
 
-    `grown_mb`, `more_threads` and `more_handles` compare the medians of the two thirds.
+    `grown_mb`, `more_threads` and `more_handles` compare the medians of the two thirds. The memory of stores is no part
+    of `grown_mb` and `mb_per_hour`.
     """
 
     minutes: float
@@ -70,7 +80,7 @@ def trend(looks: Sequence[Look]) -> Trend:
     assert third >= 2, f"{len(looks)} looks tell nothing"
     middle, last = looks[third : 2 * third], looks[2 * third :]
     both = [*middle, *last]
-    slope = statistics.linear_regression([look.at_s for look in both], [look.rss_mb for look in both]).slope
+    slope = statistics.linear_regression([look.at_s for look in both], [look.own_mb for look in both]).slope
 
     def grown(name: str) -> float:
         return statistics.median(getattr(look, name) for look in last) - statistics.median(
@@ -80,7 +90,7 @@ def trend(looks: Sequence[Look]) -> Trend:
     return Trend(
         minutes=round((looks[-1].at_s - looks[0].at_s) / 60, 1),
         rss_mb=round(statistics.median(look.rss_mb for look in last), 1),
-        grown_mb=round(grown("rss_mb"), 1),
+        grown_mb=round(grown("own_mb"), 1),
         mb_per_hour=round(3600 * slope, 1),
         more_threads=grown("threads"),
         more_handles=grown("handles"),
@@ -89,10 +99,14 @@ def trend(looks: Sequence[Look]) -> Trend:
 
 @dataclass
 class Watch:
-    """Looks at the processes that `children` names, until it is cancelled; a restarted one begins anew."""
+    """Looks at the processes that `children` names, until it is cancelled; a restarted one begins anew.
+
+    `store_bytes` asks a process for the memory of its stores.
+    """
 
     children: Callable[[], Mapping[str, Child]]
     every_s: float
+    store_bytes: Callable[[Child], float]
     lives: dict[tuple[str, int], list[Look]] = field(default_factory=dict)
 
     async def run(self) -> None:
@@ -100,7 +114,8 @@ class Watch:
         began = time.monotonic()
         while True:
             for name, child in list(self.children().items()):
-                look = look_at(child, time.monotonic() - began)
+                store_mb = await asyncio.to_thread(self.store_bytes, child) / 2**20
+                look = look_at(child, time.monotonic() - began, store_mb)
                 if look is not None:
                     self.lives.setdefault((name, child.pid), []).append(look)
             await asyncio.sleep(self.every_s)
@@ -114,13 +129,13 @@ class Watch:
         return {name: trend(looks) for name, looks in longest.items() if len(looks) >= 6}
 
 
-def look_at(child: Child, at_s: float) -> Look | None:
+def look_at(child: Child, at_s: float, store_mb: float) -> Look | None:
     """A look, or None when the process has ended."""
     try:
         process = psutil.Process(child.pid)
         with process.oneshot():
             rss_mb = process.memory_info().rss / 2**20
-            return Look(at_s, round(rss_mb, 2), process.num_threads(), process.num_fds())
+            return Look(at_s, round(rss_mb, 2), process.num_threads(), process.num_fds(), round(store_mb, 2))
     except psutil.Error:
         return None
 

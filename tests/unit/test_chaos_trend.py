@@ -36,6 +36,11 @@ def test_threads_and_files_that_pile_up_are_a_leak(what: str) -> None:
     assert not life(30, **{what: lambda at: 20 + at % 3}).leaks
 
 
+def test_what_the_stores_hold_is_no_leak() -> None:
+    looks = [Look(60.0 * at, 100.0 + at, 5, 20, store_mb=float(at)) for at in range(31)]
+    assert (trend(looks).leaks, trend(looks).grown_mb, trend(looks).mb_per_hour) == (False, 0.0, 0.0)
+
+
 def test_a_short_life_is_all_warming_up() -> None:
     assert not life(8, rss_mb=lambda at: 100.0 + 10 * at).leaks
 

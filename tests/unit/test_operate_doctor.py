@@ -18,7 +18,7 @@ from app.operate.findings import Finding
 from app.settings import Settings
 from app.skew import Reading
 from schemas.models import encode_snapshot
-from schemas.topics import DAY_MS, DEAD_LETTERS, PROFILES_CHANGELOG
+from schemas.topics import DAY_MS, DEAD_LETTERS, MODELS, PROFILES_CHANGELOG
 
 GOOD = "f3a9c1d27b604e85a1c2d3e4f5061728394a5b6c7d8e9f00112233445566778b"
 NOW_MS = 1_772_442_000_000
@@ -108,6 +108,9 @@ def test_a_broker_that_does_not_stamp_is_a_warning_where_it_could() -> None:
         (DEAD_LETTERS, "segment.ms", str(7 * DAY_MS), ["warn"]),
         (PROFILES_CHANGELOG, "max.compaction.lag.ms", "9223372036854775807", ["warn"]),
         (PROFILES_CHANGELOG, "max.compaction.lag.ms", str(DAY_MS), []),
+        (PROFILES_CHANGELOG, "segment.bytes", str(1 << 30), []),
+        (MODELS, "segment.bytes", str(1 << 30), ["warn"]),
+        (MODELS, "segment.bytes", str(1 << 20), []),
     ],
 )
 def test_a_topic_that_keeps_longer_than_we_say_is_a_warning(
