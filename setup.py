@@ -20,6 +20,7 @@ CORE = (
     "choose",
     "decide",
     "devices",
+    "expression_known",
     "expression_runtime",
     "features",
     "fold",

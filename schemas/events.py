@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
-from typing import Any, Final
+from typing import Any, Final, final
 
 import msgspec
 
@@ -69,6 +69,7 @@ class Event(msgspec.Struct, rename="camel", omit_defaults=True, kw_only=True, gc
     traits: dict[str, Any] = {}
 
 
+@final
 class Rejected(msgspec.Struct, frozen=True):
     """Why a record was refused: a machine-readable `reason` (one of `REASONS`) and a `detail` without personal data."""
 

@@ -169,15 +169,28 @@ class Batch:
         effects.moved |= self.moved
         effects.wished.extend(self.wished)
         effects.counts.update(self.tally)
+        if self.moves:
+            self._pour_moves(effects)
+
+    def _pour_moves(self, effects: Effects) -> None:
+        """Summed up first: counters are slow to change, and nearly every event moves somebody."""
+        members: dict[str, int] = {}
+        entered = 0
         for segment, change in self.moves:
+            members[segment] = members.get(segment, 0) + change
+            if change > 0:
+                entered += 1
+        for segment, change in members.items():
             effects.members[segment] += change
-            effects.counts["segment_changes", "enter" if change > 0 else "leave"] += 1
+        for direction, number in (("enter", entered), ("leave", len(self.moves) - entered)):
+            if number:
+                effects.counts["segment_changes", direction] += number
 
 
 def trace_of(source: Record | None) -> bytes | None:
     """The W3C trace context that the source record carries."""
-    if source is not None:
-        for name, value in source.headers:
+    if source is not None and (headers := source.headers):  # nearly always there are none
+        for name, value in headers:
             if name == "traceparent" and len(value) <= TRACE_BYTES_MAX:
                 return value
     return None

@@ -30,6 +30,8 @@ from app.core.expression_ir import (
     earliest,
     quote,
 )
+from app.core.expression_known import Known, LongAgo, Opposite
+from app.core.ids import stable_id
 
 MIRRORED: Final = {"<": ">", "<=": ">=", ">": "<", ">=": "<=", "==": "==", "!=": "!="}
 ORDERING: Final = frozenset({"<", "<=", ">", ">="})
@@ -144,8 +146,15 @@ def _compare_durations(left: Value, op: str, right: Value) -> Truth:
                 return Atom(code, change, postponed=True)
             bound_ms: Any = bound.code.value
             suspect = Suspect(pause_ms=bound_ms)
-            return Atom(code, change, frozenset({since.event}), postponed=True, suspect=suspect)
+            known = _known_recency(since.event, op if since is left else MIRRORED[op], bound_ms)
+            return Atom(code, change, frozenset({since.event}), postponed=True, suspect=suspect, known=known)
     return Atom(code, change)
+
+
+def _known_recency(event: str, op: str, bound_ms: int) -> Known:
+    """The time since the event, compared with a duration, for the compiled core."""
+    long_ago = LongAgo(stable_id(event), bound_ms + (op in _STRICT))
+    return long_ago if op in (">", ">=") else Opposite(long_ago)
 
 
 def whole_steps(at_least: Callable[[int], Truth], scale: int) -> CompareWith:

@@ -13,6 +13,8 @@ from dataclasses import dataclass, field, replace
 from functools import cache
 from typing import Final, Literal
 
+from app.core.expression_known import Known
+
 Kind = Literal["number", "duration", "text", "bool", "any", "list"]
 Scalar = int | float | str | bool
 Literals = tuple[Scalar, ...]
@@ -54,6 +56,8 @@ class Atom:
         Of a postponed one: holds after every event that did flip it, and seldom else. None when that cannot be seen.
     suspect
         How an event shows that it may have flipped it; None when it does not: then it is asked after every event.
+    known
+        The same condition for the compiled core; None when it does not know such.
     """
 
     code: ast.expr
@@ -62,6 +66,7 @@ class Atom:
     postponed: bool = False
     flipped: ast.expr | None = None
     suspect: Suspect | None = None
+    known: Known | None = None
 
 
 @dataclass(frozen=True, slots=True)

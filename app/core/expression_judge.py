@@ -18,6 +18,7 @@ from typing import Any, Final, TypeGuard
 
 from app.core.expression_codegen import load_functions, make_function
 from app.core.expression_ir import Atom, Combined, Negated, Suspect, Truth, atoms, is_clocked, quote, truth_code
+from app.core.expression_known import Known, Opposite, Several
 from app.core.panes import NEVER_MS
 from app.core.plan import Segment
 from app.core.profile import Profile
@@ -100,24 +101,41 @@ def make_judge(segments: Sequence[Segment], event: str | None) -> Judge:
     return judge
 
 
-def settled_when_new(segment: Segment) -> bool:
-    """Whether nobody belongs to the segment before an event that it reads, whoever and whenever it is.
+def known_condition(segment: Segment) -> Known | None:
+    """The segment's condition for the compiled core, if it knows all of its parts."""
+    condition = segment.condition
+    return None if condition is None or condition.calls or segment.cuts else _known(condition.truth)
+
+
+def _known(truth: Truth) -> Known | None:
+    if isinstance(truth, Atom):
+        return truth.known
+    if isinstance(truth, Negated):
+        item = _known(truth.item)
+        return None if item is None else Opposite(item)
+    items = [item for item in map(_known, truth.items) if item is not None]
+    return Several(items, truth.how == "all") if len(items) == len(truth.items) else None
+
+
+def when_new(segment: Segment) -> bool | None:
+    """Whether everybody (True) or nobody (False) belongs to the segment before an event that it reads, whoever and
+    whenever it is; None when that is not so.
 
     Then a new row need not be asked about it, unless its first event is one of those.
     """
     condition = segment.condition
     if condition is None or condition.calls or segment.events & {_ANY_EVENT}:
-        return False
+        return None
     code = truth_code(condition.truth)
     called = {node.func.id for node in ast.walk(code) if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)}
     named = {node.id for node in ast.walk(code) if isinstance(node, ast.Name)}
     if "user" in named or not called <= _OF_THE_ROW:
-        return False
+        return None
     nobody = Profile()
-    return all(
-        not segment.evaluate(nobody, at_ms, "") and segment.next_change(nobody, at_ms, "") == NEVER_MS
-        for at_ms in _ANY_TIMES_MS
-    )
+    if any(segment.next_change(nobody, at_ms, "") != NEVER_MS for at_ms in _ANY_TIMES_MS):
+        return None
+    answers = {bool(segment.evaluate(nobody, at_ms, "")) for at_ms in _ANY_TIMES_MS}
+    return answers.pop() if len(answers) == 1 else None
 
 
 def _touched(truth: Truth, event: str) -> list[Atom]:

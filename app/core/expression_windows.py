@@ -11,6 +11,7 @@ from app.core.expression_compare import whole_steps
 from app.core.expression_context import ANY_EVENT
 from app.core.expression_errors import Mismatch
 from app.core.expression_ir import Atom, Scalar, Suspect, Truth, Value, quote
+from app.core.expression_known import LongAgo, Opposite, TotalAtLeast
 from app.core.ids import stable_id
 from app.core.marks import DISTINCT_MAX
 from app.core.panes import NEVER_MS
@@ -83,6 +84,7 @@ def _at_least(feature: Feature, threshold: int) -> Truth:
             f"total(get(ID), PANE, SIZE) {'==' if feature.kind == 'count' else '>='} T", T=threshold, **parts
         ),
         suspect=Suspect(feature.id, threshold) if feature.kind == "count" else None,
+        known=TotalAtLeast(feature.id, threshold, feature.pane_ms, feature.size),
     )
 
 
@@ -137,6 +139,7 @@ def _did(call: Call) -> Truth:
         events=frozenset({event}),
         postponed=True,
         suspect=Suspect(pause_ms=window_ms),
+        known=Opposite(LongAgo(stable_id(event), window_ms)),
     )
 
 

@@ -13,7 +13,8 @@ from app.core import weariness
 from app.core.campaign import Campaign, Where
 from app.core.earlier import NOTHING, Earlier
 from app.core.expression_ir import Suspect
-from app.core.expression_judge import Judge, make_judge, settled_when_new, suspects
+from app.core.expression_judge import Judge, Moves, known_condition, make_judge, suspects, when_new
+from app.core.expression_known import Known
 from app.core.ids import stable_id
 from app.core.marks import MarkOp
 from app.core.owed import Cause, Wording
@@ -78,6 +79,17 @@ class SegmentOp(NamedTuple):
     segment: Segment
 
 
+class KnownSegment:
+    """A segment whose condition the core knows."""
+
+    __slots__ = ("id", "known", "segment")
+
+    def __init__(self, segment: Segment, known: Known) -> None:
+        self.segment = segment
+        self.id = segment.id
+        self.known = known
+
+
 class EventOps:
     """What one event name touches."""
 
@@ -87,15 +99,18 @@ class EventOps:
         "bits",
         "cancels",
         "dormancies",
+        "entered",
         "event_id",
         "features",
         "handler",
         "interest",
         "judge",
         "judge_new",
+        "known",
         "marks",
         "name",
         "on_event",
+        "open",
         "own",
         "pauses",
         "schedules",
@@ -104,6 +119,8 @@ class EventOps:
         "singles",
         "starts",
         "triggers",
+        "welcome",
+        "wordings",
     )
 
     def __init__(
@@ -123,8 +140,22 @@ class EventOps:
         seen = _shown(plan, name)
         self.bits = tuple(0 if found is None else 1 << at for at, found in enumerate(seen))
         """Of each segment its bit in `Batch.suspects`; 0 where nothing shows whether the event has changed it."""
+        self.known = [
+            None if not bit or (known := known_condition(segment)) is None else KnownSegment(segment, known)
+            for segment, bit in zip(plan.segments, self.bits, strict=True)
+        ]
+        self.welcome = False
+        """Whether it is known what to ask of a row that such an event has made, see `PlanIndex.meet`:"""
+        self.judge_new: Judge | None = None
+        """this, if anything,"""
         self.settled = 0
-        """Bits of those to which nobody belongs before an event that they read; known with `judge_new`."""
+        """suspects to which nobody belongs before an event that they read (bits),"""
+        self.open = 0
+        """others that are asked like suspects, but always (bits);"""
+        self.entered: Moves = []
+        """and what need not be asked: everybody belongs to these before an event that they read."""
+        self.wordings: dict[int, Wording] | None = None
+        """How changes that such an event makes are put, by segment and direction; None for names of no policy."""
         shown = [(one, bit) for found, bit in zip(seen, self.bits, strict=True) for one in found or ()]
         self.features = _by_pane(totals, shown)
         self.pauses = tuple((one.pause_ms, bit) for one, bit in shown if not one.feature)
@@ -134,7 +165,6 @@ class EventOps:
         """Asks all segments that the event can change."""
         self.always = always
         """Asks those of which nothing shows whether it has; of the others, `judge_one` asks those that are suspect."""
-        self.judge_new: Judge | None = None
         self.on_event = _of_kind(plan, "event")
         self.absences = _of_kind(plan, "absence")
         self.cancels = plan.cancels
@@ -246,7 +276,7 @@ class PlanIndex:
         self.schedules = tuple(campaign for campaign in plan.campaigns if campaign.trigger.kind == "schedule")
         self.item_campaigns = tuple(campaign for campaign in plan.campaigns if campaign.trigger.item is not None)
         self.campaigns = {campaign.id: campaign for campaign in plan.campaigns}
-        self._open = frozenset(segment.id for segment in plan.segments if not settled_when_new(segment))
+        self._when_new = {segment.id: when_new(segment) for segment in plan.segments}
         self._judges_new: dict[tuple[int, ...], Judge] = {}
         self._wordings: dict[tuple[int, bool, str, str], Wording] = {}
         self.segments = tuple(segment_op(segment) for segment in plan.segments)
@@ -306,17 +336,27 @@ class PlanIndex:
             self.by_name[name] = ops
         return ops
 
-    def judge_new(self, ops: EventOps) -> Judge:
-        """What to ask of every row that such an event has made, besides the settled segments that are suspect."""
-        if ops.judge_new is None:
-            unseen = {one.id for one, bit in zip(ops.segments, ops.bits, strict=True) if not bit}
-            segments = tuple(one for one in self.plan.segments if one.id in self._open or one.id in unseen)
-            ids = tuple(segment.id for segment in segments)
-            if ids not in self._judges_new:
-                self._judges_new[ids] = make_judge(segments, None)
-            ops.judge_new = self._judges_new[ids]
-            ops.settled = sum(bit for one, bit in zip(ops.segments, ops.bits, strict=True) if one.id not in self._open)
-        return ops.judge_new
+    def meet(self, ops: EventOps) -> None:
+        """Find out what to ask of a row that such an event has made; once an event name."""
+        asked: list[Segment] = []
+        touched = {segment.id: at for at, segment in enumerate(ops.segments)}
+        for segment in self.plan.segments:
+            answer, at = self._when_new[segment.id], touched.get(segment.id)
+            if at is None and answer is None:
+                asked.append(segment)
+            elif at is None:
+                ops.entered += [(segment, True)] if answer else []
+            elif ops.bits[at] and answer is False:
+                ops.settled |= ops.bits[at]
+            elif ops.known[at] is not None:
+                ops.open |= ops.bits[at]
+            else:
+                asked.append(segment)
+        ids = tuple(segment.id for segment in asked)
+        if ids and ids not in self._judges_new:
+            self._judges_new[ids] = make_judge(asked, None)
+        ops.judge_new = self._judges_new.get(ids)
+        ops.welcome = True
 
     def place(self, move: tuple[Segment, bool]) -> int:
         """Where the segment stands in the policy."""
@@ -327,6 +367,7 @@ class PlanIndex:
         judges = self._other_judges if plan is None else _judges(plan, name)
         ops = EventOps(name, plan or self.plan.other, self._every_dormancy, self.schedules, *judges)
         ops.handler = self._handlers.get(name)
+        ops.wordings = None if plan is None else {}
         return ops
 
     def unasked(self, profile: Profile) -> list[int]:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from app.core.batch import ALL_SUSPECT, Batch
-from app.core.expression_judge import Judge, Moves
+from app.core.expression_judge import Moves
 from app.core.index import EventOps, SegmentOp
-from app.core.owed import Cause, Change
+from app.core.owed import Cause, Change, Wording
 from app.core.panes import NEVER_MS, Panes
 from app.core.plan import Segment
 from app.core.profile import Profile
@@ -41,35 +41,62 @@ def on_event(batch: Batch, profile: Profile, ops: EventOps, before_ms: int, offs
         return None
     if len(moves) > 1:
         moves.sort(key=index.place)
-    return [_move(batch, profile, segment, inside, offset, "event", reason) for segment, inside in moves]
+    wordings = ops.wordings
+    return [_move(batch, profile, segment, inside, offset, "event", reason, wordings) for segment, inside in moves]
 
 
 def _ask(batch: Batch, profile: Profile, ops: EventOps, before_ms: int) -> tuple[int, Moves | None]:
     index, now_ms, user = batch.index, batch.now_ms, batch.user
     due_ms = profile.segments_due_ms
+    moves: Moves | None = None
     suspects = batch.suspects
     for pause_ms, bit in ops.pauses:
         if now_ms - before_ms >= pause_ms:
             suspects |= bit
     if profile.policy != index.policy_id:  # a new row
         profile.policy = index.policy_id
-        judge: Judge | None = ops.judge_new or index.judge_new(ops)
-        suspects &= ops.settled
+        if not ops.welcome:
+            index.meet(ops)
+        judge = ops.judge_new
+        suspects = suspects & ops.settled | ops.open
+        if ops.entered:
+            moves = ops.entered.copy()
     elif suspects == ALL_SUSPECT:
         judge, suspects, due_ms = ops.judge, 0, now_ms  # the clock has a look at once, and sees when it has to again
     elif now_ms >= due_ms or profile.seen_ms > now_ms:
         judge, suspects = ops.judge, 0
     else:
         judge = ops.always
-    moves: Moves | None = None
     if judge is not None:
-        due_ms, moves = judge(profile, now_ms, user, due_ms)
+        due_ms, found = judge(profile, now_ms, user, due_ms)
+        if found is not None:
+            moves = found if moves is None else moves + found
+    if suspects:
+        return _ask_suspects(batch, profile, ops, suspects, due_ms, moves)
+    return due_ms, moves
+
+
+def _ask_suspects(
+    batch: Batch, profile: Profile, ops: EventOps, suspects: int, due_ms: int, moves: Moves | None
+) -> tuple[int, Moves | None]:
+    """Judge segments one by one; `suspects` are their bits."""
+    now_ms, features, last, held = batch.now_ms, profile.features, profile.last, profile.segments
     while suspects:
         bit = suspects & -suspects
         suspects ^= bit
-        due_ms, found = ops.judge_one(bit.bit_length() - 1)(profile, now_ms, user, due_ms)
-        if found is not None:
-            moves = found if moves is None else [*moves, *found]
+        at = bit.bit_length() - 1
+        one = ops.known[at]
+        if one is None:
+            due_ms, found = ops.judge_one(at)(profile, now_ms, batch.user, due_ms)
+            if found is not None:
+                moves = found if moves is None else moves + found
+            continue
+        inside = one.known.holds(features, last, now_ms)
+        if inside != (one.id in held):
+            if moves is None:
+                moves = []
+            moves.append((one.segment, inside))
+        due_ms = min(due_ms, one.known.change_ms(features, last, now_ms))
     return due_ms, moves
 
 
@@ -191,13 +218,27 @@ def _evaluate_all(
 
 
 def _move(
-    batch: Batch, profile: Profile, segment: Segment, inside: bool, origin: int, cause: Cause, reason: str
+    batch: Batch,
+    profile: Profile,
+    segment: Segment,
+    inside: bool,
+    origin: int,
+    cause: Cause,
+    reason: str,
+    wordings: dict[int, Wording] | None = None,
 ) -> tuple[Segment, Change]:
+    """`wordings` are those of this cause and reason that were needed before, by segment and direction."""
+    segment_id = segment.id
     if inside:
-        profile.segments[segment.id] = batch.now_ms
+        profile.segments[segment_id] = batch.now_ms
     else:
-        del profile.segments[segment.id]
-    wording = batch.index.wording(segment, inside, cause, reason)
+        del profile.segments[segment_id]
+    key = 2 * segment_id + inside
+    wording = None if wordings is None else wordings.get(key)
+    if wording is None:
+        wording = batch.index.wording(segment, inside, cause, reason)
+        if wordings is not None:
+            wordings[key] = wording
     batch.emit_move(profile, wording, origin)
     batch.move(segment.name, 1 if inside else -1)
-    return segment, "enter" if inside else "leave"
+    return segment, wording.change

@@ -28,6 +28,8 @@ OWED_MOVES_BYTES_MAX: Final = 64 * 1024
 """What a row may owe in membership changes, beside its outbox."""
 
 _HEAD: Final = struct.Struct(">Hqq16s")
+_LENGTH_AND_MARK: Final = struct.Struct(">Hq")
+"""Of a head, what `trim` reads."""
 _to_json = msgspec.json.Encoder().encode
 _to_msgpack = msgspec.msgpack.Encoder().encode
 
@@ -46,9 +48,10 @@ class Wording:
         Of the policy.
     """
 
-    __slots__ = ("_after", "_before", "_named", "_packed", "_words")
+    __slots__ = ("_after", "_before", "_named", "_packed", "_words", "change")
 
     def __init__(self, segment: str, change: Change, cause: Cause, reason: str, version: str) -> None:
+        self.change: Change = change
         self._words = (segment, change, cause, reason, version)
         self._packed = _to_msgpack((*self._words, None))
         self._named = f"\x1f{segment}\x1f{change}\x1f".encode()
@@ -67,17 +70,13 @@ class Wording:
         origin
             The source offset of the event that changed it, or the due time (ms).
         """
-        return xxhash.xxh3_128_digest(b"%b%b%d" % (user.encode(), self._named, origin))
+        return xxhash.xxh3_128_digest(user.encode() + self._named + str(origin).encode())
 
     def value(self, identity: bytes, user: str, at_ms: int) -> bytes:
         """The record's JSON value: `encode_membership` of the change."""
-        return b'{"id":"%b","user":%b%b%d%b' % (
-            identity.hex().encode(),
-            _to_json(user),
-            self._before,
-            at_ms,
-            self._after,
-        )
+        who, when = _to_json(user), str(at_ms).encode()
+        # Joined: formatting bytes takes twice as long, and this is the most frequent record of all.
+        return b"".join((b'{"id":"', identity.hex().encode(), b'","user":', who, self._before, when, self._after))
 
     def pack(self, mark: int, at_ms: int, identity: bytes, trace: bytes | None) -> bytes:
         """The change as a row owes it."""
@@ -93,11 +92,12 @@ def trim(profile: Profile, acked_offset: int) -> None:
     if owed:
         at, end = 0, len(owed)
         while at < end:
-            length, mark, _at_ms, _identity = _HEAD.unpack_from(owed, at)
+            length, mark = _LENGTH_AND_MARK.unpack_from(owed, at)
             if mark >= acked_offset:
                 break
             at += _HEAD.size + length
-        profile.owed = owed[at:]
+        if at:
+            profile.owed = owed[at:]
 
 
 def outputs(profile: Profile, key: bytes) -> list[OutboxEntry]:

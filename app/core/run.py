@@ -8,7 +8,6 @@ from its earlier records of the same call.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from datetime import datetime
 from functools import partial
 from typing import Final
 
@@ -77,7 +76,7 @@ class Run:
         batch, rows, fates = self.batch, self.rows, self.fates
         for record in records:
             event = _read(record.value, record.key)
-            if isinstance(event, Rejected):
+            if type(event) is Rejected:
                 fates["rejected"] += 1
                 batch.outputs.append(self._dead_letter(record, event))
                 continue
@@ -107,7 +106,7 @@ class Run:
         stamp = event.timestamp
         at_ms = now_ms
         if stamp is not None:
-            at_ms = instant_ms(stamp) if isinstance(stamp, datetime) else stamp
+            at_ms = stamp if isinstance(stamp, int) else instant_ms(stamp)
             if at_ms > now_ms or at_ms < now_ms - index.age_max_ms:
                 refusal = self._refuse_time(at_ms)
                 if refusal is not None:
@@ -119,7 +118,7 @@ class Run:
         recent = profile.recent
         message_id = event.message_id
         digest = message_word(message_id) if message_id else b""
-        if digest and digest in recent and _remembers(recent, digest):
+        if digest and _remembers(recent, digest):
             profile.offset = offset
             return "duplicate"
         foreign = profile.policy != index.policy_id

@@ -1,0 +1,107 @@
+"""Conditions that the core judges by itself: windowed totals against a bound, and the time since an event.
+
+Most segments ask nothing else. The functions that the policy's conditions are made into are interpreted, at a few
+microseconds a call; these are compiled with the core. They say the same: a condition that is made of them alone is
+judged by them where one segment is asked by itself, and by its function everywhere else.
+"""
+
+from __future__ import annotations
+
+from app.core import panes
+from app.core.expression_runtime import crossing_ms
+from app.core.panes import NEVER_MS, Panes
+
+
+class Known:
+    """A condition on the windows (by feature id) and the newest times (by event id) of a row."""
+
+    def holds(self, features: dict[int, Panes], last: dict[int, int], now_ms: int) -> bool:
+        """Whether it is true."""
+        raise NotImplementedError
+
+    def change_ms(self, features: dict[int, Panes], last: dict[int, int], now_ms: int) -> int:
+        """The earliest instant at which the clock alone may change that, as the condition's `next_change`."""
+        raise NotImplementedError
+
+
+class TotalAtLeast(Known):
+    """The total of a window of `size` panes is `threshold` or more."""
+
+    def __init__(self, feature_id: int, threshold: int, pane_ms: int, size: int) -> None:
+        self.feature_id = feature_id
+        self.threshold = threshold
+        self.pane_ms = pane_ms
+        self.size = size
+
+    def holds(self, features: dict[int, Panes], last: dict[int, int], now_ms: int) -> bool:
+        """Whether it is true."""
+        state = features.get(self.feature_id)
+        return panes.total(state, current=now_ms // self.pane_ms, size=self.size) >= self.threshold
+
+    def change_ms(self, features: dict[int, Panes], last: dict[int, int], now_ms: int) -> int:
+        """When the oldest panes leave too little, unless more comes."""
+        state = features.get(self.feature_id)
+        return crossing_ms(state, self.threshold, now_ms // self.pane_ms, self.size, self.pane_ms)
+
+
+class LongAgo(Known):
+    """The newest event of a name is `bound_ms` old or older, or there was none."""
+
+    def __init__(self, event_id: int, bound_ms: int) -> None:
+        self.event_id = event_id
+        self.bound_ms = bound_ms
+
+    def holds(self, features: dict[int, Panes], last: dict[int, int], now_ms: int) -> bool:
+        """Whether it is true."""
+        at_ms = last.get(self.event_id)
+        return at_ms is None or now_ms >= at_ms + self.bound_ms
+
+    def change_ms(self, features: dict[int, Panes], last: dict[int, int], now_ms: int) -> int:
+        """When it becomes true, unless there is such an event before."""
+        at_ms = last.get(self.event_id)
+        if at_ms is None or now_ms >= at_ms + self.bound_ms:
+            return NEVER_MS
+        return at_ms + self.bound_ms
+
+
+class Opposite(Known):
+    """Another condition is not true."""
+
+    def __init__(self, item: Known) -> None:
+        self.item = item
+
+    def holds(self, features: dict[int, Panes], last: dict[int, int], now_ms: int) -> bool:
+        """Whether it is true."""
+        return not self.item.holds(features, last, now_ms)
+
+    def change_ms(self, features: dict[int, Panes], last: dict[int, int], now_ms: int) -> int:
+        """When the other changes."""
+        return self.item.change_ms(features, last, now_ms)
+
+
+class Several(Known):
+    """All of the items are true (`everything`), or at least one of them."""
+
+    def __init__(self, items: list[Known], everything: bool) -> None:
+        self.items = items
+        self.everything = everything
+
+    def holds(self, features: dict[int, Panes], last: dict[int, int], now_ms: int) -> bool:
+        """Whether it is true; no more items are asked than needed."""
+        everything = self.everything
+        for item in self.items:
+            if item.holds(features, last, now_ms) != everything:
+                return not everything
+        return everything
+
+    def change_ms(self, features: dict[int, Panes], last: dict[int, int], now_ms: int) -> int:
+        """The earliest change of the items; while some stand in the way, the latest of those (`expression_codegen`)."""
+        soonest_ms, latest_ms, in_way = NEVER_MS, 0, False
+        for item in self.items:
+            at_ms = item.change_ms(features, last, now_ms)
+            if item.holds(features, last, now_ms) == self.everything:
+                soonest_ms = min(soonest_ms, at_ms)
+            else:
+                in_way = True
+                latest_ms = max(latest_ms, at_ms)
+        return latest_ms if in_way else soonest_ms

@@ -1,0 +1,54 @@
+"""A condition that the compiled core knows says the same as the functions that the policy made of it."""
+
+from __future__ import annotations
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from app.core.expression_judge import known_condition
+from tests.property.test_core_judge import names, plan_of, steps
+from tests.support.plans import MINUTE
+from tests.support.streams import START, Stream, track
+
+totals = st.builds(
+    'count("{}", "10m") {} {}'.format, names, st.sampled_from([">=", "<", "==", "!="]), st.integers(0, 3)
+)
+sums = st.builds('sum("{}.size", "1h") {} {}'.format, names, st.sampled_from([">", "<="]), st.integers(0, 4))
+recencies = st.builds(
+    'since("{}") {} "{}"'.format, names, st.sampled_from(["<", "<=", ">", ">="]), st.sampled_from(["5m", "10m"])
+)
+mirrored = st.builds('"{}" {} since("{}")'.format, st.sampled_from(["5m", "10m"]), st.sampled_from(["<", ">="]), names)
+did = st.builds('did("{}", "10m")'.format, names)
+texts = st.recursive(
+    st.one_of(totals, sums, recencies, mirrored, did),
+    lambda inner: (
+        st.builds("({0}) {1} ({2}) {1} ({3})".format, inner, st.sampled_from(["and", "or"]), inner, inner)
+        | st.builds("not ({})".format, inner)
+    ),
+    max_leaves=4,
+)
+
+
+@settings(max_examples=200, deadline=None)
+@given(texts, steps)
+def test_the_core_and_the_function_agree_on_the_answer_and_on_its_next_change(
+    text: str, happened: list[tuple[int, str, int, int | None]]
+) -> None:
+    plan = plan_of([text])
+    segment = plan.segments[0]
+    known = known_condition(segment)
+    assert known is not None
+    stream = Stream(plan)
+    stream.now_ms = START
+    for pause, name, age, size in happened:
+        stream.now_ms += pause
+        stream.send(track(name, stream.now_ms - age, **({} if size is None else {"size": size})))
+        row = stream.row
+        for at_ms in (stream.now_ms, stream.now_ms + 4 * MINUTE, stream.now_ms - MINUTE):
+            assert known.holds(row.features, row.last, at_ms) is segment.evaluate(row, at_ms, "")
+            assert known.change_ms(row.features, row.last, at_ms) == segment.next_change(row, at_ms, "")
+
+
+def test_what_depends_on_more_than_windows_and_recencies_is_left_to_the_function() -> None:
+    for text in ("orders() >= 2", "since() > '10m'", 'count("A", "10m") >= 1 and trait("t") == "x"'):
+        assert known_condition(plan_of([text]).segments[0]) is None
