@@ -42,6 +42,10 @@ log = structlog.get_logger(__name__)
 CHUNK_RECORDS: Final = 1024
 SLICE_RECORDS: Final = 64
 TIMER_ROWS_MAX: Final = 500
+_NO_USER: Final = b"\xff"
+"""No user's key begins with it, since no UTF-8 text does; but marks do, and what a store keeps of itself. Whatever an
+event of such a key says, it is refused: nothing is to be read, let alone decoded as a row, for it.
+"""
 
 
 class Engine:
@@ -176,7 +180,7 @@ class Engine:
         """Process a slice; whatever of its rows the cache does not keep is free when this returns."""
         partition = batch.partition
         state = self._partitions[partition]
-        keys = list({record.key: None for record in part if record.key})
+        keys = list({record.key: None for record in part if record.key and record.key < _NO_USER})
         loaded = self._reader.load(partition, state, keys, work.rows)
         effects = self.processor.process(
             part,

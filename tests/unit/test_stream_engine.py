@@ -5,9 +5,13 @@ from pathlib import Path
 
 import pytest
 
+from app.core.processor import Processor
 from app.core.profile import Profile, decode_profile
+from app.stream.fence import CLAIM_KEY
 from app.stream.partition import GHOSTS, RowCache
 from tests.support.engine import Died, Rig, make_rig
+from tests.support.plans import FixedScorer, campaign_only, make_plan
+from tests.support.streams import record, track
 
 
 def events_of(rig: Rig, user: str) -> int:
@@ -79,6 +83,22 @@ async def test_an_evicted_row_is_read_back_with_everything_applied(tmp_path: Pat
     rig.app.durable_producer.release("changelog")
     await rig.settled()
     assert len(rig.table.stores[0]) == 3000
+
+
+@pytest.mark.parametrize("key", [b"\xff\xfemeta", CLAIM_KEY, b"\xffe" + bytes(16), b"\xff"])
+async def test_an_event_under_a_key_of_the_stores_own_is_refused_and_its_neighbours_are_folded(
+    tmp_path: Path, key: bytes
+) -> None:
+    rig = await make_rig(tmp_path, processor=Processor(make_plan(), FixedScorer(), campaign_only))
+    view = track("View", 0, "ann")
+    for start in (0, 2):  # the second time the store has something of its own
+        batch = rig.batch(("ann", ""), ("ann", ""), start=start)
+        batch.records = [record(view, start, key), record(view, start + 1)]
+        await rig.engine.submit(batch)
+        await rig.settled()
+    assert events_of(rig, "ann") == 2
+    reasons = [dict(output.headers)["nudge_reason"] for output in rig.app.durable_producer.outputs]
+    assert reasons == [b"key_mismatch"] * 2
 
 
 def test_a_row_stays_in_the_cache_once_its_user_comes_again_soon() -> None:
