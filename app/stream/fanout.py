@@ -244,10 +244,11 @@ class FanOut(Background):
         cursor = b""
         while True:
             await self._rest(partition, state)
-            if self._state(partition) is not state:
+            store = self._engine.table.stores.get(partition)
+            if store is None or self._state(partition) is not state:  # a store is closed before the engine is told
                 return
             with self._pace:
-                page = self._engine.table.stores[partition].page(cursor, PAGE_ROWS)
+                page = store.page(cursor, PAGE_ROWS)
                 rows = [(key, decode_profile(value)) for key, value in page]
             yield rows
             if len(page) < PAGE_ROWS:

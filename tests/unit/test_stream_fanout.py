@@ -148,3 +148,14 @@ def test_an_index_names_each_row_once_and_says_when_it_is_worn() -> None:
     for _ in range(SLACK + 4):
         index.add(item_hash("p1"), b"a")
     assert index.worn
+
+
+async def test_a_pass_ends_when_the_partitions_store_is_closed_under_it(world: World) -> None:
+    rig, fanout = world.rig, world.fanout
+    await world.view("p2", *EVERYBODY, category="shoes")
+    await world.view("p1", *EVERYBODY)
+    await fanout.stop()
+    pages = fanout._pages(0, fanout._state(0))  # type: ignore[arg-type]
+    await anext(pages)
+    rig.table.close_partition(0)  # the engine is told when all the others are restored, seconds later
+    assert [page async for page in pages] == []
