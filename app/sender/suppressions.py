@@ -80,8 +80,11 @@ class Suppressions:
         self._add(self._hash(user, ""), at_ms, wall_ms)
 
     def caught_up(self, as_of_ms: int) -> None:
-        """Everything written to `events` before the wall-clock time `as_of_ms` has been fed."""
-        self._as_of_ms = max(self._as_of_ms, as_of_ms)
+        """Everything written to `events` before the wall-clock time `as_of_ms` has been fed.
+
+        As the clock says it now: where it was set back, an earlier word of a later time would pass for fresh.
+        """
+        self._as_of_ms = as_of_ms
 
     def check(self, user: str, category: str, wall_ms: int) -> bool | None:
         """Whether the user has opted out, of everything or of the category; None when that cannot be told.

@@ -54,6 +54,13 @@ def test_an_older_opt_out_that_comes_late_does_not_make_the_newer_one_older() ->
     assert feed.check("a", "", WALL) is True
 
 
+def test_a_clock_that_is_set_back_does_not_make_a_stale_feed_fresh() -> None:
+    feed = made(stale_ms=60_000)
+    hour_ms = 3_600_000
+    feed.caught_up(WALL - hour_ms - 60_001)  # 60 s after the feed broke off, by a clock that now says an hour less
+    assert feed.check("a", "news", WALL - hour_ms) is None
+
+
 def test_other_events_change_nothing() -> None:
     feed = made()
     feed.feed(Event(type="track", event="Order Completed", user_id="a"), received_ms=0, wall_ms=WALL)
