@@ -149,7 +149,8 @@ async def broker_at(bootstrap: str, *, kafka: bool = False) -> AsyncIterator[str
         yield bootstrap
         return
     if kafka:
-        with KafkaBroker() as real:  # started in this thread: the kernel ends a child whose parent thread has gone
+        # Started in this thread: the kernel ends a child whose parent thread has gone.
+        with KafkaBroker(heap_mb=1_024, as_shipped=True) as real:
             yield real.bootstrap
         return
     async with EmbeddedBroker() as broker:

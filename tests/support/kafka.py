@@ -38,6 +38,16 @@ _HERE: Final = Path(__file__).parent / "kafka"
 _POM: Final = _HERE / "pom.xml"
 _JAVA_MIN: Final = 17
 _POLL_S: Final = 0.1
+_JVM_FOR_TESTS: Final = ("-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1")
+"""Up in a second, and two or three times as dear a request for ever after."""
+_JVM_AS_SHIPPED: Final = (
+    "-server",
+    "-XX:+UseG1GC",
+    "-XX:MaxGCPauseMillis=20",
+    "-XX:InitiatingHeapOccupancyPercent=35",
+    "-XX:+ExplicitGCInvokesConcurrent",
+)
+"""As Kafka's own start script has it."""
 _DOWNLOAD_S_MAX: Final = 900.0
 
 
@@ -67,6 +77,8 @@ class KafkaBroker:
     ----------
     heap_mb
         The JVM's largest heap. 512 holds the test suites' topics.
+    as_shipped
+        The JVM's settings are those of Kafka's start script, for whoever measures; else such as start fast.
     advertised_port
         The loopback port that clients are sent to, such as a proxy's; the broker's own when 0.
     login
@@ -78,8 +90,11 @@ class KafkaBroker:
         From `start`: no Java, no Maven, no download, or a broker that does not answer (with the end of its log).
     """
 
-    def __init__(self, *, heap_mb: int = 512, advertised_port: int = 0, login: Login | None = None) -> None:
+    def __init__(
+        self, *, heap_mb: int = 512, as_shipped: bool = False, advertised_port: int = 0, login: Login | None = None
+    ) -> None:
         self._heap_mb = heap_mb
+        self._jvm = _JVM_AS_SHIPPED if as_shipped else _JVM_FOR_TESTS
         self._advertised_port = advertised_port
         self._login = login
         self._secure_port = 0
@@ -111,7 +126,7 @@ class KafkaBroker:
         jars = kafka_jars()
         if self._folder is None:
             self._folder = self._format(java, jars)
-        options = [f"-Xms{self._heap_mb // 2}m", f"-Xmx{self._heap_mb}m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"]
+        options = [f"-Xms{self._heap_mb // 2}m", f"-Xmx{self._heap_mb}m", *self._jvm]
         logging = f"-Dlog4j2.configurationFile={_HERE / 'log4j2.properties'}"
         command = [java, *options, logging, "-cp", f"{jars}/*", "kafka.Kafka", str(self._folder / "server.properties")]
         self._child = Child("kafka", command)
