@@ -91,5 +91,5 @@ def _later_ms(stream: list[Any], folded: Mapping[int, int]) -> dict[int, float]:
 
 
 def _told(values: list[float]) -> dict[str, float]:
-    cuts = quantiles(values, n=100) if len(values) > 1 else values * 99
+    cuts = quantiles(values, n=100, method="inclusive") if len(values) > 1 else values * 99
     return {"n": len(values), "p50": cuts[49], "p99": round(cuts[98], 1), "max": max(values)}
