@@ -109,7 +109,7 @@ class _TracedProvider:
 
 def _context_of(record: Any) -> str:
     for name, value in record.headers:
-        if name == _HEADER:
+        if name == _HEADER and value is not None:
             return bytes(value).decode("ascii", "replace")
     return ""
 

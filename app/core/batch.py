@@ -191,7 +191,7 @@ def trace_of(source: Record | None) -> bytes | None:
     """The W3C trace context that the source record carries."""
     if source is not None and (headers := source.headers):  # nearly always there are none
         for name, value in headers:
-            if name == "traceparent" and len(value) <= TRACE_BYTES_MAX:
+            if name == "traceparent" and value is not None and len(value) <= TRACE_BYTES_MAX:
                 return value
     return None
 

@@ -30,8 +30,8 @@ class Record(Protocol):
         """Wall time, milliseconds."""
 
     @property
-    def headers(self) -> Sequence[tuple[str, bytes]]:
-        """Trace context, perhaps."""
+    def headers(self) -> Sequence[tuple[str, bytes | None]]:
+        """Trace context, perhaps; whatever else producers send, and Kafka lets a header have no value."""
 
 
 @dataclass(slots=True)

@@ -103,7 +103,7 @@ def forward(
     batch: Batch, profile: Profile, event: Event, at_ms: int, source: Record, subjects: Subjects | None
 ) -> None:
     """Pass an event of a merged row on to where the user is now. Raises `Refusal` when it has gone in a circle."""
-    hops = next((int(value) for name, value in source.headers if name == _HOPS and value.isdigit()), 0)
+    hops = next((int(value) for name, value in source.headers if name == _HOPS and value and value.isdigit()), 0)
     if hops >= HOPS_MAX:
         raise Refusal(Rejected("merge_loop", f"passed on {hops} times"))
     into = profile.merged_into

@@ -28,7 +28,7 @@ class FakeRecord:
     value: bytes | None
     offset: int
     timestamp: int = 0
-    headers: Sequence[tuple[str, bytes]] = ()
+    headers: Sequence[tuple[str, bytes | None]] = ()
 
 
 class Died(BaseException):

@@ -87,6 +87,13 @@ def test_the_trace_of_the_event_goes_on() -> None:
     assert effects.latencies_ms == [99]
 
 
+def test_headers_without_a_value_are_passed_by() -> None:
+    stream = Stream(make_plan(campaigns=[campaign("a", GO)]))
+    headers = (("other", None), ("traceparent", None))
+    effects = stream.process([FakeRecord(b"u1", b'{"type":"track","event":"Go","userId":"u1"}', 0, 99, headers)])
+    assert [output.topic for output in effects.outputs] == [DECISIONS]
+
+
 def test_the_template_sees_traits_properties_and_totals() -> None:
     seen: list[Any] = []
 
