@@ -151,8 +151,13 @@ class LedgerPages:
         return self._table.get_many(partition, keys)
 
     async def write(self, partition: int, rows: list[tuple[bytes, bytes | None]]) -> None:
-        """Returns when it is durable."""
-        await self._table.write(partition, rows)
+        """Returns when it is durable; partitions are not given up before that, nor restored."""
+        barrier = self._app.batches.barrier
+        barrier.hold()
+        try:
+            await self._table.write(partition, rows)
+        finally:
+            barrier.release()
 
 
 class SuppressionFeed:

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 from app.sender.sweeper import Row, Sweeper
+from app.sender.worker import LedgerPages
+from app.stream.barrier import Barrier
 from tables.ledger import RETENTION_MS, LedgerEntry, State, encode_entry, index_row, is_entry, mark_key
 
 NOW_MS = 1_700_000_000_000
@@ -78,3 +83,15 @@ async def test_a_partition_that_was_given_up_is_left_in_the_middle() -> None:
     assert await walker.step() == 1
     ledger.stored.clear()
     assert await walker.step() == 0
+
+
+async def test_partitions_are_not_given_up_while_a_deletion_is_on_its_way() -> None:
+    acknowledged = asyncio.Event()
+    app: Any = SimpleNamespace(batches=SimpleNamespace(barrier=Barrier()))
+    table: Any = SimpleNamespace(write=lambda _partition, _rows: acknowledged.wait())
+    writing = asyncio.create_task(LedgerPages(app, table).write(0, [(b"a", None)]))
+    await asyncio.sleep(0)
+    assert not await app.batches.barrier.drained(0.01)
+    acknowledged.set()
+    await writing
+    assert await app.batches.barrier.drained(0.01)
