@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import Protocol
+from typing import Final, Protocol
 
 import structlog
 
@@ -30,6 +30,7 @@ from schemas.topics import POLICY
 
 log = structlog.get_logger(__name__)
 
+RETRY_S: Final = 5.0
 Switch = Callable[[PlanIndex, int], None]
 
 
@@ -125,7 +126,12 @@ class PolicyFeed:
         while True:
             await self._news.wait()
             self._news.clear()
-            await self._follow()
+            try:
+                await self._follow()
+            except Exception as exc:  # a full disk, perhaps; nobody awaits this task, so it would end unseen
+                log.error("policy_not_followed", error=repr(exc), action="try again")
+                self._news.set()
+                await asyncio.sleep(RETRY_S)
 
     async def _follow(self) -> bool:
         """Serve the newest version that loads; False when there is none at all."""

@@ -16,6 +16,8 @@ from schemas.policies import BadPolicyVersion, PolicyVersion, decode_policy_vers
 HISTORY_MAX: Final = 50
 """Versions of a policy that are kept; `expired` names the older ones."""
 
+_SERIAL_DIGITS_MAX: Final = 18
+
 
 class NoVersion(LookupError):
     """There is no such version; the message says what there is."""
@@ -58,7 +60,7 @@ class PolicyLog:
         name, _, serial = key.decode(errors="replace").partition("@")
         if not serial:
             self._heads.pop(name, None)
-        elif serial.isdecimal():
+        elif serial.isdecimal() and len(serial) <= _SERIAL_DIGITS_MAX:  # int() raises for thousands of them
             self._history.get(name, {}).pop(int(serial), None)
 
     def names(self) -> list[str]:

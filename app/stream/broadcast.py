@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import time
+import traceback
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any, Final
 
 import structlog
@@ -23,6 +25,7 @@ _CATCH_UP_MS: Final = 20
 """How long the broker may hold an empty fetch while a process waits to know that it has read everything: a partition
 stands still as long."""
 _FOLLOW_MS: Final = 200
+_RETRY_S: Final = 1.0
 
 Apply = Callable[[bytes | None, bytes | None, int], object]
 
@@ -39,7 +42,8 @@ async def read_to_end(settings: Mapping[str, Any], topic: str, apply: Apply, tim
 class BroadcastReader:
     """Calls `apply(key, value, offset)` for every record of `topic`, oldest first, for as long as it runs.
 
-    `apply` must not raise: a bad record is its business to count and skip.
+    `apply` must not raise: a bad record is its business to count and skip. Should it raise all the same, everything is
+    read again, and again: what depends on the topic stays as it was, and `as_of` says so.
     """
 
     def __init__(self, settings: Mapping[str, Any], topic: str, apply: Apply) -> None:
@@ -83,7 +87,9 @@ class BroadcastReader:
                 await self._follow()
             except KafkaError as exc:
                 log.warning("broadcast_retry", topic=self._topic, error=str(exc))
-                await asyncio.sleep(1.0)
+            except Exception as exc:  # nobody awaits this task: it would end unseen
+                log.error("broadcast_failed", topic=self._topic, error=_where(exc))
+            await asyncio.sleep(_RETRY_S)
 
     async def _follow(self) -> None:
         wait_ms = _FOLLOW_MS if self._ready.is_set() else _CATCH_UP_MS
@@ -126,3 +132,9 @@ class BroadcastReader:
             if end is None or await consumer.position(tp) < end:
                 return False
         return True
+
+
+def _where(exc: Exception) -> str:
+    """Type and place of an exception, without its text, which may quote a record."""
+    frame = traceback.extract_tb(exc.__traceback__)[-1]
+    return f"{type(exc).__name__} at {Path(frame.filename).name}:{frame.lineno}"

@@ -94,3 +94,11 @@ def test_old_versions_expire_but_never_the_one_in_force() -> None:
         log.apply(key, None)
     assert log.expired("shop") == []
     assert len(log.history("shop")) == HISTORY_MAX
+
+
+def test_a_key_that_no_version_has_takes_none_away() -> None:
+    log = PolicyLog(SECRET)
+    apply(log, 1)
+    for serial in ("9" * 5_000, "²", "-1", "x"):
+        log.apply(f"shop@{serial}".encode(), None)
+    assert [version.serial for version in log.history("shop")] == [1]
