@@ -91,4 +91,6 @@ def fit(title: str, body: str, deep_link: str) -> str:
 def _bytes(text: str) -> int:
     """Bytes in JSON; what is neither printable nor a quote was joined away with the white space, or is escaped."""
     escaped = text.count('"') + text.count("\\")
-    return len(text.encode(errors="replace")) + escaped + 5 * sum(char < " " for char in text)
+    if not text.isprintable():
+        escaped += 5 * sum(char < " " for char in text)
+    return (len(text) if text.isascii() else len(text.encode(errors="replace"))) + escaped

@@ -15,8 +15,7 @@ from __future__ import annotations
 
 import struct
 from array import array
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from itertools import islice
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
 
 NAMES: Final = (
@@ -57,6 +56,9 @@ _LONG = 255
 _INDEX = {name: index for index, name in enumerate(NAMES)}
 _HEAD = struct.Struct("<H")
 _SIZE = struct.Struct("<I")
+_FLOATS_MAX: Final = 256
+_FLOATS: Final[dict[int, struct.Struct]] = {}
+_RUN_NAMES: Final = list(RUN)
 
 
 def rounded(features: Mapping[str, float]) -> dict[str, float]:
@@ -67,12 +69,25 @@ def rounded(features: Mapping[str, float]) -> dict[str, float]:
     >>> rounded({"a": 0.1, "b": 2.0})
     {'a': 0.10000000149011612, 'b': 2.0}
     """
-    form = f"{len(features)}f"
+    form = _floats(len(features))
     try:
-        values: Iterable[float] = struct.unpack(form, struct.pack(form, *features.values()))
+        values: Sequence[float] = form.unpack(form.pack(*features.values()))
     except OverflowError:
         values = array("f", features.values())  # several times slower
-    return dict(zip(features, values, strict=True))
+    result = dict(features)  # has room for all of them at once
+    for at, name in enumerate(features):
+        result[name] = values[at]
+    return result
+
+
+def _floats(count: int) -> struct.Struct:
+    """So many float32, little-endian."""
+    form = _FLOATS.get(count)
+    if form is None:
+        form = struct.Struct(f"<{count}f")
+        if count <= _FLOATS_MAX:
+            _FLOATS[count] = form
+    return form
 
 
 def pack(features: Mapping[str, float]) -> bytes:
@@ -89,12 +104,13 @@ def pack(features: Mapping[str, float]) -> bytes:
         return b""
     codes = bytearray()
     values: list[float] = []
-    find = _INDEX.get
-    run = _run_length(features)
+    names, given = list(features), list(features.values())
+    run = _run_length(names)
     if run:
-        codes += _packed_run(list(features.values())[:run], values)
-    for name, value in islice(features.items(), run, None):
-        index = find(name)
+        codes += _packed_run(given[:run], values)
+    for at in range(run, len(names)):
+        name, value = names[at], given[at]
+        index = _INDEX.get(name)
         if index is None:
             codes += _named(name, value)
         elif value == 0.0:
@@ -107,20 +123,22 @@ def pack(features: Mapping[str, float]) -> bytes:
             codes.append(index)
         if index is not None or value != 1.0:
             values.append(value)
-    return _HEAD.pack(len(codes)) + codes + struct.pack(f"<{len(values)}f", *values)
+    return _HEAD.pack(len(codes)) + codes + _floats(len(values)).pack(*values)
 
 
-def _run_length(features: Mapping[str, float]) -> int:
+def _run_length(names: list[str]) -> int:
     """How many of the first names are those of `RUN`; 0 where they are too few to be worth it."""
+    if names[: len(_RUN_NAMES)] == _RUN_NAMES:
+        return len(_RUN_NAMES)
     length = 0
-    for name, known in zip(features, RUN, strict=False):
+    for name, known in zip(names, _RUN_NAMES, strict=False):
         if name != known:
             break
         length += 1
     return length if length >= _RUN_MIN else 0
 
 
-def _packed_run(run: Sequence[float], values: list[float]) -> bytes:
+def _packed_run(run: list[float], values: list[float]) -> bytes:
     """The code of a run; the values that stand at the end are added to `values`."""
     kinds = 0
     for at, value in enumerate(run):

@@ -107,6 +107,11 @@ class Template:
             return self._without_values
         return text if text.strip() else self._without_values
 
+    @property
+    def fixed(self) -> str | None:
+        """The text, where it has no placeholders."""
+        return self._without_values if self._bound is None else None
+
 
 def _parse(source: str, *, also: frozenset[str]) -> tuple[BoundTemplate, str]:
     try:
@@ -188,7 +193,7 @@ class MessageTemplate:
     'Hi there'
     """
 
-    __slots__ = ("_body", "_deep_link", "_limits", "_title")
+    __slots__ = ("_body", "_deep_link", "_fixed_link", "_fixed_title", "_limits", "_title")
 
     def __init__(
         self,
@@ -205,11 +210,17 @@ class MessageTemplate:
         self._deep_link = _checked("deep_link", deep_link, also=also)
         if problem := link_problem(deep_link):
             raise FieldError("deep_link", TemplateError(problem))
+        words, link = self._title.fixed, self._deep_link.fixed
+        self._fixed_title = None if words is None else cut(words, limits.title)
+        self._fixed_link = None if link is None else clean_link(link)
 
     def render(self, context: Mapping[str, Any]) -> Rendered:
         """The texts, cut to what a phone shows and a push service takes."""
-        deep_link = clean_link(self._deep_link.render(context))
-        title = cut(self._title.render(context), self._limits.title)
+        title, deep_link = self._fixed_title, self._fixed_link
+        if title is None:
+            title = cut(self._title.render(context), self._limits.title)
+        if deep_link is None:
+            deep_link = clean_link(self._deep_link.render(context))
         body = cut(self._body.render(context), self._limits.body)
         return Rendered(title=title, body=fit(title, body, deep_link), deep_link=deep_link)
 
