@@ -1,4 +1,4 @@
-# Two commands on a fresh machine: `make demo` and `make test`. They need Python 3.11+ and a package index; no more.
+# Two commands on a fresh machine: `make demo` and `make test`. They need Python 3.11 to 3.13 and a package index; no more.
 # Kept to what GNU make 3.81 (macOS) and a POSIX sh understand.
 
 SHELL = /bin/sh

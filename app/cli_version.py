@@ -18,14 +18,16 @@ EXIT_CODES: Final = (
 
 
 def version_line() -> str:
-    """The package's version, whether the core is compiled and of these sources, and the interpreter."""
-    from app.compiled import is_compiled, stale  # noqa: PLC0415 - loads the core
+    """The package's version, whether the core is compiled and of these sources, the interpreter and the event loop."""
+    from app.compiled import stale  # noqa: PLC0415 - loads the core
+    from app.runtime import runtime  # noqa: PLC0415 - likewise
 
-    core = "core compiled" if is_compiled() else "core interpreted"
+    here = runtime()
+    core = f"core {here.core}"
     if old := stale():
         core += f", older than its source: {', '.join(old)} (make compile)"
-    python = f"{platform.python_implementation()} {platform.python_version()}"
-    return f"nudge {version('nudge-engine')} ({core}), {python}, {platform.system()} {platform.machine()}"
+    machine = f"{platform.system()} {platform.machine()}"
+    return f"nudge {version('nudge-engine')} ({core}), {here.interpreter()}, {here.loop}, {machine}"
 
 
 def _show(asked: bool) -> None:

@@ -16,7 +16,6 @@ from agents import profiles as profiles_agent
 from agents import timers as timers_agent
 from app.admin import Admin
 from app.catalog_feed import CatalogFeed
-from app.compiled import is_compiled, stale
 from app.core.features import open_features
 from app.core.history_fold import HistoryFold
 from app.core.index import PlanIndex
@@ -36,6 +35,7 @@ from app.policy.load import load_policy
 from app.policy_feed import PolicyFeed
 from app.policy_metrics import BackfillMetrics, PolicyMetrics
 from app.preflight import Preflight
+from app.runtime import runtime, say_runtime
 from app.settings import Settings
 from app.skew import BrokerClock, ClockWatch
 from app.small_segments import SmallSegments
@@ -202,8 +202,7 @@ class Worker:
         self.metrics.policy_serial.clear()
         self.metrics.policy_serial.labels(plan.name, plan.version).set(serial)
         self.metrics.build_info.clear()
-        core = "compiled" if is_compiled() else "interpreted"
-        self.metrics.build_info.labels(version("nudge-engine"), plan.version, core).set(1)
+        self.metrics.build_info.labels(version("nudge-engine"), plan.version, runtime().core).set(1)
         if plan.model != before.model:
             self.processor.scorer = prior_scorer()
         if plan.model != before.model or plan.models.keys() != before.models.keys():
@@ -243,8 +242,7 @@ class Worker:
     async def _before_start(self) -> None:
         await self.health.start()
         log.info("http", address=f"http://{self.settings.http_host}:{self.health.port}")
-        if old := stale():
-            log.warning("compiled_core_is_stale", modules=old, mend="make compile, or make clean")
+        say_runtime(runtime(), production=self.settings.profile == "prod")
         await self.preflight.wait()
         await self.policies.start()
         await self.models.reader.start()

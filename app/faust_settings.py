@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import faust
@@ -59,4 +60,5 @@ def install_uvloop() -> None:
         import uvloop  # noqa: PLC0415 - absent on Windows
     except ImportError:
         return
-    uvloop.install()
+    # A policy, because Faust makes its loop itself: uvloop.install() does the same and warns from Python 3.12 on.
+    asyncio.set_event_loop_policy(uvloop.EventLoopPolicy())

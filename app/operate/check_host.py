@@ -1,4 +1,4 @@
-"""What the doctor looks at on this machine: versions, secrets, addresses, disk, limits, the policy file."""
+"""What the doctor looks at on this machine: versions, interpreter, secrets, addresses, disk, limits, policy file."""
 
 from __future__ import annotations
 
@@ -7,15 +7,17 @@ import math
 import os
 import shutil
 import socket
-import sys
 from collections import Counter
+from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Final
 
+from app.compiled import stale
 from app.operate.findings import Finding, Findings, Status
 from app.policy.errors import PolicyErrors
 from app.policy.load import load_policy
+from app.runtime import BUILDS, COMPILE, Runtime
 from app.settings import DEV_SECRET, Settings
 
 PINNED: Final = {"faust-streaming": "0.15.3", "aiokafka": "0.14."}
@@ -28,14 +30,50 @@ FILES_MIN: Final = 4096
 
 
 def check_versions() -> Findings:
-    """The interpreter, and libraries whose inner workings are relied upon."""
-    found = [Finding("versions", "ok", f"nudge {version('nudge-engine')}, Python {sys.version.split()[0]}")]
+    """Ours, and those of libraries whose inner workings are relied upon."""
+    found = [Finding("versions", "ok", f"nudge {version('nudge-engine')}")]
     for package, wanted in PINNED.items():
         actual = version(package)
         if not actual.startswith(wanted):
             mend = f"pip install '{package}=={wanted}{'*' if wanted.endswith('.') else ''}'"
             found.append(Finding("versions", "fail", f"{package} {actual}; tested with {wanted}", mend))
     return found
+
+
+def check_runtime(settings: Settings, here: Runtime, tested: Sequence[str]) -> Findings:
+    """The interpreter, the core and the event loop: what works, and what costs processor time.
+
+    Parameters
+    ----------
+    tested
+        Versions of Python that nudge is tested with, such as `3.11`; empty where that is not known.
+    """
+    return [_interpreter(here, tested), _core(here, production=settings.profile == "prod"), _loop(here)]
+
+
+def _interpreter(here: Runtime, tested: Sequence[str]) -> Finding:
+    says = here.interpreter()
+    mend = f"take an ordinary build of Python {' or '.join(tested[-1:]) or '3'}, as the image has"
+    if here.build in BUILDS.values():
+        return Finding("runtime", "warn", f"{says}: not a build for production", mend)
+    if tested and here.python.split()[-1].rpartition(".")[0] not in tested:
+        return Finding("runtime", "warn", f"{says}; tested with {', '.join(tested)}", mend)
+    return Finding("runtime", "ok", says)
+
+
+def _core(here: Runtime, *, production: bool) -> Finding:
+    if old := stale():
+        says = f"the compiled core is older than its source: {', '.join(old)}"
+        return Finding("runtime", "fail", says, "make compile, or make clean")
+    if here.core == "interpreted" and production:
+        return Finding("runtime", "warn", "the core is interpreted: an event costs more processor time", COMPILE)
+    return Finding("runtime", "ok", f"the core is {here.core}")
+
+
+def _loop(here: Runtime) -> Finding:
+    if here.loop == "asyncio":
+        return Finding("runtime", "warn", "Python's own event loop: an event costs more", "pip install uvloop")
+    return Finding("runtime", "ok", f"event loop: {here.loop}")
 
 
 def check_secrets(settings: Settings) -> Findings:

@@ -16,10 +16,12 @@ from app.operate.check_host import (
     check_disk,
     check_files,
     check_policy_file,
+    check_runtime,
     check_secrets,
     check_versions,
 )
 from app.operate.findings import Finding, Findings
+from app.runtime import runtime, tested
 from app.settings import Settings
 
 
@@ -27,6 +29,7 @@ async def examine(settings: Settings) -> Findings:
     """Every check; those that need a broker are left out when none answers."""
     found = [
         *_guarded("versions", check_versions),
+        *_guarded("runtime", lambda: check_runtime(settings, runtime(), tested())),
         *_guarded("secrets", lambda: check_secrets(settings)),
         *_guarded("addresses", lambda: check_addresses(settings)),
         *_guarded("disk", lambda: check_disk(settings.data_dir)),

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import platform
 import re
 import shlex
 from collections.abc import Iterator
+from importlib.metadata import version
 from typing import Any
 
 import pytest
@@ -81,7 +83,8 @@ def test_version_says_what_runs() -> None:
     assert result.exit_code == 0
     core = "compiled" if is_compiled() else "interpreted"
     assert re.match(rf"nudge \d+\.\d+\.\d+ \(core {core}", result.stdout)
-    assert "Python 3." in result.stdout
+    assert f"Python {platform.python_version()}" in result.stdout
+    assert f"uvloop {version('uvloop')}" in result.stdout
 
 
 def test_a_mistake_in_the_call_exits_with_2() -> None:

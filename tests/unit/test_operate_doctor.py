@@ -7,6 +7,7 @@ import socket
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from typer.testing import CliRunner
 
@@ -15,6 +16,7 @@ from app.embedded import free_port
 from app.learning.learner import Learner
 from app.operate import check_broker, check_feeds, check_host, doctor
 from app.operate.findings import Finding
+from app.runtime import Runtime
 from app.settings import Settings
 from app.skew import Reading
 from schemas.models import encode_snapshot
@@ -43,6 +45,31 @@ def test_a_random_secret_is_well_and_a_missing_one_for_privacy_a_warning() -> No
     assert set(status(check_host.check_secrets(settings()))) == {"ok"}
     assert status(check_host.check_secrets(settings(privacy_secret="")), "PRIVACY") == ["warn"]
     assert status(check_host.check_secrets(Settings(profile="dev")), "development") == ["warn"]
+
+
+@pytest.mark.parametrize(
+    ("change", "warned"),
+    [
+        ({}, ""),
+        ({"core": "interpreted"}, "the core is interpreted"),
+        ({"loop": "asyncio"}, "own event loop"),
+        ({"build": "debug build"}, "not a build for production"),
+        ({"build": "free-threaded"}, "not a build for production"),
+        ({"python": "CPython 3.14.0b2"}, "tested with 3.11, 3.13"),
+        ({"python": "CPython 3.1.4"}, "tested with 3.11, 3.13"),
+    ],
+)
+def test_what_makes_events_dear_or_was_never_tested_is_a_warning(change: dict[str, str], warned: str) -> None:
+    here = msgspec.structs.replace(Runtime("CPython 3.13.0", "optimised", "compiled", "uvloop 0.23.0"), **change)
+    found = check_host.check_runtime(settings(), here, ["3.11", "3.13"])
+    bad = [finding for finding in found if finding.status != "ok"]
+    assert len(bad) == bool(warned)
+    assert all(warned in finding.says and finding.mend for finding in bad)
+
+
+def test_an_interpreted_core_is_well_in_development_and_where_nobody_knows_what_was_tested() -> None:
+    here = Runtime("CPython 3.99.0", "", "interpreted", "uvloop 0.23.0")
+    assert status(check_host.check_runtime(Settings(profile="dev"), here, [])) == ["ok", "ok", "ok"]
 
 
 def test_listening_to_the_world_is_a_warning() -> None:
