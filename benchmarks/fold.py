@@ -99,6 +99,7 @@ def chunk_costs_us(count: int, users: int, seed: int, keys: str = "uniform") -> 
     engine.begin_scan(0)
     gc.collect()
     gc.freeze()  # the workload is not the worker's garbage
+    gc.set_threshold(50_000, 20, 100)  # as the worker's
     for start in range(0, count - count % CHUNK_RECORDS, CHUNK_RECORDS):
         chunk = records[start : start + CHUNK_RECORDS]
         batch = RecordBatch("events", 0, chunk, 0, lambda _: True, lambda _: None)

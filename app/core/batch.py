@@ -38,6 +38,7 @@ class Batch:
 
     __slots__ = (
         "_lengths",
+        "_now",
         "catalog",
         "choices",
         "due",
@@ -73,6 +74,7 @@ class Batch:
     ) -> None:
         self.index = index
         self.now_ms = now_ms
+        self._now = b"%d" % now_ms
         self.choices = choices
         self.scorers = scorers
         self.items = items
@@ -144,7 +146,7 @@ class Batch:
         else:
             self.count("unowed_outputs")
         headers = [("traceparent", trace)] if trace else []
-        self.outputs.append(Output(SEGMENTS, self.key, wording.value(identity, user, now_ms), headers))
+        self.outputs.append(Output(SEGMENTS, self.key, wording.value(identity, user, self._now), headers))
 
     def _save(self) -> None:
         """Before the first thing that an event leaves: most events leave nothing and do not come here."""

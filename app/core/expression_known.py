@@ -96,12 +96,16 @@ class Several(Known):
 
     def change_ms(self, features: dict[int, Panes], last: dict[int, int], now_ms: int) -> int:
         """The earliest change of the items; while some stand in the way, the latest of those (`expression_codegen`)."""
-        soonest_ms, latest_ms, in_way = NEVER_MS, 0, False
+        latest_ms = -1
         for item in self.items:
-            at_ms = item.change_ms(features, last, now_ms)
-            if item.holds(features, last, now_ms) == self.everything:
-                soonest_ms = min(soonest_ms, at_ms)
-            else:
-                in_way = True
+            if item.holds(features, last, now_ms) != self.everything:
+                at_ms = item.change_ms(features, last, now_ms)
+                if at_ms >= NEVER_MS:
+                    return NEVER_MS
                 latest_ms = max(latest_ms, at_ms)
-        return latest_ms if in_way else soonest_ms
+        if latest_ms >= 0:
+            return latest_ms
+        soonest_ms = NEVER_MS
+        for item in self.items:
+            soonest_ms = min(soonest_ms, item.change_ms(features, last, now_ms))
+        return soonest_ms

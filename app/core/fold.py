@@ -25,7 +25,7 @@ ORDER_MILLI_MAX: Final = 1_000_000_000
 def fold_track(batch: Batch, profile: Profile, ops: EventOps, event: Event, at_ms: int) -> int:
     """Apply a track event that is neither a replay nor a duplicate. `at_ms` is at most the batch's time.
 
-    Returns the newest time of the event's name before it, `-NEVER_MS` if there was none. `batch.suspects` are the
+    Returns the newest time of the event's name before it, `AGES_AGO_MS` if there was none. `batch.suspects` are the
     segments that a count may have changed, by reaching a level.
     """
     profile.events += 1
@@ -56,7 +56,7 @@ def fold_track(batch: Batch, profile: Profile, ops: EventOps, event: Event, at_m
         category = properties.get("category")
         if category.__class__ is str and 0 < len(category) <= NAME_CHARS_MAX:
             _fold_affinity(profile.affinity, category, at_ms)
-    return -panes.NEVER_MS if newest is None else newest
+    return panes.AGES_AGO_MS if newest is None else newest
 
 
 def _forget_one(last: dict[int, int], known: frozenset[int]) -> None:

@@ -24,7 +24,7 @@ def on_event(batch: Batch, profile: Profile, ops: EventOps, before_ms: int, offs
     Parameters
     ----------
     before_ms
-        The newest time of the event's name before it, `-NEVER_MS` if there was none.
+        The newest time of the event's name before it, `AGES_AGO_MS` if there was none.
     """
     index, now_ms = batch.index, batch.now_ms
     due_before_ms = profile.segments_due_ms
@@ -233,7 +233,7 @@ def _move(
         profile.segments[segment_id] = batch.now_ms
     else:
         del profile.segments[segment_id]
-    key = 2 * segment_id + inside
+    key = segment_id if inside else ~segment_id
     wording = None if wordings is None else wordings.get(key)
     if wording is None:
         wording = batch.index.wording(segment, inside, cause, reason)

@@ -16,6 +16,8 @@ from typing import Final
 Panes = list[int]
 
 NEVER_MS: Final = 2**62
+AGES_AGO_MS: Final = -(2**61)
+"""Before any time, and still so near that the compiled core reckons with it as with any other."""
 
 
 def add(state: Panes, pane: int, value: int, *, current: int, size: int) -> bool:

@@ -25,7 +25,8 @@ HOURS_PER_WEEK: Final = 168
 
 _HEAD = struct.Struct(">BBqB")
 _HEAD_IDS_MAX: Final = 255
-_HEADS: Final = tuple(struct.Struct(f">BBqB{count}I") for count in range(_HEAD_IDS_MAX + 1))
+_HEAD_COUNT_AT: Final = _HEAD.size - 1
+_PACK_HEAD: Final = tuple(struct.Struct(f">BBqB{count}I").pack for count in range(_HEAD_IDS_MAX + 1))
 _FLAG_OUTBOX: Final = 1
 
 
@@ -323,20 +324,21 @@ def encode_profile(profile: Profile) -> bytes:
     flags = _FLAG_OUTBOX if profile.owed or profile.outbox else 0
     if count > _HEAD_IDS_MAX:
         ids, count = dict.fromkeys(list(ids)[:_HEAD_IDS_MAX], 0), _HEAD_IDS_MAX
-    return _HEADS[count].pack(ROW_VERSION, flags, due_ms(profile), count, *ids) + _encode(profile)
+    due = due_ms(profile) if profile.timers else profile.segments_due_ms
+    return _PACK_HEAD[count](ROW_VERSION, flags, due, count, *ids) + _encode(profile)
 
 
 def decode_profile(raw: bytes) -> Profile:
     """Raises `BadRow`."""
     try:
-        version, _flags, _due, count = _HEAD.unpack_from(raw)
-        body = memoryview(raw)[_HEAD.size + 4 * count :]
+        version = raw[0]
+        body = memoryview(raw)[_HEAD.size + 4 * raw[_HEAD_COUNT_AT] :]
         if version == ROW_VERSION:
             return _decode(body)
         if OLDEST_VERSION <= version < ROW_VERSION:
             return _decode(upgraded(body, version))
         raise BadRow(f"row version {version}; this build reads {OLDEST_VERSION} to {ROW_VERSION}")
-    except (struct.error, msgspec.MsgspecError) as exc:
+    except (IndexError, msgspec.MsgspecError) as exc:
         raise BadRow(f"not a profile row: {exc}") from exc
 
 

@@ -118,7 +118,7 @@ class Run:
         recent = profile.recent
         message_id = event.message_id
         digest = message_word(message_id) if message_id else b""
-        if digest and _remembers(recent, digest):
+        if digest and recent and _remembers(recent, digest):
             profile.offset = offset
             return "duplicate"
         foreign = profile.policy != index.policy_id

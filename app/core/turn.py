@@ -25,7 +25,7 @@ from app.core import (
 )
 from app.core.batch import Batch
 from app.core.decide import FeaturesOf
-from app.core.panes import NEVER_MS, Panes
+from app.core.panes import AGES_AGO_MS, Panes
 from app.core.plan import Scorer
 from app.core.profile import Profile
 from schemas.erasures import Subjects
@@ -85,7 +85,7 @@ class Turn:
             merge.fold_absorb(batch, profile, event, self.subjects)
             return True
         else:
-            reason, ops, before_ms = event.type, index.on_traits, -NEVER_MS
+            reason, ops, before_ms = event.type, index.on_traits, AGES_AGO_MS
             batch.suspects = 0
             fold.fold_activity(profile, at_ms)
             merge.ask(batch, profile, event.previous_id if reason == "alias" else event.anonymous_id, self.subjects)

@@ -27,7 +27,7 @@ def test_the_record_is_what_the_contract_encodes(user: str, name: str, reason: s
         id=identity.hex(), user=user, segment=name, change="enter", at_ms=at_ms, cause="event", reason=reason,
         policy_version="v%1",
     )  # fmt: skip
-    assert wording.value(identity, user, at_ms) == encode_membership(change)
+    assert wording.value(identity, user, str(at_ms).encode()) == encode_membership(change)
 
 
 def test_ids_differ_by_user_segment_direction_and_origin() -> None:
