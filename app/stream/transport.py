@@ -30,6 +30,7 @@ from faust.types.tuples import ConsumerMessage
 from app.stream.backlog import Backlog
 from app.stream.barrier import Barrier
 from app.stream.batch import RecordBatch
+from app.stream.jumps import Jumps
 from app.stream.lease import Lease
 
 log = structlog.get_logger(__name__)
@@ -99,6 +100,7 @@ class BatchedConsumer(driver.Consumer):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         self.barrier = Barrier()
         self.gaps = GapCheck()
+        self.jumps = Jumps(self._beginning)
         self.backlog = Backlog()
         self.flow_epoch = 0
         """How often the flow was stopped: what was begun in another epoch is void."""
@@ -148,6 +150,7 @@ class BatchedConsumer(driver.Consumer):
             if self.app.recheck_gaps:
                 fetched = await self._read_gaps_again(TP(*tp), fetched, epoch)  # noqa: PLW2901
             if fetched:
+                self.jumps.read(tp, fetched[0].offset, fetched[-1].offset + 1)
                 self.backlog.delivered(tp.topic, len(fetched))
                 yield tp, self._to_batch_message(TP(*tp), fetched, generation)
 
@@ -214,11 +217,17 @@ class BatchedConsumer(driver.Consumer):
             thread: BatchedConsumerThread = self._thread
             offsets: dict[TP, int] = await thread.call_thread(thread.seek_to_start)
         self.gaps.start(offsets)
+        self.jumps.start(offsets)
         for tp in self.barrier.partitions():
             self.barrier.forget(tp)
         self._committed_offset.clear()
         self._committed_offset.update(offsets)
         return offsets
+
+    async def _beginning(self, tp: TP) -> int:
+        thread: BatchedConsumerThread = self._thread
+        offset: int = await thread.call_thread(thread.beginning, tp)
+        return offset
 
     def highwater(self, tp: TP) -> int | None:
         """Where a partition ends, as the broker has said; None where it has not, or where the partition is not ours.
@@ -334,6 +343,12 @@ class BatchedConsumerThread(driver.AIOKafkaConsumerThread):
     async def seek_to(self, tp: TP, offset: int) -> None:
         """Read on from `offset`; runs in the consumer's thread."""
         self._ensure_consumer().seek(TopicPartition(tp.topic, tp.partition), offset)
+
+    async def beginning(self, tp: TP) -> int:
+        """The oldest offset of a partition; runs in the consumer's thread."""
+        place = TopicPartition(tp.topic, tp.partition)
+        found = await self._ensure_consumer().beginning_offsets([place])
+        return int(found[place])
 
 
 class BatchedTransport(driver.Transport):

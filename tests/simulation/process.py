@@ -19,6 +19,7 @@ from app.core.processor import Processor
 from app.stream.app import StreamApp
 from app.stream.backlog import Backlog
 from app.stream.barrier import Barrier
+from app.stream.jumps import Jumps
 from app.stream.lease import Lease
 from app.stream.recovery import RowRecovery
 from app.stream.standing import Standing
@@ -72,6 +73,7 @@ class Transport:
         self.app = process
         self.barrier = Barrier()
         self.gaps = GapCheck()
+        self.jumps = Jumps(self._beginning)
         self.backlog = Backlog(limit=300, batches_max=3)
         self.flow_active = False
         self.can_resume_flow = asyncio.Event()
@@ -106,6 +108,10 @@ class Transport:
 
     def resume_partitions(self, partitions: set[TP]) -> None:
         """All are fetched."""
+
+    async def _beginning(self, _tp: TP) -> int:
+        """Logs keep everything: their gaps are those of transactions."""
+        return 0
 
     def highwater(self, tp: TP) -> int | None:
         return self._kafka.highwater(tp)

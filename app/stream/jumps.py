@@ -1,0 +1,55 @@
+"""Where reading went on elsewhere than it had stopped: records that are gone, which aiokafka passes over in silence.
+
+A reader that stays away for longer than a topic keeps its records finds that those at its place have been deleted, and
+goes on with the oldest there is. Nothing can bring them back; somebody must know. Gaps that compaction and transactions
+leave are no loss: the log still begins before them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+
+import structlog
+from faust.types import TP
+
+log = structlog.get_logger(__name__)
+
+
+class Jumps:
+    """Follows the offsets of each partition, and says what is missing.
+
+    Parameters
+    ----------
+    beginning
+        Asks the broker for a partition's oldest offset; only after a gap.
+    """
+
+    def __init__(self, beginning: Callable[[TP], Awaitable[int]]) -> None:
+        self._beginning = beginning
+        self._next: dict[TP, int] = {}
+        self.asking: set[asyncio.Task[None]] = set()
+
+    def start(self, offsets: Mapping[TP, int]) -> None:
+        """Reading starts anew, at these offsets."""
+        self._next = dict(offsets)
+
+    def read(self, tp: TP, first: int, end: int) -> None:
+        """The records from offset `first` to before `end` have come; what they follow on is not waited for."""
+        expected = self._next.get(tp, first)
+        self._next[tp] = end
+        if first < expected:
+            log.error("offsets_went_back", topic=tp.topic, partition=tp.partition, offset=first, expected=expected)
+        elif first > expected:
+            task = asyncio.create_task(self._look(tp, expected))
+            self.asking.add(task)
+            task.add_done_callback(self.asking.discard)
+
+    async def _look(self, tp: TP, expected: int) -> None:
+        try:
+            gone = await self._beginning(tp) - expected
+        except Exception as exc:  # the broker is away, or we are on our way out: nothing depends on the answer
+            log.warning("gap_not_explained", topic=tp.topic, partition=tp.partition, offset=expected, error=str(exc))
+            return
+        if gone > 0:
+            log.error("records_gone", topic=tp.topic, partition=tp.partition, offset=expected, records=gone)

@@ -1,0 +1,54 @@
+"""Records that are gone are told; what compaction and transactions leave out is not."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+from aiokafka.errors import KafkaConnectionError
+from faust.types import TP
+from structlog.testing import capture_logs
+
+from app.stream.jumps import Jumps
+
+EVENTS = TP("events", 0)
+
+
+async def told(*batches: tuple[int, int], begins: int = 0, failure: Exception | None = None) -> list[dict[str, Any]]:
+    """What is said of batches (first offset, end) that are read from offset 10 of a log that begins at `begins`."""
+
+    async def beginning(_tp: TP) -> int:
+        if failure is not None:
+            raise failure
+        return begins
+
+    jumps = Jumps(beginning)
+    jumps.start({EVENTS: 10})
+    with capture_logs() as said:
+        for first, end in batches:
+            jumps.read(EVENTS, first, end)
+        await asyncio.gather(*jumps.asking)
+    return [dict(entry) for entry in said]
+
+
+@pytest.mark.parametrize("batches", [((10, 12), (12, 20)), ((10, 12), (14, 20)), ((11, 12),)])
+async def test_a_log_that_still_begins_before_the_gap_has_lost_nothing(batches: tuple[tuple[int, int], ...]) -> None:
+    assert await told(*batches, begins=9) == []
+
+
+async def test_records_that_were_deleted_unread_are_counted() -> None:
+    (said,) = await told((10, 12), (30, 31), begins=30)
+    assert (said["event"], said["offset"], said["records"]) == ("records_gone", 12, 18)
+    (said,) = await told((30, 31), begins=25)
+    assert (said["offset"], said["records"]) == (10, 15)
+
+
+async def test_a_log_that_goes_on_before_where_it_was_read_to_is_another() -> None:
+    (said,) = await told((0, 5), (5, 6))
+    assert (said["event"], said["offset"], said["expected"]) == ("offsets_went_back", 0, 10)
+
+
+async def test_a_broker_that_does_not_answer_is_no_loss_and_no_end() -> None:
+    (said,) = await told((30, 31), failure=KafkaConnectionError("away"))
+    assert said["event"] == "gap_not_explained"
