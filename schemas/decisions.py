@@ -11,6 +11,8 @@ from typing import Any, Final, Literal
 
 import msgspec
 
+from schemas.decoding import json_decoder
+
 DECISION_TYPE: Final = "dev.nudge.decision.v1"
 SHADOW_TYPE: Final = "dev.nudge.decision.shadow.v1"
 SUPPRESSED_TYPE: Final = "dev.nudge.decision.suppressed.v1"
@@ -92,7 +94,7 @@ class Decision(msgspec.Struct, rename="camel", omit_defaults=True, kw_only=True,
 
 
 _encoder = msgspec.json.Encoder()
-_decoder = msgspec.json.Decoder(Decision)
+_decode = json_decoder(Decision)
 
 
 def decision_id(user: str, campaign: str, trigger_key: str, origin: int) -> str:
@@ -123,7 +125,7 @@ def encode_decision(decision: Decision) -> bytes:
 
 def decode_decision(raw: bytes) -> Decision:
     """Raises `msgspec.MsgspecError` when the value is not a decision."""
-    return _decoder.decode(raw)
+    return _decode(raw)
 
 
 def decision_headers(decision: Decision, traceparent: bytes | None = None) -> Headers:

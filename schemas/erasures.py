@@ -12,6 +12,7 @@ from typing import Final
 
 import msgspec
 
+from schemas.decoding import json_decoder
 from schemas.events import ABSORB, ERASE, MERGE, Event
 
 SUBJECT_BYTES: Final = 16
@@ -131,7 +132,7 @@ class ErasureReceipt(msgspec.Struct, rename="camel", omit_defaults=True, kw_only
 
 
 _encoder = msgspec.json.Encoder()
-_decoder = msgspec.json.Decoder(ErasureReceipt)
+_decode = json_decoder(ErasureReceipt)
 
 
 def encode_receipt(receipt: ErasureReceipt) -> bytes:
@@ -141,4 +142,4 @@ def encode_receipt(receipt: ErasureReceipt) -> bytes:
 
 def decode_receipt(raw: bytes) -> ErasureReceipt:
     """Raises `msgspec.MsgspecError` when the value is not a receipt."""
-    return _decoder.decode(raw)
+    return _decode(raw)

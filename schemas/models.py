@@ -8,6 +8,8 @@ from typing import Any
 
 import msgspec
 
+from schemas.decoding import json_decoder
+
 
 class ModelSnapshot(msgspec.Struct, rename="camel", kw_only=True, frozen=True):
     """A model's plain numbers and where in `outcomes` they stand.
@@ -31,7 +33,7 @@ class BadSignature(ValueError):
 
 
 _encoder = msgspec.json.Encoder()
-_decoder = msgspec.json.Decoder(ModelSnapshot)
+_decode = json_decoder(ModelSnapshot)
 
 
 def _sign(snapshot: ModelSnapshot, secret: bytes) -> str:
@@ -46,7 +48,7 @@ def encode_snapshot(snapshot: ModelSnapshot, secret: bytes) -> bytes:
 
 def decode_snapshot(raw: bytes, secret: bytes) -> ModelSnapshot:
     """Raises `BadSignature`, or `msgspec.MsgspecError` when the value is not a snapshot."""
-    snapshot = _decoder.decode(raw)
-    if not hmac.compare_digest(snapshot.signature, _sign(snapshot, secret)):
+    snapshot = _decode(raw)
+    if not hmac.compare_digest(snapshot.signature.encode(), _sign(snapshot, secret).encode()):
         raise BadSignature(f"snapshot of model {snapshot.model!r} version {snapshot.version}: wrong signature")
     return snapshot

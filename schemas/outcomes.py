@@ -6,6 +6,8 @@ from typing import Final
 
 import msgspec
 
+from schemas.decoding import json_decoder
+
 LATE_OPT_OUT: Final = -1
 LATE_OPEN: Final = -2
 NO_EXAMPLE: Final = LATE_OPT_OUT
@@ -61,7 +63,7 @@ class Outcome(msgspec.Struct, rename="camel", omit_defaults=True, kw_only=True, 
 
 
 _encoder = msgspec.json.Encoder()
-_decoder = msgspec.json.Decoder(Outcome)
+_decode = json_decoder(Outcome)
 
 
 def encode_outcome(outcome: Outcome) -> bytes:
@@ -71,4 +73,4 @@ def encode_outcome(outcome: Outcome) -> bytes:
 
 def decode_outcome(raw: bytes) -> Outcome:
     """Raises `msgspec.MsgspecError` when the value is not an outcome."""
-    return _decoder.decode(raw)
+    return _decode(raw)

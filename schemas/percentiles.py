@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import msgspec
 
+from schemas.decoding import json_decoder
+
 
 class Threshold(msgspec.Struct, rename="camel", frozen=True):
     """Where a percentile begins.
@@ -47,7 +49,7 @@ class Percentiles(msgspec.Struct, rename="camel", omit_defaults=True, kw_only=Tr
 
 
 _encoder = msgspec.json.Encoder()
-_decoder = msgspec.json.Decoder(Percentiles)
+_decode = json_decoder(Percentiles)
 
 
 def percentiles_key(record: Percentiles) -> bytes:
@@ -63,7 +65,7 @@ def encode_percentiles(record: Percentiles) -> bytes:
 
 def decode_percentiles(raw: bytes) -> Percentiles:
     """Raises `msgspec.MsgspecError` when the value is no such record."""
-    record = _decoder.decode(raw)
+    record = _decode(raw)
     if len(record.buckets) != len(record.counts) or any(count < 0 for count in record.counts):
         raise msgspec.ValidationError("buckets and counts do not fit together")
     return record

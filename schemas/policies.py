@@ -12,6 +12,8 @@ from typing import Any
 
 import msgspec
 
+from schemas.decoding import json_decoder
+
 
 class PolicyVersion(msgspec.Struct, rename="camel", omit_defaults=True, kw_only=True, frozen=True):
     """One applied version of a policy.
@@ -53,7 +55,7 @@ class BadPolicyVersion(ValueError):
 
 
 _encoder = msgspec.json.Encoder()
-_decoder = msgspec.json.Decoder(PolicyVersion)
+_decode = json_decoder(PolicyVersion)
 
 
 def head_key(policy: str) -> bytes:
@@ -79,9 +81,9 @@ def encode_policy_version(version: PolicyVersion, secret: bytes) -> bytes:
 def decode_policy_version(raw: bytes, secret: bytes) -> PolicyVersion:
     """Raises `BadPolicyVersion`."""
     try:
-        version = _decoder.decode(raw)
+        version = _decode(raw)
     except msgspec.MsgspecError as exc:
         raise BadPolicyVersion(f"not a policy version: {exc}") from None
-    if not hmac.compare_digest(version.signature, _sign(version, secret)):
+    if not hmac.compare_digest(version.signature.encode(), _sign(version, secret).encode()):
         raise BadPolicyVersion(f"policy {version.policy!r} version {version.serial}: wrong signature")
     return version

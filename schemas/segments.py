@@ -6,6 +6,8 @@ from typing import Literal
 
 import msgspec
 
+from schemas.decoding import json_decoder
+
 
 class MembershipChange(msgspec.Struct, rename="camel", omit_defaults=True, kw_only=True, frozen=True):
     """`cause` is ``event``, ``clock``, for a new policy version ``policy`` (the user's next event came first) or
@@ -24,7 +26,7 @@ class MembershipChange(msgspec.Struct, rename="camel", omit_defaults=True, kw_on
 
 
 _encoder = msgspec.json.Encoder()
-_decoder = msgspec.json.Decoder(MembershipChange)
+_decode = json_decoder(MembershipChange)
 
 
 def encode_membership(change: MembershipChange) -> bytes:
@@ -34,4 +36,4 @@ def encode_membership(change: MembershipChange) -> bytes:
 
 def decode_membership(raw: bytes) -> MembershipChange:
     """Raises `msgspec.MsgspecError` when the value is not a membership change."""
-    return _decoder.decode(raw)
+    return _decode(raw)

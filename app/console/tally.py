@@ -13,6 +13,7 @@ from app.learning.book import ModelBook
 from app.learning.contract import BadModel
 from app.learning.served_personas import is_personas, read_served
 from schemas.decisions import Decision
+from schemas.decoding import json_decoder
 from schemas.models import BadSignature, ModelSnapshot
 from schemas.outcomes import Outcome
 from schemas.policies import BadPolicyVersion, decode_policy_version, head_key
@@ -66,9 +67,9 @@ class _Arm(msgspec.Struct):
     opened: int = 0
 
 
-_made = msgspec.json.Decoder(_Made)
-_matured = msgspec.json.Decoder(_Matured)
-_moved = msgspec.json.Decoder(MembershipChange)
+_made = json_decoder(_Made)
+_matured = json_decoder(_Matured)
+_moved = json_decoder(MembershipChange)
 # The fields above must be those of the messages.
 assert set(_Made.__struct_fields__) <= set(Decision.__struct_fields__)
 assert set(_Matured.__struct_fields__) <= set(Outcome.__struct_fields__)
@@ -109,7 +110,7 @@ class Tally:
 
     def decision(self, value: bytes, timestamp_ms: int) -> None:
         """A record of `decisions`."""
-        made = _made.decode(value)
+        made = _made(value)
         sends = made.action == "send"
         if sends:
             self.sends += 1
@@ -146,14 +147,14 @@ class Tally:
 
     def membership(self, value: bytes) -> None:
         """A record of `segments`."""
-        change = _moved.decode(value)
+        change = _moved(value)
         counter = self.entered if change.change == "enter" else self.left
         if change.segment in counter or len(counter) < NAMES_MAX:
             counter[change.segment] += 1
 
     def outcome(self, value: bytes) -> None:
         """A record of `outcomes`: an example whose label is known."""
-        matured = _matured.decode(value)
+        matured = _matured(value)
         if matured.label not in (0, 1):
             return  # an opt-out or an open that came later, or a basket
         label = matured.label

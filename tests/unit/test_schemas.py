@@ -30,7 +30,7 @@ from schemas.events import (
 from schemas.models import BadSignature, ModelSnapshot, decode_snapshot, encode_snapshot
 from schemas.outcomes import Outcome, decode_outcome, encode_outcome
 from schemas.percentiles import decode_percentiles, encode_percentiles
-from schemas.policies import decode_policy_version, encode_policy_version
+from schemas.policies import BadPolicyVersion, PolicyVersion, decode_policy_version, encode_policy_version
 from schemas.segments import MembershipChange, decode_membership, encode_membership
 
 EXAMPLES = sorted((Path(topics.__file__).parent / "examples").glob("*.json"))
@@ -246,3 +246,39 @@ def test_a_dead_letter_of_a_huge_record_is_cut_and_says_how_long_it_was() -> Non
     assert ("nudge_bytes", str(BYTES_MAX + 1).encode()) in dead_letter_headers(letter, value)
     assert cut(b"small") == b"small"
     assert "nudge_bytes" not in dict(dead_letter_headers(letter, b"small"))
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        b'{"\xff": 1}',
+        b'{"id": "\xff", "model": "\xff", "policy": "\xff"}',
+        b'{"z": %b%b}' % (b"[" * 100_000, b"]" * 100_000),
+    ],
+)
+@pytest.mark.parametrize(
+    "decode",
+    [
+        decode_decision,
+        decode_membership,
+        decode_outcome,
+        decode_percentiles,
+        decode_receipt,
+        lambda raw: decode_snapshot(raw, b"key"),
+        lambda raw: decode_policy_version(raw, b"key"),
+    ],
+)
+def test_bytes_that_are_no_message_raise_what_is_promised(decode: Callable[[bytes], Any], raw: bytes) -> None:
+    with pytest.raises((msgspec.MsgspecError, BadPolicyVersion)):
+        decode(raw)
+
+
+def test_a_signature_may_be_any_text() -> None:
+    snapshot = ModelSnapshot(
+        model="open", version=1, partition=0, next_offset=1, created_ms=0, state=b"", metrics={}, signature="é"
+    )
+    with pytest.raises(BadSignature):
+        decode_snapshot(msgspec.json.encode(snapshot), b"key")
+    version = PolicyVersion(policy="shop", serial=1, version="1", text="", author="", at_ms=0, signature="é")
+    with pytest.raises(BadPolicyVersion, match="wrong signature"):
+        decode_policy_version(msgspec.json.encode(version), b"key")
