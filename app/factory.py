@@ -221,7 +221,9 @@ class Worker:
 
     def _engine(self) -> Engine:
         options = StoreOptions(
-            cache_bytes=self.settings.rocksdb_cache_mb << 20, memtable_bytes=self.settings.rocksdb_memtable_mb << 20
+            cache_bytes=self.settings.rocksdb_cache_mb << 20,
+            memtable_bytes=self.settings.rocksdb_memtable_mb << 20,
+            row_bytes=self.settings.row_memory_mb << 20,
         )
         factory = StoreFactory(self.settings.data_dir / self.settings.app_id / "rows", options)
         self.table = profiles_table(self.app, factory, self.settings.partitions)

@@ -118,6 +118,15 @@ class Metrics:
             ["table"],
             registry=registry,
         )
+        self.row_memory = Gauge(
+            "nudge_row_memory_bytes",
+            "Rows of this worker's partitions in memory: changed and not yet in RocksDB, or written last.",
+            ["table"],
+            registry=registry,
+        )
+        self.row_reads = Counter(
+            "nudge_row_reads", "Rows asked of the store, by where they were.", ["table", "source"], registry=registry
+        )
         self.disk_free = Gauge("nudge_disk_free_bytes", "Free on the disk of the data directory.", registry=registry)
         self.disk_size = Gauge("nudge_disk_size_bytes", "Size of the disk of the data directory.", registry=registry)
         self.clock_skew = Gauge(

@@ -60,6 +60,11 @@ class Settings(BaseSettings):
     instance_id: str = Field("", description="static group membership: the same id after a restart, no rebalance")
     idempotent: bool = Field(True, description="idempotent producer; false only for the embedded broker")
     cache_rows: int = Field(1_000, ge=100, description="decoded rows kept in memory")
+    row_memory_mb: int = Field(
+        128,
+        ge=0,
+        description="rows kept in memory, those written last; 4 MB a partition come on top",
+    )
     rocksdb_cache_mb: int = Field(32, ge=4, description="RocksDB block cache of the process")
     rocksdb_memtable_mb: int = Field(8, ge=1, description="RocksDB write buffer of one partition")
     watchdog_stall_s: float = Field(

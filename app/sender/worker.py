@@ -226,7 +226,7 @@ class Sender:
         )
         factory = StoreFactory(
             settings.data_dir / settings.sender_id / "rows",
-            StoreOptions(cache_bytes=8 << 20, memtable_bytes=4 << 20),
+            StoreOptions(cache_bytes=8 << 20, memtable_bytes=4 << 20, row_bytes=16 << 20),
         )
         self.table = RowTable(
             self.app, name="ledger", changelog=LEDGER_CHANGELOG, partitions=settings.partitions, factory=factory

@@ -3,7 +3,7 @@
 Order of durability for a batch:
 
 1. its changed rows, which hold its outputs in their outbox, are acknowledged by the changelog;
-2. they are in the row store, in one write with the changelog position;
+2. they are in the row store, with the changelog position (on disk some seconds later, both in one write);
 3. its outputs are acknowledged;
 4. the batch is complete: its offset may be committed.
 

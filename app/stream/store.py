@@ -1,7 +1,8 @@
 """The row store: one RocksDB a table partition, raw bytes, rows and their changelog position in one write.
 
 The write-ahead log is off: the changelog is the log. A killed process finds an older, consistent state (rows and
-position are in the same batch) and reads the rest from the changelog.
+position are in the same batch) and reads the rest from the changelog. So rows need not go to RocksDB one by one either:
+they are changed in memory (`app.stream.write_back`) and spilled, all that have changed and their position in one batch.
 
 Integrity: the number of rows is kept in the store and compared with a full scan at open, which also reads every block
 and so meets every checksum. Doubt means wipe and rebuild. (A damaged MANIFEST opens silently empty; a damaged table
@@ -35,6 +36,8 @@ from rocksdict import (
     WriteOptions,
 )
 
+from app.stream.write_back import Budget, RowMemory
+
 log = structlog.get_logger(__name__)
 
 # Keys are UTF-8; no UTF-8 text starts with this byte, so no row can have the key of the metadata.
@@ -52,10 +55,18 @@ _NO_STALL: Final = 1 << 20
 Python's lock, so the whole process would stand still, and after a bulk fill there are hundreds; many files only make
 reads slower.
 """
+_PLAIN_LEVELS: Final = 2
+"""Levels that are not compressed: what is in them is soon merged again. Below them, where most rows of a large store
+are, it pays.
+"""
 _SCAN_ROWS: Final = 1_024
 _READAHEAD_BYTES: Final = 256 << 10
 """Of each file that is read at once: after a bulk fill all of them."""
 _UNCOUNTED: Final = -1
+FLUSH_RECORDS: Final = 100_000
+"""Changelog records of one partition that a kill costs at most, roughly: a second of restore. The few rows of very busy
+users fill no write buffer, however often they change.
+"""
 
 Rows = Iterable[tuple[bytes, bytes | None]]
 
@@ -70,7 +81,7 @@ class StoreDamaged(RuntimeError):
 
 @dataclass(frozen=True, slots=True)
 class StoreOptions:
-    """Memory that RocksDB may take.
+    """Memory that RocksDB and the rows before it may take.
 
     Parameters
     ----------
@@ -80,20 +91,27 @@ class StoreOptions:
         Write buffer of one store; at most two of them exist at a time.
     bulk_memtable_bytes
         The same while the store is filled from nothing, at most three at a time: fewer files.
+    row_bytes
+        Rows of all stores of the process that are kept in memory as they are, the last written.
+    dirty_bytes
+        Rows of one store that have changed before they are spilled. A spill holds the process up: 4 MB, 5 ms.
     """
 
     cache_bytes: int = 32 << 20
     memtable_bytes: int = 8 << 20
     bulk_memtable_bytes: int = 16 << 20
+    row_bytes: int = 128 << 20
+    dirty_bytes: int = 4 << 20
 
 
 class StoreFactory:
-    """Opens stores that share one block cache."""
+    """Opens stores that share one block cache, and the memory for rows."""
 
     def __init__(self, directory: Path, options: StoreOptions | None = None) -> None:
         self.directory = directory
         self._options = options or StoreOptions()
         self._cache = Cache(self._options.cache_bytes)
+        self.budget = Budget(self._options.row_bytes)
 
     def path(self, table: str, partition: int) -> Path:
         """Where the store of a table partition lives."""
@@ -104,7 +122,10 @@ class StoreFactory:
         path = self.path(table, partition)
         path.mkdir(parents=True, exist_ok=True)
         try:
-            return PartitionStore(self._connect(path), path, partial(self._connect, path))
+            memory = RowMemory(self.budget)
+            return PartitionStore(
+                self._connect(path), path, partial(self._connect, path), memory, dirty_bytes=self._options.dirty_bytes
+            )
         except Exception as exc:  # rocksdict raises plain Exception
             raise StoreDamaged(f"{path}: {exc}", path) from exc
 
@@ -154,7 +175,7 @@ def _set_usual(options: Options, sizes: StoreOptions) -> None:
     options.set_max_write_buffer_number(2)
     options.set_level_zero_slowdown_writes_trigger(_NO_STALL)
     options.set_level_zero_stop_writes_trigger(_NO_STALL)
-    options.set_compression_type(DBCompressionType.lz4())
+    options.set_compression_per_level([DBCompressionType.none()] * _PLAIN_LEVELS + [DBCompressionType.lz4()] * 5)
 
 
 def _set_bulk(options: Options, sizes: StoreOptions) -> None:
@@ -185,10 +206,18 @@ def _written_s(path: Path) -> float:
 
 
 class PartitionStore:
-    """Rows of one partition by key, and the changelog offset up to which they are complete."""
+    """Rows of one partition by key, and the changelog offset up to which they are complete.
 
-    def __init__(self, db: Rdict, path: Path, connect: Callable[..., Rdict]) -> None:
+    `write` changes them in memory; `spill` brings what has changed to RocksDB, and `flush` that to disk. Whatever looks
+    at more than single keys spills first.
+    """
+
+    def __init__(
+        self, db: Rdict, path: Path, connect: Callable[..., Rdict], memory: RowMemory, *, dirty_bytes: int
+    ) -> None:
         self._connect = connect
+        self.memory = memory
+        self._dirty_bytes = dirty_bytes
         self._bulk = False
         self.path = path
         self._use(db)
@@ -202,6 +231,12 @@ class PartitionStore:
             self._next_offset, self._count = _META_BEFORE_EPOCHS.unpack(meta)
         elif meta:
             self._next_offset, self._count, self._epoch = _META.unpack(meta)
+        self._spilled = self._meta()
+        self._flushed_offset = self._next_offset
+        memory.budget.join(self)
+
+    def _meta(self) -> tuple[int, int, int]:
+        return self._next_offset, self._count, self._epoch
 
     def _use(self, db: Rdict) -> None:
         self._db = db
@@ -238,16 +273,22 @@ class PartitionStore:
 
     def get_many(self, keys: Sequence[bytes]) -> list[bytes | None]:
         """Values in the order of `keys`, None where there is no row. Raises `StoreDamaged`."""
+        values, missing = self.memory.get_many(keys)
+        if not missing:
+            return values
         if self._bulk:
             self.flush()  # what is not in a file would be sorted anew for each key
         try:
-            values: list[bytes | None] = self._db.get(list(keys))
+            found = self._db.get([keys[place] for place in missing])
         except Exception as exc:
             raise StoreDamaged(f"{self.path}: {exc}", self.path) from exc
+        for place, value in zip(missing, found, strict=True):
+            values[place] = value
         return values
 
     def keys_with_prefix(self, prefix: bytes) -> list[bytes]:
-        """Keys that begin with `prefix`, in order."""
+        """Keys that begin with `prefix`, in order. Raises `OSError`."""
+        self.spill()
         found = self._db.keys(from_key=prefix)
         return [bytes(key) for key in itertools.takewhile(lambda key: key.startswith(prefix), found)]
 
@@ -256,6 +297,8 @@ class PartitionStore:
 
         Parameters
         ----------
+        rows
+            Each key once.
         added
             How many keys are new, less how many existing ones are deleted.
         epoch
@@ -264,25 +307,48 @@ class PartitionStore:
         Raises
         ------
         OSError
-            When the disk refuses, with the store's path.
+            When the disk refuses what is spilled, with the store's path.
         """
+        self.memory.put(dict(rows))
+        self._next_offset, self._count, self._epoch = self._after(added, next_offset, epoch)
+        if self.memory.dirty_bytes > self._dirty_bytes:
+            self.spill()
+
+    def _after(self, added: int, next_offset: int, epoch: int | None) -> tuple[int, int, int]:
+        count = self._count + added if self.counted else _UNCOUNTED
+        return next_offset, count, self._epoch if epoch is None else epoch
+
+    @property
+    def is_dirty(self) -> bool:
+        """Whether there is anything to spill."""
+        return bool(self.memory.dirty) or self._spilled != self._meta()
+
+    def spill(self) -> None:
+        """Bring what has changed to RocksDB, with its position, in one batch. Raises `OSError`."""
+        if not self.is_dirty:
+            return
+        self._put(self.memory.dirty.items(), self._meta())
+        self.memory.spilled()
+        if self._next_offset - self._flushed_offset > FLUSH_RECORDS:
+            self.flush(wait=False)
+
+    def _put(self, rows: Rows, meta: tuple[int, int, int]) -> None:
         batch = self._new_batch()
         for key, value in rows:
             if value is None:
                 batch.delete(key)
             else:
                 batch.put(key, value)
-        count = _UNCOUNTED if self._count == _UNCOUNTED else self._count + added
-        epoch = self._epoch if epoch is None else epoch
-        batch.put(_META_KEY, _META.pack(next_offset, count, epoch))
+        batch.put(_META_KEY, _META.pack(*meta))
         try:
             self._db.write(batch, self._write_options)
         except Exception as exc:
             raise OSError(f"cannot write to {self.path}: {exc}") from exc
-        self._count, self._next_offset, self._epoch = count, next_offset, epoch
+        self._next_offset, self._count, self._epoch = self._spilled = meta
 
     def page(self, after: bytes, limit: int) -> list[tuple[bytes, bytes]]:
         """At most `limit` rows in the order of their keys, from the first key beyond `after`. Raises `StoreDamaged`."""
+        self.spill()
         found: list[tuple[bytes, bytes]] = []
         try:
             for key, value in self._db.items(from_key=after or None):
@@ -304,7 +370,9 @@ class PartitionStore:
 
         A store that was filled in bulk has its count from the last step on.
         """
+        self.spill()
         found = 0
+        rows: Any = None
         try:
             rows = iter(self._db.items(read_opt=_once()))
             while page := list(itertools.islice(rows, _SCAN_ROWS)):
@@ -315,9 +383,11 @@ class PartitionStore:
                 yield
         except Exception as exc:
             raise StoreDamaged(f"{self.path}: {exc}", self.path) from exc
+        finally:
+            del rows  # held by a traceback it would keep the database open, and who rebuilds it finds it locked
         if self._count == _UNCOUNTED:
             self._count = found
-            self.write((), added=0, next_offset=self._next_offset)
+            self.spill()
         elif found != self._count:
             raise StoreDamaged(f"{self.path}: {found} rows, but the store says {self._count}", self.path)
 
@@ -338,7 +408,7 @@ class PartitionStore:
             self._reopen(bulk=False)
 
     def _reopen(self, *, bulk: bool) -> None:
-        self.close()
+        self._disconnect()
         self._bulk = bulk
         try:
             self._use(self._connect(bulk=bulk))
@@ -353,23 +423,31 @@ class PartitionStore:
     def restore(
         self, records: Sequence[tuple[bytes, bytes | None]], *, next_offset: int, epoch: int | None = None
     ) -> None:
-        """Apply consecutive changelog records: the last value of a key counts."""
+        """Apply consecutive changelog records: the last value of a key counts. They go by the memory for rows."""
+        self.spill()
         if not self.counted:
-            self.write(records, added=0, next_offset=next_offset, epoch=epoch)
+            self._put(records, self._after(0, next_offset, epoch))
+            self.memory.forget({key for key, _value in records} if len(self.memory) else ())
             return
         self.end_bulk()  # a restore was interrupted when this store had been counted, others not
         newest = dict(records)
         existing = self.get_many(list(newest))
         pairs = zip(newest.values(), existing, strict=True)
         added = sum((value is not None) - (old is not None) for value, old in pairs)
-        self.write(newest.items(), added=added, next_offset=next_offset, epoch=epoch)
+        self._put(newest.items(), self._after(added, next_offset, epoch))
+        self.memory.forget(newest)
 
-    def flush(self) -> None:
-        """Bring the memtable to disk, so that the next start reads less of the changelog. Raises `OSError`."""
+    def flush(self, *, wait: bool = True) -> None:
+        """Bring everything to disk, so that the next start reads less of the changelog. Raises `OSError`.
+
+        Without `wait` RocksDB does it in the background; what it cannot write then fails the next spill.
+        """
+        self.spill()
         try:
-            self._db.flush(True)
+            self._db.flush(wait)
         except Exception as exc:
             raise OSError(f"cannot write to {self.path}: {exc}") from exc
+        self._flushed_offset = self._next_offset
 
     def compact(self) -> None:
         """Rewrite everything, so that nothing deleted or overwritten is left on disk. Blocks for as long as it takes.
@@ -383,6 +461,10 @@ class PartitionStore:
 
     def close(self) -> None:
         """Flush and close."""
+        self.memory.budget.leave(self)
+        self._disconnect()
+
+    def _disconnect(self) -> None:
         self.flush()
         self._db.close()
 

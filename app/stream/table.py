@@ -11,11 +11,12 @@ import time
 import uuid
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, Final
 
 import faust
 import structlog
 
+from app.stream.background import Background
 from app.stream.fence import CLAIM_KEY, Fence, claim_headers, row_headers
 from app.stream.fetch import ChangelogConsumer
 from app.stream.producer import DurableProducer
@@ -26,6 +27,9 @@ from app.stream.store import PartitionStore, StoreDamaged, StoreFactory
 log = structlog.get_logger(__name__)
 
 Row = tuple[bytes, bytes | None]
+
+SPILL_S: Final = 5.0
+"""A changed row is in memory only for so long, at most."""
 
 
 class PendingWrite:
@@ -42,6 +46,36 @@ class PendingWrite:
         self.futures: list[tuple[asyncio.Future[Any], int]] = []
         self.previous = previous
         self.done = asyncio.Event()
+
+
+class Spilling(Background):
+    """Spills what has changed, each store in its turn: what is written seldom, too, leaves the memory soon.
+
+    One store at a time, evenly spread: a spill holds the process up for some milliseconds.
+    """
+
+    task_name = "spilling"
+
+    def __init__(self, table: RowTable, every_s: float = SPILL_S) -> None:
+        self._table = table
+        self._every_s = every_s
+
+    async def _run(self) -> None:
+        while True:
+            partitions = sorted(self._table.stores)
+            pause_s = self._every_s / max(1, len(partitions))
+            await asyncio.sleep(pause_s)
+            for partition in partitions:
+                self._spill(partition)
+                await asyncio.sleep(pause_s)
+
+    def _spill(self, partition: int) -> None:
+        store = self._table.stores.get(partition)
+        try:
+            if store is not None:
+                store.spill()
+        except OSError as exc:
+            self._table.app.fatal("rows could not be spilled", exc)
 
 
 class RowTable(faust.Table):
@@ -76,9 +110,12 @@ class RowTable(faust.Table):
         self.fences: dict[int, Fence] = {}
         """Of the partitions that are ours: the epoch that we claimed."""
         self._pending: dict[int, list[PendingWrite]] = {}
+        self._newest: dict[int, dict[bytes, PendingWrite]] = {}
+        """By partition and key the last of the pending writes that have the key."""
         self._unscanned: set[int] = set()
         """Partitions whose rows have changed since their client last saw them, or may have."""
         self._standing = Standing(self)
+        self._spilling = Spilling(self)
         self.rewrite: Callable[[int, list[bytes]], Awaitable[None]] = self._rewrite
         """Writes rows again as they are; whoever writes rows of its own sets one that takes turns with that."""
 
@@ -90,13 +127,13 @@ class RowTable(faust.Table):
 
     def get_many(self, partition: int, keys: Sequence[bytes]) -> list[bytes | None]:
         """The newest values, whether they have reached the store yet or not; None where there is no row."""
-        values = self.stores[partition].get_many(keys)
-        for pending in self._pending.get(partition, ()):  # oldest first: the newest value stays
-            newer = pending.rows
-            for index, key in enumerate(keys):
-                if key in newer:
-                    values[index] = newer[key]
-        return values
+        store = self.stores[partition]
+        newest = self._newest.get(partition)
+        if not newest:
+            return store.get_many(keys)
+        pending = list(map(newest.get, keys))
+        stored = iter(store.get_many([key for key, write in zip(keys, pending, strict=True) if write is None]))
+        return [next(stored) if write is None else write.rows[key] for key, write in zip(keys, pending, strict=True)]
 
     def find(self, key: bytes) -> tuple[int, bytes] | None:
         """The partition and the newest value of a key, of those partitions that are ours; None where there is no row.
@@ -131,6 +168,7 @@ class RowTable(faust.Table):
         others = self._pending.setdefault(partition, [])
         pending = PendingWrite(partition, rows, added, others[-1] if others else None)
         others.append(pending)
+        self._newest.setdefault(partition, {}).update(dict.fromkeys(rows, pending))
         now_ms = time.time_ns() // 1_000_000
         fence = self.fences.get(partition)
         headers = [] if fence is None else row_headers(fence.epoch)
@@ -164,6 +202,10 @@ class RowTable(faust.Table):
         others = self._pending.get(pending.partition)
         if others is not None:
             others.remove(pending)
+            newest = self._newest[pending.partition]
+            for key in pending.rows:
+                if newest.get(key) is pending:
+                    del newest[key]
         pending.done.set()
 
     async def _rewrite(self, partition: int, keys: list[bytes]) -> None:
@@ -306,6 +348,7 @@ class RowTable(faust.Table):
         """Give the partition up; its store stays on disk for a cheap return."""
         store = self.stores.pop(partition, None)
         self._pending.pop(partition, None)
+        self._newest.pop(partition, None)
         self.fences.pop(partition, None)
         self._standing.forget(partition)
         self._unscanned.discard(partition)
@@ -316,13 +359,15 @@ class RowTable(faust.Table):
                 log.warning("store_close_failed", table=self.name, partition=partition, error=str(exc))
 
     async def on_start(self) -> None:
-        """Begin to look at the changelog now and then."""
+        """Begin to spill, and to look at the changelog now and then."""
         await super().on_start()
         self._standing.start()
+        self._spilling.start()
 
     async def on_stop(self) -> None:
         """Flush and close the stores."""
         await self._standing.stop()
+        await self._spilling.stop()
         for partition in list(self.stores):
             self.close_partition(partition)
         await super().on_stop()

@@ -397,6 +397,13 @@ def _state() -> list[Panel]:
             min=0,
             max=1,
         ),
+        graph(
+            "Rows read",
+            (rate("nudge_row_reads_total", "table, source"), "{{table}}: {{source}}"),
+            unit="cps",
+            min=0,
+            text="From memory, or from RocksDB. Many of the latter: more NUDGE_ROW_MEMORY_MB makes events cheaper.",
+        ),
         graph("Still to restore", (f"nudge_restore_remaining_records{{{ME}}}", "{{table}} {{instance}}"), min=0),
         graph("Rebalances in 15 minutes", (f"increase(nudge_rebalances_total{{{ME}}}[15m])", "{{instance}}"), min=0),
         graph(
@@ -410,6 +417,7 @@ def _state() -> list[Panel]:
             "Memory",
             (f'process_resident_memory_bytes{{{ME}, job=~"nudge-.*"}}', "{{instance}}"),
             (f"nudge_state_memory_bytes{{{ME}}}", "{{instance}}: RocksDB, {{table}}"),
+            (f"nudge_row_memory_bytes{{{ME}}}", "{{instance}}: rows, {{table}}"),
             unit="bytes",
             min=0,
         ),

@@ -10,7 +10,7 @@ from tests.chaos.victim import POINTS, VARIABLE
 from tests.support.site import POLICIES, Site, eventually
 
 
-async def run(site: Site, *, seed: int = 1, lives: int = 6) -> dict[str, Any]:
+async def run(site: Site, *, seed: int = 1, lives: int = len(POINTS)) -> dict[str, Any]:
     """`lives` workers die one after another, each at another point, while events flow; then one goes on."""
     rng = random.Random(seed)
     points = [rng.choice(POINTS) for _ in range(lives)] if lives > len(POINTS) else list(POINTS)[:lives]

@@ -20,7 +20,15 @@ from app.run import run_app
 from app.stream.store import PartitionStore
 
 VARIABLE = "NUDGE_TEST_FAILPOINT"
-POINTS = ("rows queued", "rows acknowledged", "rows stored", "outputs queued", "batch durable", "offset committed")
+POINTS = (
+    "rows queued",
+    "rows acknowledged",
+    "rows stored",
+    "rows spilled",
+    "outputs queued",
+    "batch durable",
+    "offset committed",
+)
 
 
 class Failpoint:
@@ -60,7 +68,8 @@ def arm(worker: Worker, failpoint: Failpoint) -> None:
     producer = worker.app.durable_producer
     after(producer, "enqueue_rows", lambda: failpoint.passed("rows queued"))
     after(producer, "enqueue_batch", lambda: failpoint.passed("outputs queued"))
-    write, durable, committed = PartitionStore.write, worker.engine._observer.durable, worker.app.on_committed
+    write, spill = PartitionStore.write, PartitionStore.spill
+    durable, committed = worker.engine._observer.durable, worker.app.on_committed
 
     def stored(self: PartitionStore, rows: Any, **kwargs: Any) -> None:
         if not worker.app.tables.recovery.completed.is_set():
@@ -69,6 +78,12 @@ def arm(worker: Worker, failpoint: Failpoint) -> None:
         failpoint.passed("rows acknowledged")
         write(self, rows, **kwargs)
         failpoint.passed("rows stored")
+
+    def spilled(self: PartitionStore) -> None:
+        dirty = self.is_dirty
+        spill(self)
+        if dirty and worker.app.tables.recovery.completed.is_set():
+            failpoint.passed("rows spilled")
 
     def told(effects: Any) -> None:
         durable(effects)
@@ -79,6 +94,7 @@ def arm(worker: Worker, failpoint: Failpoint) -> None:
         failpoint.passed("offset committed")
 
     PartitionStore.write = stored  # type: ignore[method-assign]
+    PartitionStore.spill = spilled  # type: ignore[method-assign]
     worker.engine._observer.durable = told  # type: ignore[method-assign]
     worker.app.on_committed = done
 

@@ -1,4 +1,6 @@
-"""A disk and a RocksDB without a write-ahead log, in memory: what was not flushed may be gone after a kill."""
+"""A disk and a RocksDB without a write-ahead log, in memory: what was not flushed may be gone after a kill, and what
+the store had not spilled is gone with it.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +10,12 @@ from random import Random
 from typing import Any
 
 from app.stream.store import PartitionStore, StoreDamaged, StoreFactory
+from app.stream.write_back import Budget, RowMemory
+
+DIRTY_BYTES = 6_000
+"""Some ten rows, so that there are spills between those by the clock."""
+ROW_BYTES = 12_000
+"""Some twenty of the rows of a store, so that the others are read from the database."""
 
 
 class Files:
@@ -110,7 +118,14 @@ class Stores(StoreFactory):
         files = self.disk.files.setdefault(path, Files())
         if files.durable and self._damaged():
             raise StoreDamaged(f"{path}: a checksum is wrong", path)
-        return Store(Database(files, self._point), path, lambda bulk: Database(files, self._point))
+        memory = RowMemory(Budget(ROW_BYTES))
+        return Store(
+            Database(files, self._point),
+            path,
+            lambda bulk: Database(files, self._point),
+            memory,
+            dirty_bytes=DIRTY_BYTES,
+        )
 
     def wipe(self, table: str, partition: int) -> None:
         self.disk.files.pop(self.path(table, partition), None)

@@ -23,7 +23,7 @@ from app.stream.jumps import Jumps
 from app.stream.lease import Lease
 from app.stream.recovery import RowRecovery
 from app.stream.standing import Standing
-from app.stream.table import RowTable
+from app.stream.table import RowTable, Spilling
 from app.stream.transport import BatchedConsumer, BatchedConsumerThread, GapCheck
 from schemas.topics import DECISIONS, EVENTS, PROFILES_CHANGELOG, SEGMENTS
 from tests.simulation.aside import Aside
@@ -36,6 +36,7 @@ from tests.support.engine import NoObserver
 HEARTBEAT_S = 0.4
 COMMIT_S = 0.3
 TICK_S = 0.1
+SPILL_S = 0.7
 QUEUE_MAX = 16
 
 
@@ -180,8 +181,10 @@ class Table(RowTable):
         self.owner = process.name.encode()
         self.fences = {}
         self._pending = {}
+        self._newest = {}
         self._unscanned = set()
         self._standing = self.standing_type(self, look_s=COMPACTION_LAG_S / 4)
+        self._spilling = Spilling(self, every_s=SPILL_S)
         self.rewrite = self._rewrite
         self.connect = process.kafka
         self.bulk_records = 20  # so that some stores are filled in bulk, and killed meanwhile
@@ -289,6 +292,7 @@ class Process:
         self.queue: deque[Any] = deque()
         self.queued, self.taken = asyncio.Event(), asyncio.Event()
         self.table._standing.start()
+        self.table._spilling.start()
         self.aside = self.aside_type(self, len(self.cluster.group.partitions))
         parts = (self._member(), self._fetch(), self._agent(), self._timers(), self._commits(), self.recovery.run())
         await asyncio.gather(*parts, *self.aside.parts())

@@ -177,6 +177,7 @@ class BareTable(RowTable):
         self.owner = b"me"
         self.fences = {}
         self._pending = {}
+        self._newest = {}
         self._unscanned = set()
         self._standing = Standing(self)
         self.rewrite = self._rewrite

@@ -59,6 +59,7 @@ def test_a_scan_visits_every_row_and_not_the_metadata(factory: StoreFactory) -> 
 def test_a_scan_that_finds_fewer_rows_than_were_written_says_so(factory: StoreFactory) -> None:
     store = factory.open("t", 0)
     store.write([(b"a", b"1")], added=1, next_offset=1)
+    store.spill()
     store._db.delete(b"a")
     with pytest.raises(StoreDamaged, match="0 rows, but the store says 1"):
         store.scan(lambda rows: None)
@@ -83,6 +84,19 @@ def test_a_damaged_file_is_noticed(factory: StoreFactory, victim: str) -> None:
         assert silently_complete or (len(seen), reopened.next_offset, len(reopened)) == (0, 0, 0)
     except StoreDamaged:
         pass
+
+
+def test_a_damaged_store_is_made_anew_while_it_is_told_what_was_wrong(factory: StoreFactory) -> None:
+    store = factory.open("t", 0)
+    store.write([(b"%05d" % n, b"x" * 100) for n in range(500)], added=500, next_offset=500)
+    store.spill()
+    store._db.delete(b"00000")
+    try:
+        store.scan(lambda rows: None)
+    except StoreDamaged:  # its traceback holds what the scan held
+        store.close()
+        factory.wipe("t", 0)
+        assert len(factory.open("t", 0)) == 0
 
 
 def test_what_was_flushed_takes_space_on_disk(factory: StoreFactory) -> None:

@@ -1,0 +1,137 @@
+"""Rows in memory before RocksDB: what was written and is not spilled yet, and what was written last.
+
+An event costs a read and a write of its row. In RocksDB those are a search through skip lists, indexes and blocks, and
+later a flush and some merges; in a dict they are a small part of that. So rows are changed here, and go to RocksDB all
+together, with their position, in one write (`app.stream.store`). What was spilled stays as long as there is room; the
+row that was written longest ago goes first.
+
+Only writes come in: nearly every read is followed by a write of the same row, and what a scan or a restore reads is
+not read again soon.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from itertools import repeat
+from typing import Any, Final
+
+ENTRY_BYTES: Final = 230
+"""Of memory that a row takes beside its value: the heads of two objects, a short key, places in two dicts."""
+
+_UNKNOWN: Final[Any] = object()
+
+Value = bytes | None
+"""None: there is no such row."""
+
+
+class Budget:
+    """Bytes of memory for rows, shared alike by those who hold any."""
+
+    def __init__(self, limit_bytes: int) -> None:
+        self._limit_bytes = limit_bytes
+        self._sharers: set[object] = set()
+        self.hits = 0
+        self.misses = 0
+
+    def join(self, sharer: object) -> None:
+        """There is one more to share with."""
+        self._sharers.add(sharer)
+
+    def leave(self, sharer: object) -> None:
+        """There is one less."""
+        self._sharers.discard(sharer)
+
+    def take_reads(self) -> tuple[int, int]:
+        """Rows that were read here, and rows that were looked for in vain, since the last time."""
+        reads = self.hits, self.misses
+        self.hits = self.misses = 0
+        return reads
+
+    @property
+    def share_bytes(self) -> int:
+        """What one may hold."""
+        return self._limit_bytes // max(1, len(self._sharers))
+
+
+class RowMemory:
+    """The newest values of one store's rows, as far as they are in memory.
+
+    Parameters
+    ----------
+    budget
+        How many bytes may stay; what is dirty comes on top of it.
+    """
+
+    def __init__(self, budget: Budget) -> None:
+        self.budget = budget
+        self._rows: dict[bytes, Value] = {}
+        """What was spilled longest ago comes first; what is dirty is wherever it was, or at the end."""
+        self._dirty: dict[bytes, Value] = {}
+        self.bytes = 0
+        """Of all rows, with what Python needs for them."""
+        self.dirty_bytes = 0
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    @property
+    def dirty(self) -> Mapping[bytes, Value]:
+        """Newest values that have not been spilled."""
+        return self._dirty
+
+    def get_many(self, keys: Sequence[bytes]) -> tuple[list[Any], list[int]]:
+        """Values in the order of `keys`, and the places of those that are not known here, which mean nothing."""
+        values = list(map(self._rows.get, keys, repeat(_UNKNOWN)))
+        missing = [place for place, value in enumerate(values) if value is _UNKNOWN]
+        self.budget.misses += len(missing)
+        self.budget.hits += len(values) - len(missing)
+        return values, missing
+
+    def put(self, rows: Mapping[bytes, Value]) -> None:
+        """Values that RocksDB has not yet."""
+        size = _bytes(rows.values()) + ENTRY_BYTES * len(rows)
+        self.bytes += size - self._held(self._rows, rows)
+        self.dirty_bytes += size - self._held(self._dirty, rows)
+        self._rows.update(rows)
+        self._dirty.update(rows)
+
+    def spilled(self) -> None:
+        """RocksDB has all that was dirty. Of keys that were deleted nothing stays: they may name who was erased."""
+        rows = self._rows
+        for key, value in self._dirty.items():
+            del rows[key]
+            if value is None:
+                self.bytes -= ENTRY_BYTES
+            else:
+                rows[key] = value
+        self._dirty = {}
+        self.dirty_bytes = 0
+        self._trim()
+
+    def forget(self, keys: Collection[bytes]) -> None:
+        """RocksDB gets other values of these rows by another way; nothing is dirty."""
+        assert not self._dirty, "what is dirty would overwrite them"
+        self.bytes -= self._held(self._rows, keys)
+        for key in keys:
+            self._rows.pop(key, None)
+
+    @staticmethod
+    def _held(rows: dict[bytes, Value], keys: Collection[bytes]) -> int:
+        """Bytes that `rows` has under some keys."""
+        found = [value for value in map(rows.get, keys, repeat(_UNKNOWN)) if value is not _UNKNOWN]
+        return _bytes(found) + ENTRY_BYTES * len(found)
+
+    def _trim(self) -> None:
+        keep = self.budget.share_bytes
+        oldest = []
+        for key, value in self._rows.items():
+            if self.bytes <= keep:
+                break
+            self.bytes -= ENTRY_BYTES + len(value or b"")
+            oldest.append(key)
+        for key in oldest:
+            del self._rows[key]
+
+
+def _bytes(values: Collection[Value]) -> int:
+    return sum(map(len, filter(None, values)))
