@@ -261,7 +261,8 @@ async def _break(
 
 
 async def _caught_up(site: Site, town: Town, rate: int) -> None:
-    """Until all are ready, and next to nothing waits.
+    """Until all are ready, and next to nothing waits: at two looks, for what is folded counts as taken before it is
+    durable.
 
     A worker that has just been given a partition does not know its lag before its first fetch, and tells none: only
     a partition of which some worker tells it can have caught up.
@@ -277,8 +278,14 @@ async def _caught_up(site: Site, town: Town, rate: int) -> None:
             lags |= await asyncio.to_thread(_lags, site, child)
         return len(lags) == site.partitions and sum(lags.values()) < WAITING_S * rate
 
+    async def still() -> bool:
+        if not await ready():
+            return False
+        await asyncio.sleep(2 * LATE_S)
+        return await ready()
+
     try:
-        await eventually(ready, "all processes are ready and have caught up", _CATCH_UP_S)
+        await eventually(still, "all processes are ready and have caught up", _CATCH_UP_S)
     except AssertionError as exc:
         raise AssertionError(f"{exc}\n{await asyncio.to_thread(_state, site, town)}") from None
 
