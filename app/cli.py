@@ -219,7 +219,8 @@ def topics_check(
     settings = read_settings(partitions=partitions, broker=broker)
     problems = kafka_call(settings, lambda security: check_topics(settings.broker, settings.partitions, **security))
     for problem in problems:
-        out.print(str(problem), highlight=False, markup=False)
+        said = f"{problem.topic}: {problem.problem}\n  → {problem.mend}"
+        out.print(said, highlight=False, markup=False, soft_wrap=True)
     if problems:
         raise typer.Exit(1)
     out.print("all topics are as they must be")

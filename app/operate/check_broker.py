@@ -22,18 +22,19 @@ SKEW_MS_MAX: Final = 5_000
 LOOKS: Final = 5
 
 
-async def check_broker(settings: Settings) -> Findings:
-    """Whether anybody answers."""
+async def check_broker(settings: Settings) -> tuple[Findings, set[str]]:
+    """Whether anybody answers, and which topics there are."""
     admin = AIOKafkaAdminClient(request_timeout_ms=5_000, **settings.client_settings())
     try:
         await asyncio.wait_for(admin.start(), 15)
         topics = await admin.describe_topics()
     except (KafkaError, OSError, TimeoutError) as exc:
         says = f"no Kafka broker answers at {settings.broker} (NUDGE_BROKER): {type(exc).__name__}"
-        return [Finding("broker", "fail", says, "start it, or mend the address, the firewall or the credentials")]
+        return [Finding("broker", "fail", says, "start it, or mend the address, the firewall or the credentials")], set()
     finally:
         await admin.close()
-    return [Finding("broker", "ok", f"{settings.broker} answers and has {len(topics)} topics")]
+    names = {topic["topic"] for topic in topics}
+    return [Finding("broker", "ok", f"{settings.broker} answers and has {len(names)} topics")], names
 
 
 async def check_topic_settings(settings: Settings) -> Findings:

@@ -61,3 +61,6 @@ async def test_the_doctor_finds_a_healthy_site_well_and_a_wrong_setting_with_its
     assert wrong.returncode == 1
     assert "2 partitions; expected 7" in wrong.stdout
     assert "NUDGE_PARTITIONS" in wrong.stdout
+    told = await site.command("topics", "check", NUDGE_PARTITIONS="7")
+    assert told.returncode == 1
+    assert "events: 2 partitions; expected 7\n  → delete and create it, or give NUDGE_PARTITIONS" in told.stdout
