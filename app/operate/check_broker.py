@@ -30,7 +30,8 @@ async def check_broker(settings: Settings) -> tuple[Findings, set[str]]:
         topics = await admin.describe_topics()
     except (KafkaError, OSError, TimeoutError) as exc:
         says = f"no Kafka broker answers at {settings.broker} (NUDGE_BROKER): {type(exc).__name__}"
-        return [Finding("broker", "fail", says, "start it, or mend the address, the firewall or the credentials")], set()
+        mend = "start it, or mend the address, the firewall or the credentials"
+        return [Finding("broker", "fail", says, mend)], set()
     finally:
         await admin.close()
     names = {topic["topic"] for topic in topics}

@@ -26,7 +26,6 @@ from app.runtime import runtime, tested
 from app.settings import Settings
 from schemas.topics import EVENTS, MODELS, POLICY
 
-
 _READING: Final = {
     "clock": (EVENTS, check_clock),
     "policy": (POLICY, check_policy),

@@ -26,7 +26,7 @@ _WORDS: Final = frozenset({
     "Inf", "NaN",
     "abs", "absent", "and", "avg", "bool", "by", "changes", "clamp_max", "clamp_min", "count", "deriv", "group_left",
     "group_right", "histogram_quantile", "ignoring", "increase", "label_replace", "max", "max_over_time", "min",
-    "offset", "on", "or", "rate", "sum", "time", "topk", "unless", "vector", "without", "label_values",
+    "min_over_time", "offset", "on", "or", "rate", "sum", "time", "topk", "unless", "vector", "without", "label_values",
 })
 # fmt: on
 
