@@ -249,7 +249,7 @@ class LearnerService:
 
     def _learn(self, state: _Partition, record: Any) -> None:
         try:
-            outcome = decode_outcome(record.value)
+            outcome = decode_outcome(record.value or b"")
         except msgspec.MsgspecError:
             self._observer.refused("malformed")
             return

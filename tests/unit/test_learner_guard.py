@@ -6,7 +6,7 @@ import random
 from types import SimpleNamespace
 from typing import Any, Literal
 
-from agents.learner import LearnerService
+from agents.learner import LearnerService, _Partition
 from app.core.plan import ModelPlan
 from app.learning.book import ModelBook
 from app.learning.learner import Learner
@@ -172,3 +172,12 @@ async def test_snapshots_are_read_when_the_first_outcomes_come_and_what_they_hol
     assert reads == ["models"]
     assert [one.version for one in learned] == [7]
     assert done == [batch]
+
+
+def test_a_record_without_a_value_is_refused_as_any_other_that_is_no_outcome() -> None:
+    refused: list[str] = []
+    learning = service(Topic())
+    learning._observer = SimpleNamespace(refused=refused.append)  # type: ignore[assignment]
+    for value in (None, b"", b"{", b"\xff"):
+        learning._learn(_Partition(0), SimpleNamespace(value=value, offset=0))
+    assert refused == ["malformed"] * 4
