@@ -27,13 +27,15 @@ def worker_vitals(app: StreamApp, engine: Engine, restoring: Mapping[str, int]) 
     partitions = sorted(engine.tenures())
     positions = tuple((partition, engine.position(partition)) for partition in partitions)
     durable = tuple(consumer.barrier.committable(TP(engine.source, partition)) for partition in partitions)
-    lag = sum(engine.lag().values())
+    # Not the lag: what stands at the end of a log is not always something that can be delivered.
+    unread = sum(consumer.unread(TP(engine.source, partition)) for partition in partitions)
+    waits = unread + consumer.backlog.waiting(engine.source)
     inflight = consumer.barrier.inflight
     silent_s = boot_time() - consumer.fetched_at
     if not app.tables.recovery.completed.is_set():
         waiting = f"partitions wait for their restore ({sum(restoring.values())} records left)"
-    elif lag or inflight:
-        waiting = f"{lag} records wait and {inflight} batches are in flight"
+    elif waits or inflight:
+        waiting = f"{waits} records wait and {inflight} batches are in flight"
     elif silent_s > FETCH_S_MAX:
         waiting = "nothing is fetched"
     else:

@@ -60,6 +60,10 @@ class Backlog:
             self.full.discard(topic)
             self._room.set()
 
+    def waiting(self, topic: str) -> int:
+        """Records of a topic that wait for their agent."""
+        return self._waiting[topic]
+
     def clear(self) -> None:
         """What waits is dropped: the partitions are being given up or positioned anew."""
         self._waiting.clear()

@@ -240,6 +240,18 @@ class BatchedConsumer(driver.Consumer):
             return None
         return end
 
+    def unread(self, tp: TP) -> int:
+        """Offsets between the next fetch and the partition's end, as far as is known; 0 where reading is at the end.
+
+        Other than a lag it falls to 0 where the end of a log is markers of transactions, or where retention has deleted
+        all there was: nothing of that is ever delivered.
+        """
+        end, consumer = self.highwater(tp), self._thread._consumer
+        if end is None or consumer is None:
+            return 0
+        state = consumer._subscription.subscription.assignment.state_value(TopicPartition(tp.topic, tp.partition))
+        return max(0, end - state.position) if state.has_valid_position else 0
+
     def lag(self) -> dict[TP, int]:
         """Records of each partition that are not complete yet, where the broker has said how far it reaches."""
         result: dict[TP, int] = {}
