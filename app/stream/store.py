@@ -94,7 +94,7 @@ class StoreOptions:
     row_bytes
         Rows of all stores of the process that are kept in memory as they are, the last written.
     dirty_bytes
-        Rows of one store that have changed before they are spilled. A spill holds the process up: 4 MB, 5 ms.
+        Rows of one store that have changed before they are spilled. A spill holds the process up: 4 MB, 5 to 8 ms.
     """
 
     cache_bytes: int = 32 << 20
