@@ -85,20 +85,21 @@ def _fold_features(
         pane = at_ms // pane_ms
         current = now_ms // pane_ms
         age = current - pane
-        for feature_id, size, path, where, levels in ops:
+        for op in ops:
+            size, where = op.size, op.where
             if age >= size or (where is not None and not where(properties)):
                 continue
             value = 1
-            if path is not None:
-                amount = milli(property_at(properties, path))
+            if op.path is not None:
+                amount = milli(property_at(properties, op.path))
                 if not amount:
                     if amount is None:
                         batch.count("ignored_values")
                     continue
                 value = amount
-            state = states.get(feature_id)
+            state = states.get(op.id)
             if state is None:
-                state = states[feature_id] = [value, pane, value]
+                state = states[op.id] = [value, pane, value]
             elif (newest := state[-2] if state else pane + 1) == pane:
                 state[0] += value  # the oldest panes wait for the next one to be dropped
                 state[-1] += value
@@ -107,7 +108,7 @@ def _fold_features(
                 state += (pane, value)
             else:
                 panes.add(state, pane, value, current=current, size=size)
-            if levels:
+            if levels := op.levels:
                 ahead = state[-2] > current  # counted by a clock that is ahead of this one
                 batch.suspects |= (
                     ALL_SUSPECT if ahead else levels.get(panes.total(state, current=current, size=size), 0)

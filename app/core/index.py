@@ -57,17 +57,22 @@ Shown = list[tuple[Suspect, int]]
 """What shows that a segment may have changed, with the segment's bit."""
 
 
-class FeatureOp(NamedTuple):
+class FeatureOp:
     """A feature to fold. `path` is None for a count.
 
     `levels` are the totals at which segments may change, with those segments (bits, as in `Batch.suspects`).
     """
 
-    id: int
-    size: int
-    path: tuple[str, ...] | None
-    where: Where | None
-    levels: dict[int, int]
+    __slots__ = ("id", "levels", "path", "size", "where")
+
+    def __init__(
+        self, feature_id: int, size: int, path: tuple[str, ...] | None, where: Where | None, levels: dict[int, int]
+    ) -> None:
+        self.id = feature_id
+        self.size = size
+        self.path = path
+        self.where = where
+        self.levels = levels
 
 
 class SegmentOp(NamedTuple):

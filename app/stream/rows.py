@@ -68,8 +68,6 @@ class RowReader:
 
     def _values(self, partition: int, keys: Sequence[bytes], fresh: Fresh) -> list[bytes | None]:
         values = self._table.get_many(partition, keys)
-        if fresh:
-            for index, key in enumerate(keys):
-                if key in fresh:
-                    values[index] = fresh[key]
+        for key in fresh.keys() & keys:  # few: most users have one event in a chunk
+            values[keys.index(key)] = fresh[key]
         return values
