@@ -14,6 +14,10 @@ import msgspec
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.partitioner import murmur2
 
+from app.stream import wire
+
+wire.install()
+
 RECORDS_MAX: Final = 100_000
 SECONDS_MAX: Final = 10.0
 FOUND_MAX: Final = 500

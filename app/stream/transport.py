@@ -27,12 +27,14 @@ from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
 from faust.types.tuples import ConsumerMessage
 
+from app.stream import wire
 from app.stream.backlog import Backlog
 from app.stream.barrier import Barrier
 from app.stream.batch import RecordBatch
 from app.stream.jumps import Jumps
 from app.stream.lease import Lease
 
+wire.install()
 log = structlog.get_logger(__name__)
 
 DRAIN_TIMEOUT_S = 30.0
