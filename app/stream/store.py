@@ -372,12 +372,14 @@ class PartitionStore:
         """
         self.spill()
         found = 0
+        is_whole = False
         rows: Any = None
         try:
             rows = iter(self._db.items(read_opt=_once()))
             while page := list(itertools.islice(rows, _SCAN_ROWS)):
                 if page[-1][0] >= _META_KEY:  # no row of ours has a key beyond it
                     page = [row for row in page if row[0] != _META_KEY]
+                    is_whole = True
                 found += len(page)
                 visit(page)
                 yield
@@ -386,6 +388,8 @@ class PartitionStore:
         finally:
             del rows  # held by a traceback it would keep the database open, and who rebuilds it finds it locked
         if self._count == _UNCOUNTED:
+            if not is_whole:  # rocksdict ends at a block that is damaged, and says nothing
+                raise StoreDamaged(f"{self.path}: its rows end before the last one", self.path)
             self._count = found
             self.spill()
         elif found != self._count:

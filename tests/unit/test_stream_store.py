@@ -86,6 +86,21 @@ def test_a_damaged_file_is_noticed(factory: StoreFactory, victim: str) -> None:
         pass
 
 
+def test_a_damaged_file_is_noticed_in_a_store_whose_rows_nobody_has_counted(factory: StoreFactory) -> None:
+    store = factory.open("t", 0)
+    store.begin_bulk()
+    store.restore([(b"%05d" % n, b"x" * 100) for n in range(5000)], next_offset=5000)
+    store.close()
+    (path,) = (path for path in store.path.glob("*.sst") if path.stat().st_size > 100_000)
+    raw = bytearray(path.read_bytes())
+    raw[len(raw) // 2] ^= 0xFF
+    path.write_bytes(raw)
+    again = factory.open("t", 0)
+    assert not again.counted
+    with pytest.raises(StoreDamaged):
+        again.scan(lambda rows: None)
+
+
 def test_a_damaged_store_is_made_anew_while_it_is_told_what_was_wrong(factory: StoreFactory) -> None:
     store = factory.open("t", 0)
     store.write([(b"%05d" % n, b"x" * 100) for n in range(500)], added=500, next_offset=500)
