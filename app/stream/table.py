@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 import uuid
+from collections import defaultdict
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, Final
@@ -110,6 +111,8 @@ class RowTable(faust.Table):
         self.fences: dict[int, Fence] = {}
         """Of the partitions that are ours: the epoch that we claimed."""
         self._pending: dict[int, list[PendingWrite]] = {}
+        self._turns: defaultdict[int, asyncio.Lock] = defaultdict(asyncio.Lock)
+        """By partition, held from reading rows to queueing them: see `write`."""
         self._newest: dict[int, dict[bytes, PendingWrite]] = {}
         """By partition and key the last of the pending writes that have the key."""
         self._unscanned: set[int] = set()
@@ -196,29 +199,42 @@ class RowTable(faust.Table):
             await pending.previous.done.wait()
             pending.previous = None
         store = self.stores.get(pending.partition)
-        if store is not None:
+        if store is not None and self._is_pending(pending):
             next_offset = await self._standing.confirm(pending.partition, places)
-            store.write(pending.rows.items(), added=pending.added, next_offset=next_offset)
-        others = self._pending.get(pending.partition)
-        if others is not None:
-            others.remove(pending)
+            if self._is_pending(pending):
+                store.write(pending.rows.items(), added=pending.added, next_offset=next_offset)
+        if self._is_pending(pending):
+            self._pending[pending.partition].remove(pending)
             newest = self._newest[pending.partition]
             for key in pending.rows:
                 if newest.get(key) is pending:
                     del newest[key]
         pending.done.set()
 
+    def _is_pending(self, pending: PendingWrite) -> bool:
+        """False once the partition was given up meanwhile: its store, or the next one, is no longer for this write."""
+        return pending in self._pending.get(pending.partition, ())
+
     async def _rewrite(self, partition: int, keys: list[bytes]) -> None:
-        rows = dict(zip(keys, self.get_many(partition, keys), strict=True))
-        await self.commit_write(await self.begin_write(partition, rows, added=0))
+        async with self._turns[partition]:
+            rows = dict(zip(keys, self.get_many(partition, keys), strict=True))
+            pending = await self.begin_write(partition, rows, added=0)
+        await self.commit_write(pending)
 
     async def write(self, partition: int, rows: Sequence[Row]) -> None:
-        """`begin_write` and `commit_write`, with the count found by a read."""
+        """`begin_write` and `commit_write`, with the count found by a read.
+
+        Of several at a time each is queued before the next begins: while the producer's buffer is full queueing waits,
+        and a row could come to stand in the changelog behind one that is newer.
+        """
         newest = dict(rows)
         assert len(newest) == len(rows), "a key stands twice in one write"
-        existing = self.get_many(partition, list(newest))
-        added = sum((new is not None) - (old is not None) for new, old in zip(newest.values(), existing, strict=True))
-        await self.commit_write(await self.begin_write(partition, newest, added=added))
+        async with self._turns[partition]:
+            existing = self.get_many(partition, list(newest))
+            pairs = zip(newest.values(), existing, strict=True)
+            added = sum((new is not None) - (old is not None) for new, old in pairs)
+            pending = await self.begin_write(partition, newest, added=added)
+        await self.commit_write(pending)
 
     async def restore(
         self,

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections import deque
+from collections import defaultdict, deque
 from typing import Any
 
 from aiokafka.errors import IllegalStateError
@@ -181,6 +181,7 @@ class Table(RowTable):
         self.owner = process.name.encode()
         self.fences = {}
         self._pending = {}
+        self._turns = defaultdict(asyncio.Lock)
         self._newest = {}
         self._unscanned = set()
         self._standing = self.standing_type(self, look_s=COMPACTION_LAG_S / 4)

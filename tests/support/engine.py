@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -177,6 +178,7 @@ class BareTable(RowTable):
         self.owner = b"me"
         self.fences = {}
         self._pending = {}
+        self._turns = defaultdict(asyncio.Lock)
         self._newest = {}
         self._unscanned = set()
         self._standing = Standing(self)

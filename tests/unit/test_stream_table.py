@@ -141,3 +141,40 @@ async def test_a_store_that_is_closed_in_the_middle_of_its_scan_is_not_taken_for
     answer(monkeypatch, {0: 0})
     assert await scans.restore(table, {0})
     assert len(scans.rows) == 5_000
+
+
+async def test_rows_stand_in_the_changelog_in_the_order_in_which_they_were_written(
+    table: BareTable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answer(monkeypatch, {0: 0})
+    assert await Scans().restore(table, {0})
+    producer = table.app.durable_producer
+    producer.full = full = asyncio.Event()
+    first = asyncio.create_task(table.write(0, [(b"a", b"reserved")]))
+    await asyncio.sleep(0)
+    second = asyncio.create_task(table.write(0, [(b"a", b"sent")]))
+    await asyncio.sleep(0)
+    full.set()
+    await asyncio.gather(first, second)
+    assert [value for _, _, value in producer.changelog] == [b"reserved", b"sent"]
+    assert table.get_many(0, [b"a"]) == [b"sent"]
+    assert len(table.stores[0]) == 1
+
+
+async def test_what_is_acknowledged_after_its_partition_was_given_up_does_not_reach_the_next_store(
+    table: BareTable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answer(monkeypatch, {0: 0}, {0: 0})
+    assert await Scans().restore(table, {0})
+    producer = table.app.durable_producer
+    producer.hold = {"changelog"}
+    late = asyncio.create_task(table.write(0, [(b"a", b"old")]))
+    await asyncio.sleep(0)
+    assert producer.held
+    table.close_partition(0)
+    assert await Scans().restore(table, {0})
+    table.stores[0].write([(b"a", b"new")], added=1, next_offset=9)
+    producer.release("changelog")
+    await late
+    assert table.get_many(0, [b"a"]) == [b"new"]
+    assert table.stores[0].next_offset == 9
