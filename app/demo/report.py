@@ -189,7 +189,7 @@ def tables(summary: Summary) -> RenderableType:
             ("log loss of the best constant", _number(model.log_loss_constant)),
             ("predicted / opened, last half · all", _dotted(late.calibration_ratio, model.calibration_ratio)),
             ("examples learned", f"{model.examples:,}"),
-            ("events lost", _verdict_text(summary.lost)),
+            ("events lost" if summary.drained else "events not done in time", _verdict_text(summary.lost)),
             ("done twice", _verdict_text(summary.duplicates)),
         ],
     )
