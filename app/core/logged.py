@@ -16,6 +16,7 @@ from __future__ import annotations
 import struct
 from array import array
 from collections.abc import Iterator, Mapping, Sequence
+from functools import lru_cache
 from typing import Final
 
 NAMES: Final = (
@@ -56,8 +57,6 @@ _LONG = 255
 _INDEX = {name: index for index, name in enumerate(NAMES)}
 _HEAD = struct.Struct("<H")
 _SIZE = struct.Struct("<I")
-_FLOATS_MAX: Final = 256
-_FLOATS: Final[dict[int, struct.Struct]] = {}
 _RUN_NAMES: Final = list(RUN)
 
 
@@ -80,14 +79,10 @@ def rounded(features: Mapping[str, float]) -> dict[str, float]:
     return result
 
 
+@lru_cache(maxsize=256)
 def _floats(count: int) -> struct.Struct:
     """So many float32, little-endian."""
-    form = _FLOATS.get(count)
-    if form is None:
-        form = struct.Struct(f"<{count}f")
-        if count <= _FLOATS_MAX:
-            _FLOATS[count] = form
-    return form
+    return struct.Struct(f"<{count}f")
 
 
 def pack(features: Mapping[str, float]) -> bytes:

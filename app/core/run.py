@@ -19,6 +19,7 @@ from app.core.ids import RECENT_BYTES, WORD_BYTES, message_word
 from app.core.local_time import instant_ms
 from app.core.panes import NEVER_MS
 from app.core.profile import Output, Profile, decode_profile, due_ms, encode_profile
+from app.core.raised import where_raised
 from app.core.turn import Turn
 from schemas.dead_letters import DeadLetter, cut, dead_letter_headers
 from schemas.events import (
@@ -94,7 +95,7 @@ class Run:
                 batch.cut()
                 fates["rejected"] += 1
                 refused = exc.rejected if isinstance(exc, erasure.Refusal) else None
-                self.failed[record.offset] = refused or Rejected("processing_failed", _where(exc))
+                self.failed[record.offset] = refused or Rejected("processing_failed", where_raised(exc))
                 self._put_back(records, record)
 
     def _take(self, profile: Profile, event: Event, record: Record) -> str:
@@ -377,14 +378,3 @@ def _postpone(profile: Profile, now_ms: int) -> None:
     for timer in profile.timers:
         timer.due_ms = max(timer.due_ms, later_ms)
     profile.segments_due_ms = max(profile.segments_due_ms, later_ms)
-
-
-def _where(exc: Exception) -> str:
-    """Type and place of an exception, without its text, which may hold personal data."""
-    trace = exc.__traceback__
-    while trace is not None and trace.tb_next is not None:
-        trace = trace.tb_next
-    if trace is None:
-        return type(exc).__name__
-    file = trace.tb_frame.f_code.co_filename.rpartition("/")[2]
-    return f"{type(exc).__name__} at {file}:{trace.tb_lineno}"

@@ -127,7 +127,7 @@ def _read(record: Record) -> Decision | tuple[str, str]:
     except msgspec.ValidationError as exc:
         where = _PATH.search(str(exc))
         return "invalid_field", f"wrong type or value at {where[1] if where else '$'}"
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+    except msgspec.DecodeError:
         return "malformed_json", "the value is not JSON"
     if not _ID.fullmatch(decision.id):
         return "invalid_field", "$.id must be 1 to 128 letters, digits or . _ : -"

@@ -8,15 +8,14 @@ from __future__ import annotations
 
 import asyncio
 import time
-import traceback
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any, Final
 
 import structlog
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 
+from app.core.raised import where_raised
 from app.stream.background import end
 
 log = structlog.get_logger(__name__)
@@ -88,7 +87,7 @@ class BroadcastReader:
             except KafkaError as exc:
                 log.warning("broadcast_retry", topic=self._topic, error=str(exc))
             except Exception as exc:  # nobody awaits this task: it would end unseen
-                log.error("broadcast_failed", topic=self._topic, error=_where(exc))
+                log.error("broadcast_failed", topic=self._topic, error=where_raised(exc))
             await asyncio.sleep(_RETRY_S)
 
     async def _follow(self) -> None:
@@ -132,9 +131,3 @@ class BroadcastReader:
             if end is None or await consumer.position(tp) < end:
                 return False
         return True
-
-
-def _where(exc: Exception) -> str:
-    """Type and place of an exception, without its text, which may quote a record."""
-    frame = traceback.extract_tb(exc.__traceback__)[-1]
-    return f"{type(exc).__name__} at {Path(frame.filename).name}:{frame.lineno}"

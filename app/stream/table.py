@@ -99,6 +99,10 @@ class RowTable(faust.Table):
             store="memory://",  # Faust's own store stays empty
             standby_buffer_size=1,
         )
+        self.set_up(changelog, factory)
+
+    def set_up(self, changelog: str, factory: StoreFactory) -> None:
+        """All that is ours and not Faust's."""
         self.changelog = changelog
         self.factory = factory
         self.connect: Callable[..., Any] = ChangelogConsumer
@@ -152,10 +156,9 @@ class RowTable(faust.Table):
     def keys_with_prefix(self, partition: int, prefix: bytes) -> list[bytes]:
         """Keys of the rows that begin with `prefix`, whether they have reached the store yet or not."""
         found = set(self.stores[partition].keys_with_prefix(prefix))
-        for pending in self._pending.get(partition, ()):
-            for key, value in pending.rows.items():
-                if key.startswith(prefix):
-                    (found.discard if value is None else found.add)(key)
+        for key, pending in self._newest.get(partition, {}).items():
+            if key.startswith(prefix):
+                (found.discard if pending.rows[key] is None else found.add)(key)
         return sorted(found)
 
     async def begin_write(self, partition: int, rows: Mapping[bytes, bytes | None], *, added: int) -> PendingWrite:

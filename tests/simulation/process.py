@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections import defaultdict, deque
+from collections import deque
 from typing import Any
 
 from aiokafka.errors import IllegalStateError
@@ -175,18 +175,10 @@ class Table(RowTable):
     def __init__(self, process: Process, factory: Stores) -> None:
         self.app = process
         self.name = "profiles"
-        self.changelog = PROFILES_CHANGELOG
-        self.factory = factory
-        self.stores = {}
+        self.set_up(PROFILES_CHANGELOG, factory)
         self.owner = process.name.encode()
-        self.fences = {}
-        self._pending = {}
-        self._turns = defaultdict(asyncio.Lock)
-        self._newest = {}
-        self._unscanned = set()
         self._standing = self.standing_type(self, look_s=COMPACTION_LAG_S / 4)
         self._spilling = Spilling(self, every_s=SPILL_S)
-        self.rewrite = self._rewrite
         self.connect = process.kafka
         self.bulk_records = 20  # so that some stores are filled in bulk, and killed meanwhile
 

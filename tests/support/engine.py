@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,8 +16,6 @@ from app.core.profile import OutboxEntry, Output, Profile, Timer
 from app.stream.barrier import Barrier
 from app.stream.batch import RecordBatch
 from app.stream.engine import Engine
-from app.stream.restore import BULK_RECORDS
-from app.stream.standing import Standing
 from app.stream.store import StoreFactory
 from app.stream.table import RowTable
 
@@ -170,19 +167,9 @@ class BareTable(RowTable):
     def __init__(self, app: Any, factory: StoreFactory) -> None:
         self.app = app
         self.name = "profiles"
-        self.changelog = "changelog"
-        self.factory = factory
+        self.set_up("changelog", factory)
         self.connect = AIOKafkaConsumer
-        self.bulk_records = BULK_RECORDS
-        self.stores = {}
         self.owner = b"me"
-        self.fences = {}
-        self._pending = {}
-        self._turns = defaultdict(asyncio.Lock)
-        self._newest = {}
-        self._unscanned = set()
-        self._standing = Standing(self)
-        self.rewrite = self._rewrite
 
 
 @dataclass
