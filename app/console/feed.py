@@ -6,6 +6,7 @@ No consumer group and no commits. The end of a partition is the high watermark o
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
@@ -24,13 +25,16 @@ BACK_RECORDS: Final = {DECISIONS: 50_000, SEGMENTS: 20_000, OUTCOMES: 20_000, MO
 PAUSE_S: Final = 0.4
 RECORDS_MAX: Final = 5_000
 RETRY_S: Final = 3.0
+LOOK_S: Final = 20.0
+"""After this long it looks for topics and partitions that were added."""
 
 
 class TopicFeed:
     """Feeds a tally until it is stopped. `problem` says why nothing comes, empty when all is well."""
 
-    def __init__(self, client_settings: Mapping[str, Any], tally: Tally) -> None:
+    def __init__(self, client_settings: Mapping[str, Any], tally: Tally, *, look_s: float = LOOK_S) -> None:
         self._settings = dict(client_settings)
+        self._look_s = look_s
         self._tally = tally
         self._take: dict[str, Callable[[Any], None]] = {
             DECISIONS: lambda record: tally.decision(record.value, record.timestamp),
@@ -65,8 +69,10 @@ class TopicFeed:
         )
         try:
             await consumer.start()
-            partitions = await self._assign(consumer)
+            partitions, looked_s = await self._assign(consumer, []), time.monotonic()
             while True:
+                if time.monotonic() - looked_s > self._look_s:
+                    partitions, looked_s = await self._assign(consumer, partitions), time.monotonic()
                 fetched = await consumer.getmany(timeout_ms=100, max_records=RECORDS_MAX)
                 self.problem = ""
                 for tp, records in fetched.items():
@@ -80,23 +86,22 @@ class TopicFeed:
         finally:
             await consumer.stop()
 
-    async def _assign(self, consumer: AIOKafkaConsumer) -> list[TopicPartition]:
+    async def _assign(self, consumer: AIOKafkaConsumer, assigned: list[TopicPartition]) -> list[TopicPartition]:
         """All partitions of the topics that exist; a topic that does not is not made by asking for it."""
-        present = set(await consumer.topics())
-        partitions = []
-        for topic in self._take:
-            if topic in present:
-                await consumer._client._wait_on_metadata(topic)
-                numbers = consumer.partitions_for_topic(topic) or ()
-                partitions += [TopicPartition(topic, number) for number in sorted(numbers)]
-        if not partitions:
+        while not (partitions := await self._partitions(consumer)):
             self.problem = "the topics are missing: `nudge topics create`"
             await asyncio.sleep(RETRY_S)
-            raise KafkaError
+        if partitions == assigned:
+            return assigned
         consumer.assign(partitions)
         for tp in partitions:
             consumer.seek(tp, self._positions.get(tp, 0))
         return partitions
+
+    async def _partitions(self, consumer: AIOKafkaConsumer) -> list[TopicPartition]:
+        cluster = await consumer._client.fetch_all_metadata()
+        found = ((topic, cluster.partitions_for_topic(topic) or ()) for topic in self._take)
+        return [TopicPartition(topic, number) for topic, numbers in found for number in sorted(numbers)]
 
     def _skips(self, consumer: AIOKafkaConsumer, tp: TopicPartition, records: list[Any]) -> bool:
         """At the first fetch of a long partition: go on near its end instead."""

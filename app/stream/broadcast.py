@@ -1,14 +1,15 @@
 """A compacted control topic that every worker reads whole: model snapshots, and whatever else all must know.
 
 No consumer group and no offsets: the topic is read from its beginning to the high watermark before `ready`, then
-followed. Faust's GlobalTable would do the same through the main consumer, and can wait for ever.
+followed, with the partitions that it is given meanwhile. Faust's GlobalTable would do the same through the main
+consumer, and can wait for ever.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final
 
 import structlog
@@ -25,6 +26,8 @@ _CATCH_UP_MS: Final = 20
 stands still as long."""
 _FOLLOW_MS: Final = 200
 _RETRY_S: Final = 1.0
+_METADATA_MS: Final = 20_000
+"""How old what is known of the topic's partitions may be: so late one that is added is read, from its beginning."""
 
 Apply = Callable[[bytes | None, bytes | None, int], object]
 
@@ -45,14 +48,18 @@ class BroadcastReader:
     read again, and again: what depends on the topic stays as it was, and `as_of` says so.
     """
 
-    def __init__(self, settings: Mapping[str, Any], topic: str, apply: Apply) -> None:
+    def __init__(
+        self, settings: Mapping[str, Any], topic: str, apply: Apply, *, connect: Callable[..., Any] = AIOKafkaConsumer
+    ) -> None:
         self._settings = dict(settings)
         self._topic = topic
         self._apply = apply
+        self._connect = connect
         self._task: asyncio.Task[None] | None = None
         self._ready = asyncio.Event()
         self.as_of: float = 0.0
-        """Monotonic time at which the reader was last known to have read everything."""
+        """Monotonic time at which the reader was last known to have read everything: at the end of each partition, as
+        the broker said then. While no broker answers it stands still."""
 
     async def start(self, timeout_s: float = 60.0) -> None:
         """Start reading and wait until what is there now has been applied.
@@ -92,42 +99,76 @@ class BroadcastReader:
 
     async def _follow(self) -> None:
         wait_ms = _FOLLOW_MS if self._ready.is_set() else _CATCH_UP_MS
-        consumer = AIOKafkaConsumer(
-            enable_auto_commit=False, auto_offset_reset="earliest", fetch_max_wait_ms=wait_ms, **self._settings
+        consumer = self._connect(
+            enable_auto_commit=False,
+            auto_offset_reset="earliest",
+            fetch_max_wait_ms=wait_ms,
+            **{"metadata_max_age_ms": _METADATA_MS, **self._settings},
         )
         await consumer.start()
         try:
-            partitions = await self._partitions(consumer)
-            consumer.assign(partitions)
-            await consumer.seek_to_beginning(*partitions)
+            reading = _Reading(consumer, await self._partitions(consumer))
             while True:
                 fetched = await consumer.getmany(timeout_ms=wait_ms)
                 for records in fetched.values():
                     for record in records:
                         self._take(record)
-                if await self._at_end(consumer, partitions):
-                    self.as_of = time.monotonic()
+                if (as_of := await reading.complete()) is not None:
+                    self.as_of = as_of
                     self._ready.set()
                     wait_ms = consumer._fetcher._fetch_max_wait_ms = _FOLLOW_MS
+                if added := self._numbers(consumer) - reading.numbers():
+                    log.warning("partitions_added", topic=self._topic, partitions=sorted(added))
+                    await reading.add(self._topic, added)
         finally:
             await consumer.stop()
 
     def _take(self, record: Any) -> None:
         self._apply(record.key, record.value, record.offset)
 
-    async def _partitions(self, consumer: AIOKafkaConsumer) -> list[TopicPartition]:
+    def _numbers(self, consumer: Any) -> set[int]:
+        return set(consumer.partitions_for_topic(self._topic) or ())
+
+    async def _partitions(self, consumer: Any) -> list[TopicPartition]:
         while True:
             await consumer._client.force_metadata_update()
-            found = consumer.partitions_for_topic(self._topic)
-            if found:
+            if found := self._numbers(consumer):
                 return [TopicPartition(self._topic, partition) for partition in sorted(found)]
             consumer._client.add_topic(self._topic)
             await asyncio.sleep(0.2)
 
-    @staticmethod
-    async def _at_end(consumer: AIOKafkaConsumer, partitions: list[TopicPartition]) -> bool:
-        for tp in partitions:
-            end = consumer.highwater(tp)
-            if end is None or await consumer.position(tp) < end:
-                return False
-        return True
+
+class _Reading:
+    """What a consumer is assigned by hand, and when it was last known to have read it all."""
+
+    def __init__(self, consumer: Any, partitions: Iterable[TopicPartition]) -> None:
+        self._consumer = consumer
+        self._read: dict[TopicPartition, tuple[int | None, float]] = {}
+        """Which end of a partition was met last (aiokafka's stamp of the fetch that told it), and when (monotonic)."""
+        self._begin(dict.fromkeys(partitions, 0))
+
+    def _begin(self, offsets: Mapping[TopicPartition, int]) -> None:
+        self._read = dict.fromkeys(offsets, (None, 0.0))
+        self._consumer.assign(list(offsets))
+        for tp, offset in offsets.items():
+            self._consumer.seek(tp, offset)  # before what retention has left it goes on at the oldest record
+
+    def numbers(self) -> set[int]:
+        """Of the partitions that are read."""
+        return {tp.partition for tp in self._read}
+
+    async def add(self, topic: str, numbers: Iterable[int]) -> None:
+        """Read these from their beginning, too; the others go on where they are."""
+        offsets = {tp: int(await self._consumer.position(tp)) for tp in self._read}
+        self._begin(offsets | {TopicPartition(topic, number): 0 for number in sorted(numbers)})
+
+    async def complete(self) -> float | None:
+        """Until when (monotonic) everything has been read, as far as is known; None: not yet to any end.
+
+        A high watermark is as old as the fetch that brought it: when no broker answers, the old one is still met.
+        """
+        for tp, (met, _) in self._read.items():
+            end, stamp = self._consumer.highwater(tp), self._consumer.last_poll_timestamp(tp)
+            if end is not None and stamp != met and await self._consumer.position(tp) >= end:
+                self._read[tp] = (stamp, time.monotonic())
+        return min(at for _, at in self._read.values()) or None

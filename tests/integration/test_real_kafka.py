@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Iterator
 
 import msgspec
 import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient, NewPartitions
 
 from app.skew import BrokerClock
+from app.stream.broadcast import BroadcastReader
 from app.topics import check_topics, create_topics
 from schemas.topics import BY_NAME, CLOCK, EVENTS, TOPICS, Topic
 from tests.support.kafka import KafkaBroker, KafkaUnavailable
@@ -29,11 +32,11 @@ def registry(prefix: str) -> list[Topic]:
     return [msgspec.structs.replace(topic, name=prefix + topic.name) for topic in TOPICS]
 
 
-async def produce(bootstrap: str, topic: str, count: int) -> None:
+async def produce(bootstrap: str, topic: str, count: int, partition: int = 0) -> None:
     producer = AIOKafkaProducer(bootstrap_servers=bootstrap, enable_idempotence=True, acks="all")
     await producer.start()
     for number in range(count):
-        await producer.send(topic, b"%d" % number, partition=0)
+        await producer.send(topic, b"%d" % number, partition=partition)
     await producer.stop()  # flushes
 
 
@@ -109,6 +112,28 @@ async def test_a_topic_that_keeps_its_producers_time_tells_none(kafka, unique):
     await create_topics(kafka, 1, topics=[topic])
     async with BrokerClock({"bootstrap_servers": kafka}, topic=topic.name) as clock:
         assert await clock.ask() is None
+
+
+async def test_a_partition_that_is_added_is_read_from_its_beginning(kafka, unique):
+    topic = msgspec.structs.replace(BY_NAME[EVENTS], name=unique + EVENTS)
+    await create_topics(kafka, 1, topics=[topic])
+    await produce(kafka, topic.name, 20)
+    seen: list[bytes | None] = []
+    settings = {"bootstrap_servers": kafka, "metadata_max_age_ms": 200}
+    reader = BroadcastReader(settings, topic.name, lambda _key, value, _offset: seen.append(value))
+    await reader.start()
+    admin = AIOKafkaAdminClient(bootstrap_servers=kafka)
+    await admin.start()
+    await admin.create_partitions({topic.name: NewPartitions(2)})
+    await admin.close()
+    await produce(kafka, topic.name, 10, partition=1)
+    all_seen = 0.0
+    async with asyncio.timeout(20.0):
+        while not all_seen or reader.as_of < all_seen:
+            await asyncio.sleep(0.05)
+            all_seen = all_seen or (len(seen) == 30) * time.monotonic()
+    await reader.stop()
+    assert seen == [b"%d" % number for number in (*range(20), *range(10))]
 
 
 @pytest.mark.slow

@@ -1,7 +1,11 @@
-"""A topic that every worker reads whole: whatever goes wrong, somebody goes on reading it."""
+"""A topic that every worker reads whole: whatever goes wrong, somebody goes on reading it, and knows how far it is."""
 
 from __future__ import annotations
 
+import asyncio
+import time
+from collections.abc import Callable, Iterable
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -24,6 +28,66 @@ class Reader(BroadcastReader):
         self._ready.set()
 
 
+class Topic:
+    """Partitions as lists of values; stands for the consumer, which may not reach the broker."""
+
+    def __init__(self, *partitions: list[bytes]) -> None:
+        self.partitions = list(partitions)
+        self.silent: set[int] = set()
+        """Partitions of which nothing comes, though there may be more."""
+        self.assignments = 0
+        self._states: dict[Any, SimpleNamespace] = {}
+        self._client = self._fetcher = SimpleNamespace(force_metadata_update=self.start)
+
+    def __call__(self, **settings: Any) -> Topic:
+        return self
+
+    async def start(self) -> None: ...
+
+    async def stop(self) -> None: ...
+
+    def partitions_for_topic(self, topic: str) -> set[int]:
+        return set(range(len(self.partitions)))
+
+    def assign(self, partitions: Iterable[Any]) -> None:
+        """As aiokafka: of what was assigned before nothing is known any more."""
+        self.assignments += 1
+        self._states = {tp: SimpleNamespace(position=-1, end=None, stamp=None) for tp in partitions}
+
+    def seek(self, tp: Any, offset: int) -> None:
+        self._states[tp].position = offset
+
+    async def position(self, tp: Any) -> int:
+        return int(self._states[tp].position)
+
+    def highwater(self, tp: Any) -> int | None:
+        return self._states[tp].end  # type: ignore[no-any-return]
+
+    def last_poll_timestamp(self, tp: Any) -> int | None:
+        return self._states[tp].stamp  # type: ignore[no-any-return]
+
+    async def getmany(self, *, timeout_ms: int) -> dict[Any, list[Any]]:
+        await asyncio.sleep(0.001)
+        fetched = {}
+        for tp, state in self._states.items():
+            if tp.partition in self.silent:
+                continue
+            log = self.partitions[tp.partition]
+            fetched[tp] = [
+                SimpleNamespace(key=None, value=log[offset], offset=offset)
+                for offset in range(state.position, len(log))
+            ]
+            state.position = state.end = len(log)
+            state.stamp = time.monotonic_ns()
+        return fetched
+
+
+async def until(done: Callable[[], bool]) -> None:
+    async with asyncio.timeout(10.0):
+        while not done():  # noqa: ASYNC110 - steps of the loop are what is waited for
+            await asyncio.sleep(0.001)
+
+
 @pytest.mark.parametrize("failure", [KafkaConnectionError("away"), ValueError("of ann@example.org")])
 async def test_a_reader_that_fails_begins_anew_and_quotes_no_record(
     failure: Exception, monkeypatch: pytest.MonkeyPatch, capsys: Any
@@ -34,3 +98,34 @@ async def test_a_reader_that_fails_begins_anew_and_quotes_no_record(
     await reader.stop()
     assert reader.failures == []
     assert "ann@example.org" not in capsys.readouterr().out
+
+
+async def test_a_partition_that_is_added_is_read_from_its_beginning_and_the_others_once() -> None:
+    topic, seen = Topic([b"a", b"b"], [b"c"]), list[bytes | None]()
+    reader = BroadcastReader({}, "events", lambda key, value, offset: seen.append(value), connect=topic)
+    await reader.start(5.0)
+    topic.partitions.append([b"d", b"e"])
+    topic.partitions[1].append(b"f")
+    await until(lambda: len(seen) >= 6)
+    topic.partitions[2].append(b"g")
+    await until(lambda: len(seen) >= 7)
+    await reader.stop()
+    assert sorted(value or b"" for value in seen) == [b"a", b"b", b"c", b"d", b"e", b"f", b"g"]
+    assert topic.assignments == 2, "not again for partitions that are known"
+
+
+@pytest.mark.parametrize("silent", [{0, 1}, {1}])
+async def test_a_reader_whose_broker_is_away_does_not_say_that_it_has_read_everything(silent: set[int]) -> None:
+    topic = Topic([b"a"], [])
+    reader = BroadcastReader({}, "events", lambda key, value, offset: None, connect=topic)
+    await reader.start(5.0)
+    begun = reader.as_of
+    await until(lambda: reader.as_of > begun)
+    topic.silent = silent
+    await asyncio.sleep(0.01)  # what was under way
+    left = reader.as_of
+    await asyncio.sleep(0.05)
+    assert reader.as_of == left
+    topic.silent = set()
+    await until(lambda: reader.as_of > left)
+    await reader.stop()
