@@ -8,6 +8,7 @@ from typing import Any
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
+from app.stream.committed import READ_COMMITTED, readable_end
 from app.stream.history import HistoryReader
 
 
@@ -44,8 +45,10 @@ async def _read(
 
 
 async def _ends(settings: Mapping[str, Any], topic: str) -> dict[int, int]:
-    """The high watermark of each partition, from a fetch: it is exact on every broker."""
-    consumer = AIOKafkaConsumer(enable_auto_commit=False, auto_offset_reset="earliest", **settings)
+    """Up to where each partition can be read, from a fetch: it is exact on every broker."""
+    consumer = AIOKafkaConsumer(
+        enable_auto_commit=False, auto_offset_reset="earliest", isolation_level=READ_COMMITTED, **settings
+    )
     await consumer.start()
     try:
         await consumer._client.force_metadata_update()
@@ -54,6 +57,6 @@ async def _ends(settings: Mapping[str, Any], topic: str) -> dict[int, int]:
         await consumer.seek_to_beginning(*partitions)
         while any(consumer.highwater(tp) is None for tp in partitions):
             await consumer.getmany(timeout_ms=100, max_records=1)
-        return {tp.partition: int(consumer.highwater(tp)) for tp in partitions}
+        return {tp.partition: int(readable_end(consumer, tp) or 0) for tp in partitions}
     finally:
         await consumer.stop()

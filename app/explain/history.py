@@ -15,6 +15,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.partitioner import murmur2
 
 from app.stream import wire
+from app.stream.committed import READ_COMMITTED, readable_end
 
 wire.install()
 
@@ -76,7 +77,11 @@ async def scan(
         When the broker cannot be reached.
     """
     consumer = AIOKafkaConsumer(
-        enable_auto_commit=False, auto_offset_reset="earliest", fetch_max_wait_ms=100, **client_settings
+        enable_auto_commit=False,
+        auto_offset_reset="earliest",
+        fetch_max_wait_ms=100,
+        isolation_level=READ_COMMITTED,
+        **client_settings,
     )
     deadline = time.monotonic() + seconds_max
     try:
@@ -108,7 +113,7 @@ async def _scan_partition(
     consumer.assign([tp])
     consumer.seek(tp, 0)
     records = await _fetch(consumer, deadline)
-    end = consumer.highwater(tp)
+    end = readable_end(consumer, tp)
     if end is None:
         found.whole = False
         return
@@ -139,6 +144,6 @@ async def _fetch(consumer: AIOKafkaConsumer, deadline: float) -> Sequence[Any]:
         for records in fetched.values():
             return list(records)
         (tp,) = consumer.assignment()
-        end = consumer.highwater(tp)
+        end = readable_end(consumer, tp)
         if (end is not None and await consumer.position(tp) >= end) or time.monotonic() > deadline:
             return ()

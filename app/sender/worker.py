@@ -100,6 +100,8 @@ class LedgerClient:
         Of the deliverer: partitions are about to be given up; they are ours.
     """
 
+    keeps_offsets = False
+
     def __init__(self, table: RowTable, stop: Callable[[], None], resume: Callable[[], None]) -> None:
         self._table = table
         self._stop = stop

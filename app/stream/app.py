@@ -10,8 +10,10 @@ from typing import Any, Final, NoReturn, Protocol
 
 import faust
 import structlog
+from aiokafka.errors import KafkaError
 from faust.types import TP
 
+from app.stream.history import HistoryReader
 from app.stream.lease import Lease, LeaseLost
 from app.stream.process import Process
 from app.stream.producer import DurableProducer
@@ -23,6 +25,7 @@ log = structlog.get_logger(__name__)
 
 EXIT_FATAL = 70
 _STDERR: Final = 2
+_LOOK_S: Final = 10.0
 SESSION_S = 60.0
 """Faust's own session timeout, where the app is told none."""
 
@@ -42,6 +45,9 @@ class SourceClient(Protocol):
 
 class TableClient(SourceClient, Protocol):
     """Who works with a table's partitions: told what a restore found."""
+
+    keeps_offsets: bool
+    """Whether rows remember offsets of the source topic, and pass by what stands before them."""
 
     def begin_scan(self, partition: int) -> None:
         """All rows of the partition follow by `visit`; what was known of it is void."""
@@ -103,6 +109,20 @@ class StreamApp(faust.App):
         """The consumer."""
         consumer: BatchedConsumer = self.consumer
         return consumer
+
+    def folded_topics(self) -> set[str]:
+        """The source topics whose offsets rows remember."""
+        return {source for _table, source, client in self._tables if client.keeps_offsets}
+
+    async def key_at(self, topic: str, partition: int, offset: int) -> bytes | None:
+        """The key of a record; None where there is no such record, or nobody answers."""
+        try:
+            async with asyncio.timeout(_LOOK_S), HistoryReader(self.client_settings, topic, partition) as reader:
+                record = await reader.at(offset)
+        except (KafkaError, TimeoutError) as exc:
+            log.warning("record_not_looked_up", topic=topic, partition=partition, offset=offset, error=repr(exc))
+            return None
+        return None if record is None else record.key
 
     # -- called by RowRecovery
 

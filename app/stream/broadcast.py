@@ -18,6 +18,7 @@ from aiokafka.errors import KafkaError
 
 from app.core.raised import where_raised
 from app.stream.background import end
+from app.stream.committed import READ_COMMITTED, readable_end
 
 log = structlog.get_logger(__name__)
 
@@ -103,6 +104,7 @@ class BroadcastReader:
             enable_auto_commit=False,
             auto_offset_reset="earliest",
             fetch_max_wait_ms=wait_ms,
+            isolation_level=READ_COMMITTED,
             **{"metadata_max_age_ms": _METADATA_MS, **self._settings},
         )
         await consumer.start()
@@ -168,7 +170,7 @@ class _Reading:
         A high watermark is as old as the fetch that brought it: when no broker answers, the old one is still met.
         """
         for tp, (met, _) in self._read.items():
-            end, stamp = self._consumer.highwater(tp), self._consumer.last_poll_timestamp(tp)
+            end, stamp = readable_end(self._consumer, tp), self._consumer.last_poll_timestamp(tp)
             if end is not None and stamp != met and await self._consumer.position(tp) >= end:
                 self._read[tp] = (stamp, time.monotonic())
         return min(at for _, at in self._read.values()) or None

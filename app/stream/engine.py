@@ -28,6 +28,7 @@ from app.core.effects import Effects
 from app.core.erasure import is_mark, mark_key
 from app.core.history import Windows
 from app.core.profile import Output, decode_profile
+from app.stream import replays
 from app.stream.app import StreamApp
 from app.stream.batch import RecordBatch
 from app.stream.contracts import BatchProcessor, Observer
@@ -62,6 +63,8 @@ class Engine:
     subjects
         Keyed hashes under which the marks of erased users are kept; without them there are none.
     """
+
+    keeps_offsets = True
 
     def __init__(
         self,
@@ -112,6 +115,7 @@ class Engine:
             self._observer.members(partition, state.members)
             state.cache = RowCache(max(100, self._cache_rows // len(partitions)))
             state.newest = None
+            state.looks = replays.LOOKS
 
     async def before_resume(self, offsets: Mapping[int, int]) -> None:
         """Publish again what the restored rows owe and the committed offset does not cover."""
@@ -152,6 +156,8 @@ class Engine:
             async with state.lock:
                 began = time.perf_counter()
                 work = self._fold(batch, chunk)
+                if work.doubts:
+                    await self._look_up(batch.partition, state, max(work.doubts))
                 state.position = chunk[-1].offset + 1
                 last = await self._settle(batch.partition, state, work)
             last.add_done_callback(partial(self._end_flight, len(chunk)))
@@ -194,8 +200,23 @@ class Engine:
         work.add(effects, loaded.absent)
         if effects.moved:
             self._move(state, effects, work)
+        if ("events", "replayed") in effects.counts:
+            work.doubts += replays.doubts(part, loaded.rows)
         state.cache.end_slice(loaded.decoded)
         return effects.moved
+
+    async def _look_up(self, partition: int, state: Partition, doubt: replays.Doubt) -> None:
+        """Look whether the farthest row that passed events by has its last event where it says, or end."""
+        offset, key = doubt
+        end = self.app.batches.highwater(TP(self.source, partition))
+        if end is not None and offset >= end:
+            self.app.fatal(replays.another_log(self.source, partition, offset, f"and the log ends at {end}"))
+        if state.looks:
+            state.looks -= 1
+            found = await self.app.key_at(self.source, partition, offset)
+            if found not in (None, key):
+                why = "where the log has somebody else's event"
+                self.app.fatal(replays.another_log(self.source, partition, offset, why))
 
     def _move(self, state: Partition, effects: Effects, work: Work) -> None:
         """Store rows that have become marks, and marks that have become rows, under the other key.
@@ -321,9 +342,9 @@ class Engine:
         """Records between each partition's position and its high watermark, where the broker has said it."""
         result = {}
         for partition, state in self._partitions.items():
-            end = self.app.batches.highwater(TP(self.source, partition))
-            if end is not None:
-                result[self.source, partition] = max(0, end - state.position)
+            lag = self.app.batches.behind(TP(self.source, partition), state.position)
+            if lag is not None:
+                result[self.source, partition] = lag
         return result
 
     def _acked(self, partition: int) -> int:

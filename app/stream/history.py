@@ -8,6 +8,8 @@ from typing import Any, Final, Self
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
+from app.stream.committed import READ_COMMITTED, readable_end
+
 _FETCH_BYTES: Final = 512 * 1024
 _RECORDS_MAX: Final = 512
 
@@ -28,6 +30,7 @@ class HistoryReader:
             auto_offset_reset="earliest",
             max_partition_fetch_bytes=_FETCH_BYTES,
             fetch_max_wait_ms=100,
+            isolation_level=READ_COMMITTED,
             **settings,
         )
         self.next_offset = 0
@@ -52,11 +55,21 @@ class HistoryReader:
 
     async def peek(self) -> tuple[int, int] | None:
         """Offset and timestamp (wall ms) of the oldest record; None when there is none."""
+        record = await self._next()
+        return None if record is None else (record.offset, record.timestamp)
+
+    async def at(self, offset: int) -> Any | None:
+        """The record at an offset; None where there is none, or none any more."""
+        self.skip_to(offset)
+        record = await self._next()
+        return record if record is not None and record.offset == offset else None
+
+    async def _next(self) -> Any | None:
         while True:
             fetched = await self._consumer.getmany(self._tp, timeout_ms=200, max_records=1)
             for record in fetched.get(self._tp, ()):
-                return record.offset, record.timestamp
-            end = self._consumer.highwater(self._tp)
+                return record
+            end = readable_end(self._consumer, self._tp)
             if end is not None and await self._consumer.position(self._tp) >= end:
                 return None
 

@@ -3,6 +3,8 @@
 A reader that stays away for longer than a topic keeps its records finds that those at its place have been deleted, and
 goes on with the oldest there is. Nothing can bring them back; somebody must know. Gaps that compaction and transactions
 leave are no loss: the log still begins before them.
+
+A log that goes on before where it was read to is another log, or has lost its end.
 """
 
 from __future__ import annotations
@@ -34,16 +36,28 @@ class Jumps:
         """Reading starts anew, at these offsets."""
         self._next = dict(offsets)
 
-    def read(self, tp: TP, first: int, end: int) -> None:
-        """The records from offset `first` to before `end` have come; what they follow on is not waited for."""
+    def read(self, tp: TP, first: int, end: int) -> int | None:
+        """The records from offset `first` to before `end` have come; what they follow on is not waited for.
+
+        Returns
+        -------
+        int or None
+            The offset up to which the partition had been read, where these records stand before it.
+        """
         expected = self._next.get(tp, first)
         self._next[tp] = end
         if first < expected:
             log.error("offsets_went_back", topic=tp.topic, partition=tp.partition, offset=first, expected=expected)
-        elif first > expected:
+            return expected
+        if first > expected:
             task = asyncio.create_task(self._look(tp, expected))
             self.asking.add(task)
             task.add_done_callback(self.asking.discard)
+        return None
+
+    def next_offset(self, tp: TP) -> int | None:
+        """Everything before it that will ever come has been delivered."""
+        return self._next.get(tp)
 
     async def _look(self, tp: TP, expected: int) -> None:
         try:

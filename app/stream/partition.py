@@ -10,6 +10,7 @@ from typing import Any, Final
 from app.core.effects import Effects
 from app.core.erasure import is_mark
 from app.core.profile import Profile, encode_profile, read_heads
+from app.stream.replays import LOOKS, Doubt
 from app.stream.timers import TimerIndex
 
 GHOSTS: Final = 4
@@ -53,12 +54,14 @@ def _trim(entries: dict[bytes, Any], limit: int) -> None:
 class Work:
     """What came of a chunk: merged effects, the newest bytes of each changed row, and how many rows are new."""
 
-    __slots__ = ("added", "effects", "rows")
+    __slots__ = ("added", "doubts", "effects", "rows")
 
     def __init__(self) -> None:
         self.effects = Effects()
         self.rows: dict[bytes, bytes | None] = {}
         self.added = 0
+        self.doubts: list[Doubt] = []
+        """Where rows that passed events by say that their last event stands."""
 
     def add(self, effects: Effects, absent: set[bytes]) -> None:
         """Take in the effects of a slice; `absent` are the keys that had no row before it."""
@@ -94,6 +97,8 @@ class Partition:
         """The offset from which the partition was resumed: what follows from those below it is acknowledged."""
         self.lock = asyncio.Lock()
         self.newest: Settling | None = None
+        self.looks = LOOKS
+        """How often it may still be looked up whether the log is the one that the rows were folded from."""
 
     def index(self, rows: Sequence[tuple[bytes, bytes]]) -> None:
         """Take in rows of a restore, each key once: when they are due, what they owe, whom segments have."""

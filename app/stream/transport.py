@@ -31,8 +31,10 @@ from app.stream import wire
 from app.stream.backlog import Backlog
 from app.stream.barrier import Barrier
 from app.stream.batch import RecordBatch
+from app.stream.committed import READ_COMMITTED, readable_end
 from app.stream.jumps import Jumps
 from app.stream.lease import Lease
+from app.stream.replays import another_log
 
 wire.install()
 log = structlog.get_logger(__name__)
@@ -152,9 +154,17 @@ class BatchedConsumer(driver.Consumer):
             if self.app.recheck_gaps:
                 fetched = await self._read_gaps_again(TP(*tp), fetched, epoch)  # noqa: PLW2901
             if fetched:
-                self.jumps.read(tp, fetched[0].offset, fetched[-1].offset + 1)
+                if (expected := self.jumps.read(tp, fetched[0].offset, fetched[-1].offset + 1)) is not None:
+                    self._went_back(TP(*tp), fetched[0].offset, expected)
                 self.backlog.delivered(tp.topic, len(fetched))
                 yield tp, self._to_batch_message(TP(*tp), fetched, generation)
+
+    def _went_back(self, tp: TP, offset: int, expected: int) -> None:
+        """A partition goes on before where it was read to. Where rows or batches in flight know its offsets, end."""
+        if tp.topic in self.app.folded_topics():
+            self.app.fatal(another_log(tp.topic, tp.partition, expected - 1, f"and the log goes on at {offset}"))
+        if self.barrier.committable(tp) is not None:
+            self.app.fatal(f"{tp.topic}[{tp.partition}] was made anew while it was read: it goes on at {offset}")
 
     async def _read_gaps_again(self, tp: TP, records: list[Any], epoch: int) -> list[Any]:
         """The records before the first gap that has not been looked at twice; the fetch goes back to that gap.
@@ -243,24 +253,44 @@ class BatchedConsumer(driver.Consumer):
         return end
 
     def unread(self, tp: TP) -> int:
-        """Offsets between the next fetch and the partition's end, as far as is known; 0 where reading is at the end.
+        """Offsets between the next fetch and where reading must end, as far as is known; 0 where it is there.
 
-        Other than a lag it falls to 0 where the end of a log is markers of transactions, or where retention has deleted
-        all there was: nothing of that is ever delivered.
+        What stands behind the beginning of an open transaction cannot be read, so it is no work that waits.
         """
-        end, consumer = self.highwater(tp), self._thread._consumer
-        if end is None or consumer is None:
+        position = self._position(tp)
+        if position is None or self.highwater(tp) is None:
             return 0
-        state = consumer._subscription.subscription.assignment.state_value(TopicPartition(tp.topic, tp.partition))
-        return max(0, end - state.position) if state.has_valid_position else 0
+        return max(0, (readable_end(self._thread._consumer, TopicPartition(*tp)) or 0) - position)
+
+    def _position(self, tp: TP) -> int | None:
+        """The next offset to be fetched; None where that is not known, or the partition is not ours."""
+        subscription = self._thread._consumer and self._thread._consumer._subscription.subscription
+        state = subscription and subscription.assignment.state_value(TopicPartition(*tp))
+        return state.position if state and state.has_valid_position else None
+
+    def behind(self, tp: TP, done: int) -> int | None:
+        """Records between `done` and the partition's end, where the broker has said it.
+
+        Where all that was delivered is done, what was fetched counts: behind it stand markers of transactions, records
+        that were taken back, or nothing that retention has left, and nothing of that is ever delivered. What an open
+        transaction holds back counts as waiting: it may have been forgotten.
+        """
+        end = self.highwater(tp)
+        if end is None:
+            return None
+        delivered = self.jumps.next_offset(tp)
+        if delivered is not None and done >= delivered:
+            done = max(done, self._position(tp) or 0)
+        return max(0, end - done)
 
     def lag(self) -> dict[TP, int]:
         """Records of each partition that are not complete yet, where the broker has said how far it reaches."""
         result: dict[TP, int] = {}
         for tp, committed in self._committed_offset.items():
-            end = self.highwater(tp)
-            if end is not None and committed is not None:
-                result[tp] = max(0, end - (self.barrier.committable(tp) or committed))
+            if committed is not None:
+                lag = self.behind(tp, self.barrier.committable(tp) or committed)
+                if lag is not None:
+                    result[tp] = lag
         return result
 
     # -- acknowledgement: the batch's `complete`, not Faust's stream
@@ -331,6 +361,7 @@ class BatchedConsumerThread(driver.AIOKafkaConsumerThread):
         """
         consumer = super()._create_worker_consumer(transport)
         consumer._fetch_max_wait_ms = FETCH_WAIT_MS_MAX
+        consumer._isolation_level = READ_COMMITTED  # Faust would only in a transaction of its own
         return consumer
 
     async def on_start(self) -> None:

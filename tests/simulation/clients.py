@@ -24,7 +24,7 @@ class KafkaConsumer:
     def __init__(self, cluster: Cluster, machine: Machine) -> None:
         self._cluster = cluster
         self._machine = machine
-        self._positions: dict[Any, int] = {}
+        self.positions: dict[Any, int] = {}
         self._highwater: dict[Any, int] = {}
 
     async def start(self) -> None:
@@ -34,23 +34,23 @@ class KafkaConsumer:
         """Disconnect."""
 
     def assign(self, partitions: Iterable[Any]) -> None:
-        self._positions = dict.fromkeys(partitions, 0)
+        self.positions = dict.fromkeys(partitions, 0)
         self._highwater = {}
 
     def assignment(self) -> set[Any]:
-        return set(self._positions)
+        return set(self.positions)
 
     def seek(self, tp: Any, offset: int) -> None:
-        if tp not in self._positions:
+        if tp not in self.positions:
             raise IllegalStateError(f"{tp} is not assigned")
-        self._positions[tp] = offset
+        self.positions[tp] = offset
 
     async def seek_to_beginning(self, *partitions: Any) -> None:
         for tp in partitions:
             self.seek(tp, 0)
 
     async def position(self, tp: Any) -> int:
-        return self._positions[tp]
+        return self.positions[tp]
 
     async def committed(self, tp: Any) -> int | None:
         group = self._cluster.group
@@ -63,18 +63,18 @@ class KafkaConsumer:
     async def getmany(self, *partitions: Any, timeout_ms: int = 0) -> dict[Any, list[Any]]:
         """Fetch: of each partition any number of its next records."""
         rng = self._cluster.world.rng
-        wanted = {tp: (self._positions[tp], rng.choice((1, 7, 60, 500))) for tp in partitions}
+        wanted = {tp: (self.positions[tp], rng.choice((1, 7, 60, 500))) for tp in partitions}
         found = await self._cluster.call(self._machine, self._read, wanted)
         result = {}
         for tp, (records, end) in found.items():
-            if self._positions.get(tp) != wanted[tp][0]:
+            if self.positions.get(tp) != wanted[tp][0]:
                 continue  # sought elsewhere meanwhile: aiokafka drops such a fetch
             self._highwater[tp] = end
             if records:
-                self._positions[tp] = records[-1].offset + 1
+                self.positions[tp] = records[-1].offset + 1
                 result[tp] = records
-            elif self._positions[tp] < end:
-                self._positions[tp] = end  # only a gap is left
+            elif self.positions[tp] < end:
+                self.positions[tp] = end  # only a gap is left
         if not result:
             await asyncio.sleep(timeout_ms / 1000 * rng.random())
         return result

@@ -62,6 +62,8 @@ class Transport:
     getmany = BatchedConsumer.getmany
     seek_to_start = BatchedConsumer.seek_to_start
     wait_empty = BatchedConsumer.wait_empty
+    behind = BatchedConsumer.behind
+    _went_back = BatchedConsumer._went_back
     _read_gaps_again = BatchedConsumer._read_gaps_again
     _to_batch_message = BatchedConsumer._to_batch_message
     _begin = BatchedConsumer._begin
@@ -116,6 +118,9 @@ class Transport:
 
     def highwater(self, tp: TP) -> int | None:
         return self._kafka.highwater(tp)
+
+    def _position(self, tp: TP) -> int | None:
+        return self._kafka.positions.get(tp)
 
     def _get_active_partitions(self) -> set[TP]:
         return self.assignment()
@@ -194,6 +199,7 @@ class Process:
     before_resume = StreamApp.before_resume
     drain = StreamApp.drain
     confirm_lease = StreamApp.confirm_lease
+    folded_topics = StreamApp.folded_topics
 
     def __init__(
         self, world: World, cluster: Cluster, name: str, disk: Disk, faults: Any, processor: Processor
@@ -265,6 +271,11 @@ class Process:
     def kafka(self, **_settings: Any) -> KafkaConsumer:
         """A consumer of its own, for the restore."""
         return KafkaConsumer(self.cluster, self.machine)
+
+    async def key_at(self, topic: str, partition: int, offset: int) -> bytes | None:
+        """Whose record stands in the log: a replay that is none would end the worker."""
+        (found,) = await self.cluster.call(self.machine, self.cluster.log(topic, partition).read, offset, 1) or (None,)
+        return found.key if found is not None and found.offset == offset else None
 
     # -- its life
 

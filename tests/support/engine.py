@@ -94,10 +94,17 @@ class FakeApp:
 
     def __init__(self) -> None:
         self.durable_producer = FakeProducer()
-        self.batches = SimpleNamespace(barrier=Barrier(), flow_active=True, highwater=lambda tp: None)
+        self.batches = SimpleNamespace(barrier=Barrier(), flow_active=True, highwater=lambda tp: self.end)
         self.died: list[str] = []
+        self.end: int | None = None
+        """Where the source's partition ends, as far as that is known."""
+        self.log: dict[int, bytes] = {}
+        """Keys of what can be looked up in the source, by offset."""
 
     async def confirm_lease(self) -> None: ...
+
+    async def key_at(self, _topic: str, _partition: int, offset: int) -> bytes | None:
+        return self.log.get(offset)
 
     def fatal(self, what: str, exc: BaseException | None = None) -> None:
         self.died.append(what)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -10,9 +12,37 @@ from aiokafka.errors import KafkaConnectionError
 from faust.types import TP
 from structlog.testing import capture_logs
 
+from app.stream.barrier import Barrier
 from app.stream.jumps import Jumps
+from app.stream.transport import BatchedConsumer
+from tests.support.engine import Died, FakeApp
 
 EVENTS = TP("events", 0)
+
+
+async def beginning(_tp: TP) -> int:
+    return 0
+
+
+@pytest.mark.parametrize(("topic", "in_flight", "ends"), [("events", 0, 1), ("decisions", 0, 0), ("decisions", 9, 1)])
+async def test_a_reader_ends_where_rows_or_batches_know_the_offsets_of_another_log(
+    topic: str, in_flight: int, ends: int
+) -> None:
+    app = FakeApp()
+    app.folded_topics = lambda: {"events"}  # type: ignore[attr-defined]
+    consumer: Any = SimpleNamespace(app=app, barrier=Barrier())
+    tp = TP(topic, 0)
+    if in_flight:
+        consumer.barrier.begin(tp, in_flight, 1)
+        consumer.barrier.complete(tp, in_flight, 1)
+    jumps = Jumps(beginning)
+    jumps.start({tp: 10})
+    assert jumps.read(tp, 10, 12) is None
+    expected = jumps.read(tp, 3, 5)
+    assert expected == 12
+    with pytest.raises(Died) if ends else contextlib.nullcontext():
+        BatchedConsumer._went_back(consumer, tp, 3, expected)
+    assert len(app.died) == ends
 
 
 async def told(*batches: tuple[int, int], begins: int = 0, failure: Exception | None = None) -> list[dict[str, Any]]:
@@ -45,7 +75,7 @@ async def test_records_that_were_deleted_unread_are_counted() -> None:
 
 
 async def test_a_log_that_goes_on_before_where_it_was_read_to_is_another() -> None:
-    (said,) = await told((0, 5), (5, 6))
+    (said,) = await told((0, 5), (5, 6))  # once, and the reader is told
     assert (said["event"], said["offset"], said["expected"]) == ("offsets_went_back", 0, 10)
 
 
