@@ -21,6 +21,7 @@ from app.experiments.evaluate_cli import evaluate
 from app.explain.cli import explain
 from app.operate.cli import doctor
 from app.operate.dead_letters_cli import dead_letters_app
+from app.operate.lift_cli import lift
 from app.overlap.cli import segments_app
 from app.overlap.sizes_cli import sizes
 from app.privacy.cli import register as privacy_commands
@@ -35,7 +36,7 @@ app = typer.Typer(
     callback=cli_version.options,
     epilog=cli_version.EXIT_CODES,
 )
-topics_app = typer.Typer(help="Create or check the topics that nudge needs.", no_args_is_help=True)
+topics_app = typer.Typer(help="Create, check or mend the topics that nudge needs.", no_args_is_help=True)
 policy_app = typer.Typer(help="Work with policies: check, compare, apply, roll back, try out.", no_args_is_help=True)
 config_app = typer.Typer(help="Look at the settings.", no_args_is_help=True)
 RUN, SET_UP, LOOK, ACT = "Run", "Set up", "Look", "Act"  # how `nudge --help` groups the commands
@@ -224,6 +225,9 @@ def topics_check(
     if problems:
         raise typer.Exit(1)
     out.print("all topics are as they must be")
+
+
+topics_app.command(epilog="Example: nudge topics lift --yes")(lift)
 
 
 @config_app.command("show", epilog="Example: NUDGE_BROKER=kafka:9092 nudge config show")

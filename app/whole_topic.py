@@ -24,7 +24,7 @@ def read_newest(settings: Mapping[str, Any], topic: str, count: int) -> Iterator
 
 def _read_from(settings: Mapping[str, Any], topic: str, begin: Callable[[int], int]) -> Iterator[Sequence[Any]]:
     with asyncio.Runner() as runner:
-        for partition, end in sorted(runner.run(_ends(settings, topic)).items()):
+        for partition, end in sorted(runner.run(ends(settings, topic)).items()):
             reading = _read(settings, topic, partition, begin(end), end)
             while (records := runner.run(_next(reading))) is not None:
                 yield records
@@ -44,7 +44,7 @@ async def _read(
             yield records
 
 
-async def _ends(settings: Mapping[str, Any], topic: str) -> dict[int, int]:
+async def ends(settings: Mapping[str, Any], topic: str) -> dict[int, int]:
     """Up to where each partition can be read, from a fetch: it is exact on every broker."""
     consumer = AIOKafkaConsumer(
         enable_auto_commit=False, auto_offset_reset="earliest", isolation_level=READ_COMMITTED, **settings
