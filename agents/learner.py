@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import msgspec
 import structlog
+from faust.types import TP
 
 from app.core.plan import ModelPlan, PersonaPlan
 from app.learning.book import Pin, pin_record
@@ -215,8 +216,16 @@ class LearnerService:
         except BadModel as exc:
             log.error("snapshot_rejected", model=snapshot.model, error=str(exc))
             return
-        state.learned_to[snapshot.model] = snapshot.next_offset
+        state.learned_to[snapshot.model] = self._learned_to(snapshot)
         log.info("learner_resumed", model=snapshot.model, version=snapshot.version)
+
+    def _learned_to(self, snapshot: ModelSnapshot) -> int:
+        """The offset of `outcomes` up to which the model has learned; 0 when that was another log, made anew since."""
+        end = self._app.batches.highwater(TP(OUTCOMES, snapshot.partition))
+        if end is None or snapshot.next_offset <= end:
+            return snapshot.next_offset
+        log.warning("outcomes_made_anew", model=snapshot.model, learned_to=snapshot.next_offset, end=end)
+        return 0
 
     async def drain(self) -> None:
         """Publish now, so that every batch completes."""

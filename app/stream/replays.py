@@ -33,5 +33,5 @@ def another_log(topic: str, partition: int, offset: int, found: str) -> str:
     return (
         f"{topic}[{partition}] is not the log that the rows were folded from: a row has seen offset {offset}, {found}. "
         f"The topic was deleted and made anew, mirrored, or a broker lost its end; events below that offset would be "
-        f"taken for replays and lost. Mend: stop all workers, then `nudge topics lift` (docs/how-to/events-made-anew.md)"
+        f"taken for replays and lost. Stop all workers, then `nudge topics lift` (docs/how-to/events-made-anew.md)"
     )

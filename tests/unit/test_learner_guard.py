@@ -6,6 +6,8 @@ import random
 from types import SimpleNamespace
 from typing import Any, Literal
 
+import pytest
+
 from agents.learner import LearnerService, _Partition
 from app.core.plan import ModelPlan
 from app.learning.book import ModelBook
@@ -144,7 +146,11 @@ async def test_an_alarm_alone_changes_nothing_that_is_served() -> None:
     assert learner.take_alarms() == []
 
 
-async def test_snapshots_are_read_when_the_first_outcomes_come_and_what_they_hold_is_not_learned_again() -> None:
+@pytest.mark.parametrize(("end", "version"), [(7, 7), (None, 7), (4, 9)], ids=["same", "unknown", "made anew"])
+async def test_snapshots_are_read_when_the_first_outcomes_come_and_what_they_hold_is_not_learned_again(
+    end: int | None, version: int
+) -> None:
+    """Unless the topic was made anew since: then it holds none of these."""
     learner = learner_of("alarm")
     feed(learner, 5)
     kept = encode_snapshot(learner.snapshot(next_offset=5, now_ms=1, partition=0), SECRET)
@@ -155,7 +161,8 @@ async def test_snapshots_are_read_when_the_first_outcomes_come_and_what_they_hol
         apply(b"open", kept, 0)
 
     topic = Topic()
-    app: Any = SimpleNamespace(durable_producer=topic, client_settings={})
+    batches = SimpleNamespace(highwater=lambda _tp: end)
+    app: Any = SimpleNamespace(durable_producer=topic, client_settings={}, batches=batches)
     learned: list[Learner] = []
     observer: Any = SimpleNamespace(learned=learned.append, refused=lambda _reason: None)
     agent = LearnerService(app, SECRET, observer, lambda: 1, interval_s=0.0, read=read)
@@ -170,7 +177,7 @@ async def test_snapshots_are_read_when_the_first_outcomes_come_and_what_they_hol
     await agent.submit(batch)
     await agent.submit(RecordBatch("outcomes", 0, records[-1:], 1, lambda _batch: False, done.append))
     assert reads == ["models"]
-    assert [one.version for one in learned] == [7]
+    assert [one.version for one in learned] == [version]
     assert done == [batch]
 
 
