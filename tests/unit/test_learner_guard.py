@@ -170,7 +170,7 @@ async def test_snapshots_are_read_when_the_first_outcomes_come_and_what_they_hol
     await agent.before_resume({0: 3})
     await agent.drain()
     assert reads == [], "an assignment waits for no model"
-    outcomes = [encode_outcome(example(offset, 0, {}, 0.1)) for offset in range(3, 7)]
+    outcomes = [encode_outcome(example(100 + offset, 0, {}, 0.1)) for offset in range(3, 7)]
     records: Any = [SimpleNamespace(value=value, offset=3 + index) for index, value in enumerate(outcomes)]
     done: list[RecordBatch] = []
     batch = RecordBatch("outcomes", 0, records, 1, lambda _batch: True, done.append)

@@ -63,6 +63,9 @@ class Topic:
     def highwater(self, tp: Any) -> int | None:
         return self._states[tp].end  # type: ignore[no-any-return]
 
+    def last_stable_offset(self, tp: Any) -> int | None:
+        return self.highwater(tp)
+
     def last_poll_timestamp(self, tp: Any) -> int | None:
         return self._states[tp].stamp  # type: ignore[no-any-return]
 
