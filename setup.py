@@ -1,4 +1,4 @@
-"""The compiled core: with NUDGE_COMPILE=1 the modules that run once an event are built by mypyc, from the same sources.
+"""What is compiled: with NUDGE_COMPILE=1 the modules that run once an event are built by mypyc, from the same sources.
 
     make compile
 
@@ -52,6 +52,11 @@ CORE = (
 )
 """Of `app/core`, those of the hot path."""
 
+STREAM = ("record_batch",)
+"""Of `app/stream`, the loops over rows and records; all that waits stays interpreted."""
+
+SOURCES = [*(f"app/core/{name}.py" for name in CORE), *(f"app/stream/{name}.py" for name in STREAM)]
+
 
 def extensions() -> list[Any]:
     """The C extensions to build: none unless asked for."""
@@ -60,9 +65,8 @@ def extensions() -> list[Any]:
     from mypyc.build import mypycify  # noqa: PLC0415 - part of mypy, which an ordinary installation has no use for
 
     options = ["--follow-imports=silent", "--ignore-missing-imports", "--no-warn-unused-ignores"]
-    sources = [f"app/core/{name}.py" for name in CORE]
     # What they share becomes app/core/compiled__mypyc: beside the modules, since only packages of ours can be imported.
-    return list(mypycify([*options, *sources], opt_level="3", group_name="app.core.compiled"))
+    return list(mypycify([*options, *SOURCES], opt_level="3", group_name="app.core.compiled"))
 
 
 setup(ext_modules=extensions())

@@ -16,10 +16,15 @@ from aiokafka.record.default_records import _DefaultRecordBatchPy
 from aiokafka.record.memory_records import MemoryRecords
 from aiokafka.record.util import decode_varint
 
+from app.stream.checksum import crc32c_of
+
 _LENGTH_AT: Final = 8
 _HEAD_BYTES: Final = 12
 _MAGIC_AT: Final = 16
 _LENGTH: Final = struct.Struct(">i")
+_CHECKSUM_AT: Final = 17
+_CHECKED_FROM: Final = 21
+_CHECKSUM: Final = struct.Struct(">I")
 _WITH_HEADERS: Final = 2
 """The first version of the format that has headers."""
 
@@ -48,6 +53,12 @@ class WireBatch:
 
     def __next__(self) -> Any:
         return next(self._batch)
+
+    def validate_crc(self) -> bool:
+        """Whether the bytes are those that the producer sent."""
+        raw = self._raw
+        checked: int = _CHECKSUM.unpack_from(raw, _CHECKSUM_AT)[0]
+        return checked == crc32c_of(raw[_CHECKED_FROM:])
 
     def __iter__(self) -> Iterator[Any]:
         try:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from app.compiled import CORE, stale
+from app.compiled import stale
 
 ROOT = Path(__file__).parents[2]
 
@@ -29,9 +29,9 @@ def test_a_module_that_was_changed_after_it_was_compiled_is_stale(tmp_path: Path
             os.utime(core / f"{name}.cpython-311-x86_64-linux-gnu.so", (built_s, built_s))
     (core / "gone.cpython-311-x86_64-linux-gnu.so").touch()
     (core / "compiled__mypyc.cpython-311-x86_64-linux-gnu.so").touch()  # what they share
-    assert stale(core) == ["gone", "old"]
+    assert stale([core]) == ["core.gone", "core.old"]
     (tmp_path / "setup.py").unlink()
-    assert stale(core) == [], "an installation"
+    assert stale([core]) == [], "an installation"
 
 
 def test_nothing_is_compiled_unless_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -40,4 +40,4 @@ def test_nothing_is_compiled_unless_asked_for(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.delenv("NUDGE_COMPILE", raising=False)
     module = runpy.run_path(str(ROOT / "setup.py"))
     assert built == [[]]
-    assert all((CORE / f"{name}.py").exists() for name in module["CORE"])
+    assert all((ROOT / source).exists() for source in module["SOURCES"])
