@@ -29,7 +29,7 @@ from app.learning.served_personas import is_personas
 from app.stream.app import StreamApp
 from app.stream.batch import RecordBatch
 from app.stream.broadcast import Apply, read_to_end
-from schemas.models import BadSignature, ModelSnapshot, decode_snapshot, encode_snapshot
+from schemas.models import BadSignature, ModelSnapshot, decode_snapshot, encode_snapshot, supersedes
 from schemas.outcomes import LATE_OPT_OUT, Outcome, decode_outcome
 from schemas.topics import MODELS, OUTCOMES
 
@@ -38,6 +38,8 @@ if TYPE_CHECKING:
     from app.learning.items import ItemLearner
     from app.learning.learner import Learner
     from app.learning.personas import PersonaLearner
+
+    AnyLearner = Learner | ArmLearner | ItemLearner | PersonaLearner
 
 log = structlog.get_logger(__name__)
 
@@ -177,23 +179,39 @@ class LearnerService:
         self._partitions = {partition: _Partition(offset) for partition, offset in offsets.items()}
 
     async def _resume(self) -> None:
-        """Go on from the newest snapshot of each model in our partitions."""
+        """Go on from the snapshot of each model in our partitions that has got furthest."""
         async with self._resuming:
             states = {number: state for number, state in self._partitions.items() if not state.resumed}
             if not states:
                 return
-            newest: dict[str, ModelSnapshot] = {}
+            furthest: dict[str, ModelSnapshot] = {}
+            behind: set[str] = set()
+            """Models whose last record is not their furthest: the last is what a compaction leaves."""
 
-            def keep(_key: bytes | None, value: bytes | None, _offset: int) -> None:
+            def keep(key: bytes | None, value: bytes | None, _offset: int) -> None:
+                if value is None:  # an operator has deleted it: the model begins anew
+                    name = (key or b"").decode(errors="replace")
+                    furthest.pop(name, None)
+                    behind.discard(name)
+                    return
                 try:
-                    snapshot = decode_snapshot(value or b"", self._secret)
+                    snapshot = decode_snapshot(value, self._secret)
                 except (BadSignature, msgspec.MsgspecError) as exc:
                     log.error("snapshot_rejected", error=str(exc))
                     return
-                newest[snapshot.model] = snapshot
+                if supersedes(snapshot, furthest.get(snapshot.model)):
+                    furthest[snapshot.model] = snapshot
+                    behind.discard(snapshot.model)
+                else:
+                    behind.add(snapshot.model)
 
             await self._read(self._app.client_settings, MODELS, keep)
-            await asyncio.to_thread(self._restore, states, list(newest.values()))
+            await asyncio.to_thread(self._restore, states, list(furthest.values()))
+            for snapshot in (furthest[name] for name in sorted(behind)):
+                mine = states.get(snapshot.partition)
+                if mine is not None and self._partitions.get(snapshot.partition) is mine:
+                    log.warning("snapshot_of_a_deposed_learner", model=snapshot.model, action="say the furthest again")
+                    await self._send(snapshot)
             for state in states.values():
                 state.resumed = True
 
@@ -333,9 +351,7 @@ class LearnerService:
                 for name in sorted(dirty):
                     learner = state.learners[name]
                     await self._guard(learner)
-                    snapshot = learner.snapshot(state.next_offset, self._clock_ms(), partition)
-                    await self._send(snapshot)
-                    state.learned_to[name] = snapshot.next_offset
+                    await self._say(learner, state, partition)
                     self._observer.learned(learner)
                 await self._publish_choices(state, partition)
                 for batch in waiting:
@@ -364,6 +380,14 @@ class LearnerService:
             await self._send(pin_record(learner.name, 0, Pin("drift", "recovered"), now_ms))
             log.info("model_recovered", model=learner.name, version=learner.version)
 
+    async def _say(self, learner: AnyLearner, state: _Partition, partition: int) -> None:
+        """Publish a learner's snapshot, unless its partition was given up while others were published."""
+        if self._partitions.get(partition) is not state:
+            return
+        snapshot = learner.snapshot(state.next_offset, self._clock_ms(), partition)
+        await self._send(snapshot)
+        state.learned_to[snapshot.model] = snapshot.next_offset
+
     async def _send(self, snapshot: ModelSnapshot) -> None:
         value = encode_snapshot(snapshot, self._secret)
         await self._app.durable_producer.send(MODELS, snapshot.model.encode(), value)
@@ -377,9 +401,7 @@ class LearnerService:
         items, state.dirty_items = state.dirty_items, set()
         learned = [state.arms[name] for name in sorted(arms)] + [state.items[name] for name in sorted(items)]
         for learner in learned:
-            snapshot = learner.snapshot(state.next_offset, self._clock_ms(), partition)
-            await self._send(snapshot)
-            state.learned_to[snapshot.model] = snapshot.next_offset
+            await self._say(learner, state, partition)
         await self._publish_personas(state, partition)
 
     async def _publish_personas(self, state: _Partition, partition: int) -> None:
@@ -391,9 +413,7 @@ class LearnerService:
             if kept is not None:
                 await self._send(kept)
                 log.info("personas_changed", model=name, version=kept.version, personas=len(learner.served.personas))
-            snapshot = learner.snapshot(state.next_offset, self._clock_ms(), partition)
-            await self._send(snapshot)
-            state.learned_to[snapshot.model] = snapshot.next_offset
+            await self._say(learner, state, partition)
 
 
 def attach(app: StreamApp, service: LearnerService, *, interval_s: float) -> Any:

@@ -9,7 +9,7 @@ import msgspec
 import structlog
 
 from app.core.processor import Processor
-from app.learning.book import ModelBook, Pin
+from app.learning.book import NOWHERE, ModelBook, Pin
 from app.learning.contract import BadModel
 from app.learning.served_choices import SUFFIX, read_choices
 from app.learning.served_items import SUFFIX as ITEMS_SUFFIX
@@ -40,7 +40,8 @@ class ModelFeed:
 
     def _wanted(self, model: str) -> bool:
         plan = self._processor.plan
-        return model in (plan.model, personas_name(plan.model)) or model in self._processor.index.propensities
+        beside = (plan.model + SUFFIX, plan.model + ITEMS_SUFFIX, personas_name(plan.model))
+        return model == plan.model or model in beside or model in self._processor.index.propensities
 
     def pin(self, model: str) -> tuple[int, Pin] | None:
         """The version that the model is pinned to, if it is."""
@@ -52,6 +53,8 @@ class ModelFeed:
             return
         try:
             snapshot = self._book.apply(value)
+            if snapshot.partition != NOWHERE and self._book.newest(snapshot.model) is not snapshot:
+                return  # of a learner that was deposed, or not asked for
             model = self._processor.plan.model
             if snapshot.model == model + SUFFIX:
                 self._processor.choices = read_choices(snapshot)

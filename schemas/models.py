@@ -28,6 +28,18 @@ class ModelSnapshot(msgspec.Struct, rename="camel", kw_only=True, frozen=True):
     signature: str = ""
 
 
+def supersedes(new: ModelSnapshot, old: ModelSnapshot | None) -> bool:
+    """Whether the later record `new` replaces `old`, both of one model.
+
+    The last record of a key is not always the one that knows most: a learner that lost its partition without knowing
+    may write when its successor has gone on. Such a record is behind in both: where it stands, and what it learned. One
+    that stands earlier and knows more has learned from a topic that was made anew.
+    """
+    if old is None or new.partition != old.partition:
+        return True
+    return new.next_offset >= old.next_offset or new.version > old.version
+
+
 class BadSignature(ValueError):
     """The snapshot was not signed with our key: it must not be loaded."""
 

@@ -75,25 +75,28 @@ async def _newest(client: dict[str, object], secret: bytes, model: str) -> Choic
     import msgspec  # noqa: PLC0415
 
     from app.core.choices import NOTHING_KNOWN  # noqa: PLC0415
+    from app.learning.book import ModelBook  # noqa: PLC0415
     from app.learning.contract import BadModel  # noqa: PLC0415
     from app.learning.served_choices import SUFFIX, read_choices  # noqa: PLC0415
     from app.stream.broadcast import read_to_end  # noqa: PLC0415
-    from schemas.models import BadSignature, decode_snapshot  # noqa: PLC0415
+    from schemas.models import BadSignature  # noqa: PLC0415
     from schemas.topics import MODELS  # noqa: PLC0415
 
-    newest = NOTHING_KNOWN
+    book = ModelBook(secret, lambda name: name == model + SUFFIX)
 
     def keep(_key: bytes | None, value: bytes | None, _offset: int) -> None:
-        nonlocal newest
         try:
-            snapshot = decode_snapshot(value or b"", secret)
-            if snapshot.model == model + SUFFIX:
-                newest = read_choices(snapshot)
-        except (BadSignature, BadModel, msgspec.MsgspecError) as exc:
+            book.apply(value or b"")
+        except (BadSignature, msgspec.MsgspecError) as exc:
             err.print(f"a snapshot was passed over: {exc}", highlight=False, markup=False)
 
     await read_to_end(client, MODELS, keep)
-    return newest
+    snapshot = book.newest(model + SUFFIX)
+    try:
+        return read_choices(snapshot) if snapshot is not None else NOTHING_KNOWN
+    except BadModel as exc:
+        err.print(f"a snapshot was passed over: {exc}", highlight=False, markup=False)
+        return NOTHING_KNOWN
 
 
 def _print(one: CampaignEvaluation, reward: str) -> None:

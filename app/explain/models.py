@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 import msgspec
 
 from app.core.choices import NOTHING_KNOWN, Choices
@@ -12,7 +14,7 @@ from app.learning.served_choices import SUFFIX, read_choices
 from app.learning.serving import read_scorer
 from app.settings import Settings
 from app.stream.broadcast import read_to_end
-from schemas.models import BadSignature, decode_snapshot
+from schemas.models import BadSignature
 from schemas.topics import MODELS
 
 READ_S_MAX = 15.0
@@ -46,20 +48,16 @@ async def newest_scorer(settings: Settings, model: str = "open") -> tuple[Frozen
 
 async def newest_choices(settings: Settings, model: str = "open") -> Choices:
     """What workers know of variants now; nothing when the topic says nothing that can be read."""
-    found = NOTHING_KNOWN
     key = model + SUFFIX
+    book = ModelBook(settings.secret_bytes(), lambda name: name == key)
 
     def keep(_key: bytes | None, value: bytes | None, _offset: int) -> None:
-        nonlocal found
-        try:
-            snapshot = decode_snapshot(value or b"", settings.secret_bytes())
-            if snapshot.model == key:
-                found = read_choices(snapshot)
-        except (BadSignature, BadModel, msgspec.MsgspecError):
-            return
+        with suppress(BadSignature, msgspec.MsgspecError):
+            book.apply(value or b"")
 
     try:
         await read_to_end(settings.client_settings(), MODELS, keep, READ_S_MAX)
-    except TimeoutError:
+        snapshot = book.newest(key)
+        return read_choices(snapshot) if snapshot is not None else NOTHING_KNOWN
+    except (TimeoutError, BadModel):
         return NOTHING_KNOWN
-    return found

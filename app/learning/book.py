@@ -13,7 +13,7 @@ from typing import Final
 import msgspec
 
 from app.learning.served_personas import is_personas
-from schemas.models import ModelSnapshot, decode_snapshot
+from schemas.models import ModelSnapshot, decode_snapshot, supersedes
 
 KEPT_MAX: Final = 8
 NOWHERE: Final = -1
@@ -64,7 +64,10 @@ class ModelBook:
         self._pins: dict[str, ModelSnapshot] = {}
 
     def apply(self, value: bytes) -> ModelSnapshot:
-        """Take a record in. Raises `BadSignature`, or `msgspec.MsgspecError`."""
+        """Take a record in. Raises `BadSignature`, or `msgspec.MsgspecError`.
+
+        One of a learner that was deposed is passed by, see `supersedes`.
+        """
         snapshot = decode_snapshot(value, self._secret)
         base, dot, suffix = snapshot.model.rpartition(".")
         if dot and suffix == "pin":
@@ -74,7 +77,7 @@ class ModelBook:
         elif dot and suffix.startswith("kept"):
             if self._wanted(base):
                 self._kept.setdefault(base, {})[suffix] = snapshot
-        elif self._wanted(snapshot.model):
+        elif self._wanted(snapshot.model) and supersedes(snapshot, self._newest.get(snapshot.model)):
             self._newest[snapshot.model] = snapshot
         return snapshot
 
@@ -83,7 +86,7 @@ class ModelBook:
         return sorted(name for name in self._newest if "." not in name or is_personas(name))
 
     def newest(self, model: str) -> ModelSnapshot | None:
-        """The learner's newest snapshot."""
+        """The snapshot of the learner that has got furthest."""
         return self._newest.get(model)
 
     def kept(self, model: str) -> list[ModelSnapshot]:

@@ -10,8 +10,11 @@ import pytest
 
 from agents.learner import LearnerService, _Partition
 from app.core.plan import ModelPlan
+from app.learning.arms import ArmLearner
 from app.learning.book import ModelBook
+from app.learning.items import ItemLearner
 from app.learning.learner import Learner
+from app.learning.personas import PersonaLearner
 from app.learning.progressive import BLOCK
 from app.learning.serving import read_scorer
 from app.stream.batch import RecordBatch
@@ -179,6 +182,65 @@ async def test_snapshots_are_read_when_the_first_outcomes_come_and_what_they_hol
     assert reads == ["models"]
     assert [one.version for one in learned] == [version]
     assert done == [batch]
+
+
+async def test_a_learner_goes_on_from_the_snapshot_that_got_furthest_and_says_it_again_where_it_is_not_the_last() -> (
+    None
+):
+    made = {"open": Learner("open", "constant"), "open.choices": ArmLearner("open"), "open.items": ItemLearner("open"),
+            "open.personas": PersonaLearner("open")}  # fmt: skip
+    furthest = {key: encode_snapshot(one.snapshot(200, 1, 0), SECRET) for key, one in made.items()}
+    late = {key: encode_snapshot(one.snapshot(150, 2, 0), SECRET) for key, one in made.items()}
+    elsewhere = [encode_snapshot(Learner("other", "constant").snapshot(at, 1, 5), SECRET) for at in (9, 8)]
+
+    async def read(_settings: Any, _topic: str, apply: Apply) -> None:
+        for value in (*furthest.values(), *late.values(), *elsewhere):
+            apply(None, value, 0)
+
+    said: list[bytes] = []
+
+    async def send(_topic: str, _key: bytes, value: bytes) -> None:
+        said.append(value)
+
+    batches = SimpleNamespace(highwater=lambda _tp: 200)
+    app: Any = SimpleNamespace(durable_producer=SimpleNamespace(send=send), client_settings={}, batches=batches)
+    agent = LearnerService(app, SECRET, SimpleNamespace(), lambda: 1, interval_s=1.0, read=read)  # type: ignore[arg-type]
+    await agent.before_resume({0: 200})
+    await agent._resume()
+    assert agent._partitions[0].learned_to == dict.fromkeys(made, 200)
+    assert sorted(said) == sorted(furthest.values())
+
+
+async def test_a_model_whose_key_was_deleted_begins_anew() -> None:
+    async def read(_settings: Any, _topic: str, apply: Apply) -> None:
+        for name, offset in (("open", 5), ("open", 4), ("churn", 5)):
+            apply(name.encode(), encode_snapshot(Learner(name, "constant").snapshot(offset, 1, 0), SECRET), 0)
+        apply(b"open", None, 1)
+
+    app: Any = SimpleNamespace(client_settings={}, batches=SimpleNamespace(highwater=lambda _tp: 9))
+    agent = LearnerService(app, SECRET, SimpleNamespace(), lambda: 1, interval_s=1.0, read=read)  # type: ignore[arg-type]
+    await agent.before_resume({0: 5})
+    await agent._resume()
+    assert list(agent._partitions[0].learners) == ["churn"]
+
+
+async def test_of_a_partition_that_was_given_up_while_a_snapshot_was_on_its_way_nothing_more_is_said() -> None:
+    said: list[bytes] = []
+
+    async def send(_topic: str, key: bytes, _value: bytes) -> None:
+        said.append(key)
+        agent.assigned(set())
+
+    app: Any = SimpleNamespace(durable_producer=SimpleNamespace(send=send), client_settings={})
+    observer: Any = SimpleNamespace(learned=lambda _learner: None)
+    agent = LearnerService(app, SECRET, observer, lambda: 1, interval_s=1.0)
+    await agent.before_resume({0: 0})
+    state = agent._partitions[0]
+    state.learners = {"churn": Learner("churn", "constant"), "open": Learner("open", "constant")}
+    state.items = {"open": ItemLearner("open")}
+    state.dirty, state.dirty_items = {"churn", "open"}, {"open"}
+    await agent.publish()
+    assert said == [b"churn"]
 
 
 def test_a_record_without_a_value_is_refused_as_any_other_that_is_no_outcome() -> None:

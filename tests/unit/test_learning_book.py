@@ -15,13 +15,13 @@ from schemas.models import BadSignature, ModelSnapshot, encode_snapshot
 SECRET = b"test secret"
 
 
-def snapshot(version: int, name: str = "open", partition: int = 0) -> bytes:
+def snapshot(version: int, name: str = "open", partition: int = 0, next_offset: int = 0) -> bytes:
     state = served_state("constant", ConstantModel().to_bytes())
     found = ModelSnapshot(
         model=name,
         version=version,
         partition=partition,
-        next_offset=0,
+        next_offset=next_offset,
         created_ms=version,
         state=state,
         metrics={"recent_log_loss": 0.3},
@@ -52,6 +52,19 @@ def served(*values: bytes) -> int:
 
 def test_the_newest_is_served() -> None:
     assert served(snapshot(10), kept(10, 0), snapshot(20)) == 20
+
+
+def test_what_a_deposed_learner_writes_late_is_not_served() -> None:
+    assert served(snapshot(10, next_offset=100), snapshot(20, next_offset=200), snapshot(15, next_offset=150)) == 20
+
+
+def test_of_two_at_one_offset_and_of_two_partitions_the_later_is_served() -> None:
+    assert served(snapshot(10, next_offset=100), snapshot(9, next_offset=100)) == 9
+    assert served(snapshot(10, next_offset=100), snapshot(1, partition=1, next_offset=5)) == 1
+
+
+def test_what_was_learned_from_outcomes_that_were_made_anew_is_served() -> None:
+    assert served(snapshot(500, next_offset=10_000), snapshot(501, next_offset=1)) == 501
 
 
 def test_a_pinned_version_is_served_whatever_the_learner_publishes() -> None:

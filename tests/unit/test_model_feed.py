@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import msgspec
 from prometheus_client import CollectorRegistry
 
 from app.core.plan import ModelPlan
 from app.core.processor import Processor
+from app.learning.arms import ArmLearner
 from app.learning.book import NOWHERE, Pin, kept_name, pin_record
 from app.learning.constant import ConstantModel
 from app.learning.items import ItemLearner
 from app.learning.learner import Learner
+from app.learning.served_choices import SUFFIX
+from app.learning.served_items import SUFFIX as ITEMS_SUFFIX
 from app.learning.serving import prior_scorer, served_state
 from app.metrics import Metrics
 from app.model_feed import LearnerMetrics, ModelFeed
@@ -61,6 +65,18 @@ def test_what_everybody_buys_reaches_the_processor() -> None:
         )  # fmt: skip
     feed.apply(None, encode_snapshot(learner.snapshot(1, 1, 0), secret), 0)
     assert [item.name for item in processor.items.popular["drinks"]] == ["Tea"]
+
+
+def test_what_a_deposed_learner_writes_late_is_not_served() -> None:
+    processor, metrics, feed, secret = worker()
+    for key, suffix in (("open", ""), ("open.choices", SUFFIX), ("open.items", ITEMS_SUFFIX), ("churn", "")):
+        learner = {"": Learner, SUFFIX: ArmLearner, ITEMS_SUFFIX: ItemLearner}[suffix](key.removesuffix(suffix))
+        newer = msgspec.structs.replace(learner.snapshot(200, 1, 0), version=20)
+        feed.apply(None, encode_snapshot(newer, secret), 0)
+        feed.apply(None, encode_snapshot(learner.snapshot(150, 2, 0), secret), 1)
+        assert metrics.registry.get_sample_value("nudge_model_version", {"model": key}) == 20, key
+    assert (processor.scorer.version, processor.choices.version, processor.items.version) == (20, 20, 20)
+    assert processor.scorers["churn"].version == 20
 
 
 def test_a_pin_is_obeyed_at_once_and_shown() -> None:
