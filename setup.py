@@ -2,8 +2,8 @@
 
     make compile
 
-Without it nothing is built, and nothing but speed differs (docs/adr/0008). Rows are msgspec structs, whose
-metaclass is not mypyc's, so `profile` stays as it is.
+Without it nothing is built, and nothing but speed differs (docs/adr/0008). What rows are made of are msgspec structs,
+whose metaclass is not mypyc's, so `row_parts` stays as it is.
 """
 
 from __future__ import annotations
@@ -38,7 +38,9 @@ CORE = (
     "membership",
     "owed",
     "panes",
+    "profile",
     "propensity",
+    "rare_fields",
     "render_plain",
     "rfm",
     "run",

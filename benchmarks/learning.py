@@ -25,7 +25,8 @@ from river import compose, linear_model, optim, preprocessing
 from app.core.campaign import Campaign, Trigger
 from app.core.features import open_features
 from app.core.plan import Plan, event_id
-from app.core.profile import Profile, SendMemory
+from app.core.profile import Profile
+from app.core.row_parts import SendMemory
 from app.learning.learner import Learner
 from app.learning.open_state import Config
 from app.learning.serving import read_scorer

@@ -36,7 +36,8 @@ from app.core.campaign import Campaign, Trigger
 from app.core.features import open_features, smoothed_open_rate
 from app.core.label_history import push_label
 from app.core.plan import Plan, event_id
-from app.core.profile import Pending, Profile, SendMemory
+from app.core.profile import Profile
+from app.core.row_parts import Pending, SendMemory
 from app.learning.learner import Learner
 from app.learning.logistic import log_loss
 from benchmarks import models_late, models_propensity, models_river, models_taobao

@@ -33,8 +33,9 @@ from app.core import logged
 from app.core.activity import Activity, fold
 from app.core.local_time import hour_of_week
 from app.core.plan import ModelPlan
-from app.core.profile import Profile, Propensity
+from app.core.profile import Profile
 from app.core.propensity import PRIOR, features_of, label_due_ms, next_look
+from app.core.row_parts import Propensity
 from app.learning.kinds import new_model
 from app.learning.logistic import log_loss
 from benchmarks.common import machine

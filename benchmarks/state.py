@@ -21,7 +21,8 @@ from typing import Any, Final
 
 from app.core.features import open_features
 from app.core.processor import Processor
-from app.core.profile import Profile, encode_profile, peek
+from app.core.profile import Profile, encode_profile
+from app.core.row_heads import peek
 from app.stream.store import PartitionStore, StoreFactory
 from app.stream.timers import TimerIndex
 from benchmarks.common import machine

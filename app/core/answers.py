@@ -24,7 +24,8 @@ from app.core import identity, influence, local_time, logged, open_rates, reward
 from app.core.batch import Batch
 from app.core.ids import full_id, short_id, stable_id
 from app.core.label_history import push_label
-from app.core.profile import EMITTED, IN_TIME, LATE, SILENT, Output, Pending, Profile, Timer
+from app.core.profile import Profile
+from app.core.row_parts import EMITTED, IN_TIME, LATE, SILENT, Output, Pending, Timer
 from schemas.events import Event
 from schemas.outcomes import LATE_OPEN, LATE_OPT_OUT, Outcome, encode_outcome
 from schemas.topics import OUTCOMES

@@ -11,7 +11,8 @@ from app.core import choose, decide, guardrails, send_time, timers
 from app.core.batch import Batch
 from app.core.campaign import Campaign
 from app.core.plan import Scorer
-from app.core.profile import Profile, Timer, slim
+from app.core.profile import Profile
+from app.core.row_parts import Timer, slim
 from app.core.triggers import Candidate, put
 from app.core.values import bounded
 from app.core.weariness import opt_out_risk

@@ -17,7 +17,8 @@ from app.core.item_table import NO_ITEMS, ItemTable
 from app.core.owed import OWED_MOVES_BYTES_MAX, Wording
 from app.core.persona_table import NO_PERSONAS, PersonaTable
 from app.core.plan import Scorer
-from app.core.profile import OutboxEntry, Output, Profile, due_ms
+from app.core.profile import Profile, due_ms
+from app.core.row_parts import OutboxEntry, Output
 from schemas.topics import SEGMENTS
 
 NO_SCORERS: Final[Mapping[str, Scorer]] = {}

@@ -18,8 +18,9 @@ from app.core.campaign import Campaign
 from app.core.choose import Pick
 from app.core.ids import BUCKETS, bucket, short_id, stable_id
 from app.core.plan import Plan, Scorer
-from app.core.profile import Output, Pending, PendingReward, Profile, slim
+from app.core.profile import Profile
 from app.core.recommend import as_context, slot
+from app.core.row_parts import Output, Pending, PendingReward, slim
 from app.core.triggers import Candidate
 from schemas.decisions import Content, Decision, decision_headers, decision_id, encode_decision
 from schemas.topics import DECISIONS

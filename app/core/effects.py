@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from app.core.profile import Output, Profile
+from app.core.profile import Profile
+from app.core.row_parts import Output
 
 
 class Record(Protocol):

@@ -29,7 +29,8 @@ from app.core.index import PlanIndex
 from app.core.item_table import NO_ITEMS, ItemTable
 from app.core.logged import rounded
 from app.core.plan import Plan, Scorer, Segment, event_id
-from app.core.profile import Profile, Timer
+from app.core.profile import FIELDS, Profile
+from app.core.row_parts import Timer
 from app.core.scores import OPEN, persona_of
 from app.core.weariness import opt_out_risk
 from schemas.percentiles import Percentiles
@@ -171,9 +172,7 @@ def profile_summary(profile: Profile, plan: Plan) -> dict[str, Any]:
 
 def row_as_json(profile: Profile) -> dict[str, Any]:
     """The row's fields by name. Of the devices, whose keys are push tokens, and of what it owes only the number."""
-    shown: dict[str, Any] = {
-        name: msgspec.to_builtins(getattr(profile, name), str_keys=True) for name in profile.__struct_fields__
-    }
+    shown: dict[str, Any] = {name: msgspec.to_builtins(getattr(profile, name), str_keys=True) for name in FIELDS}
     shown["devices"] = len(profile.devices)
     shown["outbox"] = len(owed.outputs(profile, b""))
     del shown["owed"]

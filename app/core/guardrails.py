@@ -10,7 +10,8 @@ from app.core.campaign import Campaign
 from app.core.ids import BUCKETS, bucket
 from app.core.index import CLOCK_BACK_MS
 from app.core.plan import AdaptiveCaps
-from app.core.profile import Profile, SendMemory
+from app.core.profile import Profile
+from app.core.row_parts import SendMemory
 from app.core.triggers import Candidate
 
 SENDS_MAX: Final = 256

@@ -12,7 +12,8 @@ from typing import Final
 
 from app.core.choose import dice, remember
 from app.core.ids import stable_id
-from app.core.profile import Pending, PendingReward, Profile
+from app.core.profile import Profile
+from app.core.row_parts import Pending, PendingReward
 
 EXAMPLES_DAY_MAX: Final = 8.0
 EXAMPLES_HALF_LIFE_MS: Final = 86_400_000

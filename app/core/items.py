@@ -27,7 +27,8 @@ from app.core.browsing import (
 )
 from app.core.ids import bucket, stable_id
 from app.core.plan import Plan
-from app.core.profile import Output, Profile
+from app.core.profile import Profile
+from app.core.row_parts import Output
 from app.core.values import key_of, name_of
 from schemas.decisions import decision_id
 from schemas.events import ORDER_COMPLETED, PRODUCT_VIEWED, Event

@@ -25,7 +25,9 @@ from app.core.batch import Batch, trace_of
 from app.core.effects import Record
 from app.core.erasure import Refusal
 from app.core.ids import stable_id
-from app.core.profile import BadRow, Output, Profile, decode_profile, due_ms, encode_profile, forget
+from app.core.profile import Profile, decode_profile, due_ms, encode_profile, forget
+from app.core.row_heads import BadRow
+from app.core.row_parts import Output
 from schemas.erasures import Subjects
 from schemas.events import ABSORB, MERGE, USER_CHARS_MAX, Event, Rejected, encode_event
 from schemas.topics import EVENTS

@@ -18,7 +18,8 @@ from app.core.guardrails import SENDS_MAX
 from app.core.identity import ALIASES_MAX, CATEGORIES_MAX
 from app.core.ids import RECENT_BYTES
 from app.core.plan import Feature
-from app.core.profile import Pending, PendingReward, Profile
+from app.core.profile import Profile
+from app.core.row_parts import Pending, PendingReward
 
 Waiting = TypeVar("Waiting", Pending, PendingReward)
 

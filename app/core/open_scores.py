@@ -21,7 +21,8 @@ from app.core.batch import Batch
 from app.core.decide import FeaturesOf
 from app.core.ids import BUCKETS, bucket, stable_id
 from app.core.plan import Scorer
-from app.core.profile import Profile, Propensity, Timer
+from app.core.profile import Profile
+from app.core.row_parts import Propensity, Timer
 from app.core.scores import OPEN, is_open_score
 from schemas.events import NOTIFICATION_OPENED, Event
 

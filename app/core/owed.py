@@ -17,7 +17,8 @@ from typing import Final, Literal
 import msgspec
 import xxhash
 
-from app.core.profile import OutboxEntry, Output, Profile
+from app.core.profile import Profile
+from app.core.row_parts import OutboxEntry, Output
 from schemas.segments import MembershipChange, encode_membership
 from schemas.topics import SEGMENTS
 
@@ -87,7 +88,7 @@ class Wording:
 
 def trim(profile: Profile, acked_offset: int) -> None:
     """Forget what has been acknowledged: everything with a mark below `acked_offset`, as marks never fall."""
-    if profile.outbox:
+    if profile.owes_records():
         profile.outbox = [entry for entry in profile.outbox if entry.mark >= acked_offset]
     owed = profile.owed
     if owed:
@@ -108,7 +109,7 @@ def outputs(profile: Profile, key: bytes) -> list[OutboxEntry]:
 
 def is_owing(profile: Profile) -> bool:
     """Whether the row owes anything."""
-    return bool(profile.outbox or profile.owed)
+    return bool(profile.owed) or profile.owes_records()
 
 
 def settle(profile: Profile) -> None:

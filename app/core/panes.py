@@ -15,9 +15,10 @@ from typing import Final
 
 Panes = list[int]
 
-NEVER_MS: Final = 2**62
+NEVER_MS: Final = 2**61
+"""After any time. It and the next are so near that the compiled core reckons with them as with any other: 62 bits."""
 AGES_AGO_MS: Final = -(2**61)
-"""Before any time, and still so near that the compiled core reckons with it as with any other."""
+"""Before any time."""
 
 
 def add(state: Panes, pane: int, value: int, *, current: int, size: int) -> bool:

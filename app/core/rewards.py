@@ -23,7 +23,8 @@ from app.core.campaign import Campaign, Reward
 from app.core.choices import CONTEXT
 from app.core.ids import full_id, stable_id
 from app.core.plan import Plan
-from app.core.profile import Output, PendingReward, Profile, Timer, slim
+from app.core.profile import Profile
+from app.core.row_parts import Output, PendingReward, Timer, slim
 from app.core.values import milli, property_at
 from schemas.events import Event
 from schemas.outcomes import NO_EXAMPLE, Outcome, encode_outcome

@@ -4,6 +4,7 @@
 |---|---|
 | 1 | 8 bytes of a message's hash in place of 6; logged features as maps from their names |
 | 2 | interests as [score, time]; ids of decisions in full; what is nearly always 0 or 1 as floats |
+| 3 | all fields in one array, none encoded by itself; 2**62 for a time that never comes |
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ from app.core.interest import level_of
 from app.core.logged import pack, rounded
 
 OLDEST_VERSION: Final = 1
+NEVER_MS: Final = 2**61
+"""From here on a time never comes, in rows of any version."""
 
 _RECENT: Final = 4
 _AFFINITY: Final = 20
@@ -30,6 +33,7 @@ _PENDING_ID: Final = 0
 _PENDING_CHANCE: Final = 7
 _PENDING_FEATURES: Final = 8
 
+_TIMER_DUE: Final = 0
 _TIMER_KIND: Final = 1
 _TIMER_KEY: Final = 3
 _TIMER_CHANCE: Final = 7
@@ -41,8 +45,21 @@ _REWARD_GAIN: Final = 9
 
 _WATCHES: Final = 1
 _WATCH_FEATURES: Final = 4
+_OUTBOX: Final = 29
+_DUE: Final = 31
+_COMMON: Final = (0, 1, 2, 3, 4, 7, 8, 46, 16, 17, 18, 31, 33, 35, 44, 48, 13, 14, 15, 20, 36, 42, 47)
+_RARE: Final = (5, 6, 9, 10, 11, 12, 19, *range(21, 31), 32, 34, *range(37, 42), 43, 45, 49, 50, 51)
+"""Where the fields of version 4 stood, in its order: those that are common, and those that are rare."""
+_NEW: Final[tuple[Any, ...]] = (
+    -1, 0, 0, 0, b"", {}, 0, "", "", -1, 0, [], [], {}, {}, {}, 0, 0, 0, {}, {}, 0, 0, 0, 0, 0,
+    [], [], [], [], {}, NEVER_MS, {}, 0, 1, 0, [], {}, {}, {}, 0, 0, None, [], "", [], "", None, b"", [], b"", None,
+)  # fmt: skip
+"""A new row of version 3: builds before the last of that version wrote fewer fields."""
 """Positions in the arrays of `Profile`, `Pending`, `Timer`, `PendingReward`, `Propensity` and `Watch`, and kinds of
 timers, as they were then; they never change."""
+
+
+_NOTHING_RARE: Final = msgspec.msgpack.encode([_NEW[at] for at in _RARE])
 
 
 def upgraded(body: memoryview, version: int) -> bytes:
@@ -51,7 +68,9 @@ def upgraded(body: memoryview, version: int) -> bytes:
     try:
         if version == 1:
             _from_1(row)
-        _from_2(row)
+        if version <= 2:
+            _from_2(row)
+        row = _from_3(row)
     except (TypeError, IndexError, AttributeError, KeyError, ValueError) as exc:
         raise msgspec.DecodeError(f"not a row of version {version}") from exc
     return msgspec.msgpack.encode(row)
@@ -82,6 +101,15 @@ def _from_2(row: list[Any]) -> None:
         _slim(reward, _REWARD_CHANCE)
         _slim(reward, _REWARD_GAIN)
     _slim(row, _WEARINESS)
+
+
+def _from_3(row: list[Any]) -> list[Any]:
+    row = [*row, *_NEW[len(row) :]]
+    due_ms, timers = row[_DUE], row[_TIMERS]
+    row[_DUE] = 0 if due_ms >= NEVER_MS else due_ms
+    next_timer_ms = min((timer[_TIMER_DUE] for timer in timers), default=0)
+    rare = msgspec.msgpack.encode([row[at] for at in _RARE])
+    return [*(row[at] for at in _COMMON), next_timer_ms, bool(row[_OUTBOX]), b"" if rare == _NOTHING_RARE else rare]
 
 
 def _field(fields: list[Any], at: int) -> Any:

@@ -18,8 +18,9 @@ from app.core.history import Windows
 from app.core.ids import RECENT_BYTES, WORD_BYTES, message_word
 from app.core.local_time import instant_ms
 from app.core.panes import NEVER_MS
-from app.core.profile import Output, Profile, decode_profile, due_ms, encode_profile
+from app.core.profile import Profile, decode_profile, due_ms, encode_profile
 from app.core.raised import where_raised
+from app.core.row_parts import Output
 from app.core.turn import Turn
 from schemas.dead_letters import DeadLetter, cut, dead_letter_headers
 from schemas.events import (
@@ -129,7 +130,7 @@ class Run:
         batch.mark, batch.key, batch.source = offset, key, record
         batch.user = event.user_id or event.anonymous_id or ""
         if key not in self.changed:
-            if self.snapshots is None and not profile.owed and not profile.outbox:
+            if self.snapshots is None and not profile.owed and not profile.owes_records():
                 self.changed[key] = profile  # as `_touch` would
             else:
                 self._touch(key, profile)

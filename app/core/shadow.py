@@ -20,7 +20,8 @@ from app.core.history import Windows
 from app.core.ids import BUCKETS, bucket
 from app.core.plan import Plan
 from app.core.processor import Processor
-from app.core.profile import Output, Profile, decode_profile, encode_profile
+from app.core.profile import Profile, decode_profile, encode_profile
+from app.core.row_parts import Output
 from app.core.run import Reload
 from schemas.decisions import Decision, decision_headers, decode_decision, encode_decision
 from schemas.erasures import Subjects

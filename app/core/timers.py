@@ -9,7 +9,8 @@ from __future__ import annotations
 from typing import Final
 
 from app.core.ids import stable_id
-from app.core.profile import Profile, Timer
+from app.core.profile import Profile
+from app.core.row_parts import Timer
 
 ABSENCE: Final = 1
 """The wait of an `absence` campaign (`ref`) for `key`."""

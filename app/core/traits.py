@@ -11,7 +11,8 @@ import heapq
 from itertools import islice
 from typing import Any, Final
 
-from app.core.profile import OlderTraits, Profile
+from app.core.profile import Profile
+from app.core.row_parts import OlderTraits
 from app.core.values import ITEMS_MAX, NAME_CHARS_MAX, plain, scalar, weight
 
 TRAITS_MAX: Final = 64

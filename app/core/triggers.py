@@ -20,7 +20,8 @@ from app.core.ids import BUCKETS, bucket, stable_id
 from app.core.index import EventOps
 from app.core.membership import Changes
 from app.core.plan import event_id
-from app.core.profile import Profile, Timer
+from app.core.profile import Profile
+from app.core.row_parts import Timer
 from app.core.values import bounded, key_of
 from schemas.events import Event
 

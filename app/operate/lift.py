@@ -20,7 +20,8 @@ from aiokafka import AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
 
 from app.core import owed
-from app.core.profile import BadRow, decode_profile
+from app.core.profile import decode_profile
+from app.core.row_heads import BadRow
 from app.stream.history import HistoryReader
 from app.whole_topic import ends
 from schemas.topics import EVENTS, PROFILES_CHANGELOG

@@ -78,7 +78,7 @@ def read_memberships(settings: Settings) -> Memberships:
     from aiokafka.errors import KafkaError  # noqa: PLC0415
 
     from app.core.erasure import is_mark  # noqa: PLC0415
-    from app.core.profile import peek  # noqa: PLC0415
+    from app.core.row_heads import peek  # noqa: PLC0415
     from app.overlap.membership import Memberships  # noqa: PLC0415
     from app.whole_topic import read_whole  # noqa: PLC0415
     from schemas.topics import PROFILES_CHANGELOG  # noqa: PLC0415

@@ -27,7 +27,8 @@ from app.core import owed
 from app.core.effects import Effects
 from app.core.erasure import is_mark, mark_key
 from app.core.history import Windows
-from app.core.profile import Output, decode_profile
+from app.core.profile import decode_profile
+from app.core.row_parts import Output
 from app.stream import replays
 from app.stream.app import StreamApp
 from app.stream.batch import RecordBatch

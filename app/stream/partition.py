@@ -9,7 +9,8 @@ from typing import Any, Final
 
 from app.core.effects import Effects
 from app.core.erasure import is_mark
-from app.core.profile import Profile, encode_profile, read_heads
+from app.core.profile import Profile, encode_profile
+from app.core.row_heads import read_heads
 from app.stream.replays import LOOKS, Doubt
 from app.stream.timers import TimerIndex
 

@@ -14,7 +14,7 @@ from aiokafka import AIOKafkaProducer
 from aiokafka.client import ConnectionGroup
 from aiokafka.protocol.produce import ProduceRequest
 
-from app.core.profile import Output
+from app.core.row_parts import Output
 from app.stream.record_batch import RecordBatchBuilder, pack_outputs, pack_rows
 
 CHANGELOG_BATCH_BYTES: Final = 512 * 1024

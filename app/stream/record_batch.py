@@ -10,7 +10,7 @@ import struct
 from collections.abc import Iterable, Sequence
 from typing import Final
 
-from app.core.profile import Output
+from app.core.row_parts import Output
 from app.stream.checksum import crc32c
 
 Headers = Sequence[tuple[str, bytes | None]]

@@ -15,7 +15,9 @@ from app.core.campaign import Trigger
 from app.core.features import open_features
 from app.core.ids import WORD_BYTES, message_word
 from app.core.logged import NAMES, ROOM, RUN, pack, rounded, unpack
-from app.core.profile import BadRow, Pending, Profile, Propensity, Watch, decode_profile, encode_profile
+from app.core.profile import Profile, decode_profile, encode_profile
+from app.core.row_heads import BadRow
+from app.core.row_parts import Pending, Propensity, Watch
 from tests.support.plans import campaign, make_plan
 
 values = st.sampled_from([0.0, 1.0, -1.0]) | st.floats(width=32, allow_nan=False)

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from app.core import merge_rows, timers
 from app.core.processor import Processor
-from app.core.profile import Output, Pending, Profile, Timer, decode_profile, encode_profile
+from app.core.profile import Profile, decode_profile, encode_profile
+from app.core.row_parts import Output, Pending, Timer
 from app.policy.load import load_policy_text
 from schemas.dead_letters import read_dead_letter
 from schemas.segments import decode_membership

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from app.core.profile import Output
+from app.core.row_parts import Output
 from app.stream.batch import RecordBatch
 from app.stream.census import Census
 from app.stream.engine import Engine

@@ -16,7 +16,8 @@ from app.core.features import open_features
 from app.core.ids import stable_id
 from app.core.offers import Offer
 from app.core.processor import Processor
-from app.core.profile import Output, Profile, due_ms
+from app.core.profile import Profile, due_ms
+from app.core.row_parts import Output
 from app.learning.scorer import FrozenModel
 from app.policy.load import load_policy_text
 from schemas.catalog import CatalogItem, decode_item

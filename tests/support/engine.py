@@ -12,7 +12,8 @@ from typing import Any
 from aiokafka import AIOKafkaConsumer
 
 from app.core.effects import Effects
-from app.core.profile import OutboxEntry, Output, Profile, Timer
+from app.core.profile import Profile
+from app.core.row_parts import OutboxEntry, Output, Timer
 from app.stream.barrier import Barrier
 from app.stream.batch import RecordBatch
 from app.stream.engine import Engine

@@ -10,7 +10,7 @@ from typing import Any
 
 from app.core.features import open_features
 from app.core.processor import Processor
-from app.core.profile import Profile, decode_profile
+from app.core.profile import FIELDS, Profile, decode_profile
 from app.learning.scorer import FrozenModel
 from app.policy.load import load_policy
 from schemas.decisions import decode_decision
@@ -48,7 +48,7 @@ class Difference:
 
 def state_of(profile: Profile) -> dict[str, Any]:
     """A row as it is compared: everything but what depends on the moment of processing."""
-    state = {name: getattr(profile, name) for name in profile.__struct_fields__ if name not in _VOLATILE}
+    state = {name: getattr(profile, name) for name in FIELDS if name not in _VOLATILE}
     state["segments"] = sorted(profile.segments)  # entered when the event was processed
     state["sends"] = len(profile.sends)
     return state

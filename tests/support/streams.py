@@ -11,7 +11,8 @@ import msgspec
 from app.core.effects import Effects
 from app.core.plan import Plan, Scorer
 from app.core.processor import Processor
-from app.core.profile import Output, Profile, decode_profile, due_ms, encode_profile
+from app.core.profile import Profile, decode_profile, due_ms, encode_profile
+from app.core.row_parts import Output
 from schemas.decisions import Decision, decode_decision
 from schemas.erasures import Subjects
 from schemas.outcomes import Outcome, decode_outcome

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from app.core.profile import decode_profile, peek
+from app.core.profile import decode_profile
+from app.core.row_heads import peek
 from benchmarks import restore, rows, scale
 from benchmarks.common import Result
 from benchmarks.nudge_worker import POLICIES

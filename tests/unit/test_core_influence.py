@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from app.core.influence import BURST_EVENTS_MAX, is_quarantined
-from app.core.profile import Pending, Profile
+from app.core.profile import Profile
+from app.core.row_parts import Pending
 from schemas.events import NOTIFICATION_OPENED, NOTIFICATION_SENT
 from tests.support.plans import MINUTE, campaign, make_plan, on_event
 from tests.support.streams import START, Stream, track

@@ -8,7 +8,8 @@ import random
 import pytest
 
 from app.core.open_rates import CLICK_PRIOR_MEAN, MONTH_S, PRIOR, count, joined, logits
-from app.core.profile import Pending, Profile, encode_profile
+from app.core.profile import Profile, encode_profile
+from app.core.row_parts import Pending
 from schemas.events import NOTIFICATION_CLICKED, NOTIFICATION_OPENED, NOTIFICATION_SENT
 from tests.support.plans import MINUTE, campaign, make_plan, on_event
 from tests.support.streams import START, Stream, track

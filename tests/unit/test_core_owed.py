@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.core import owed
-from app.core.profile import Profile, decode_profile, encode_profile, peek
+from app.core.profile import Profile, decode_profile, encode_profile
+from app.core.row_heads import peek
 from schemas.segments import MembershipChange, decode_membership, encode_membership
 from schemas.topics import SEGMENTS
 from tests.support.plans import HOUR, at_least, count_feature, make_plan

@@ -10,7 +10,8 @@ from app.core import timers
 from app.core.campaign import Reward
 from app.core.influence import BURST_EVENTS_MAX
 from app.core.merge_rows import merge_rows
-from app.core.profile import PendingReward, Profile, Timer
+from app.core.profile import Profile
+from app.core.row_parts import PendingReward, Timer
 from schemas.events import (
     NOTIFICATION_CLICKED,
     NOTIFICATION_FAILED,

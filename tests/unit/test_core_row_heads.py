@@ -5,7 +5,9 @@ from __future__ import annotations
 import pytest
 
 from app.core.panes import NEVER_MS
-from app.core.profile import BadRow, OutboxEntry, Output, Profile, due_ms, encode_profile, peek, read_heads
+from app.core.profile import Profile, due_ms, encode_profile
+from app.core.row_heads import BadRow, peek, read_heads
+from app.core.row_parts import OutboxEntry, Output
 
 
 def row(*segments: int, due: int = NEVER_MS, owes: bool = False) -> bytes:

@@ -4,7 +4,8 @@ from dataclasses import dataclass, field
 import pytest
 
 from app.core.activity import Activity
-from app.core.profile import Profile, Propensity, encode_profile
+from app.core.profile import Profile, encode_profile
+from app.core.row_parts import Propensity
 from app.demo.count import Tally
 from schemas.dead_letters import DeadLetter, dead_letter_headers
 from schemas.decisions import Decision, encode_decision

@@ -16,7 +16,8 @@ from app.core.features import (
 from app.core.interest import level_of
 from app.core.label_history import EMPTY, LABELS_MAX, RATE_PRIOR_MEAN, DecayedRate, label_count, open_run, push_label
 from app.core.plan import Plan, Segment, event_id
-from app.core.profile import Pending, Profile, SendMemory
+from app.core.profile import Profile
+from app.core.row_parts import Pending, SendMemory
 from schemas.events import NOTIFICATION_OPENED
 
 HOUR = 3_600_000

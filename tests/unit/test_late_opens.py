@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from app.core.answers import SILENT_MAX
-from app.core.profile import SILENT
+from app.core.row_parts import SILENT
 from app.learning.kinds import KINDS
 from app.learning.learner import Learner
 from schemas.events import NOTIFICATION_OPENED, NOTIFICATION_SENT

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from app.core.profile import OutboxEntry, Output, Profile, encode_profile
+from app.core.profile import Profile, encode_profile
+from app.core.row_parts import OutboxEntry, Output
 from app.operate.lift import LOOKS, Lift, Seen, plan
 
 

@@ -10,7 +10,7 @@ from aiokafka.producer.message_accumulator import BatchBuilder
 from aiokafka.record.memory_records import MemoryRecords
 from aiokafka.record.util import calc_crc32c
 
-from app.core.profile import Output
+from app.core.row_parts import Output
 from app.stream import checksum
 from app.stream.record_batch import HEAD_BYTES, RecordBatchBuilder, encode_headers, pack_outputs, pack_rows
 
