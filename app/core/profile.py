@@ -24,7 +24,7 @@ HOURS_PER_WEEK: Final = 168
 
 Body = tuple[
     int, int, int, int, bytes, str, str, str, int, int, int, int, int, int, str, bytes,
-    dict[int, int], dict[int, Panes], dict[int, int], dict[str, int], list[int],
+    dict[int, int], dict[int, msgspec.Raw], dict[int, int], dict[str, int], list[int],
     Propensity | None, Browsing | None, int, bool, bytes,
 ]  # fmt: skip
 """`COMMON_FIELDS` of a row, when the next of its timers is due, whether its outbox holds anything, and the rare fields.
@@ -62,6 +62,7 @@ FIELDS: Final = (*COMMON_FIELDS, *Rare.__struct_fields__)
 
 _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(Body).decode
+_decode_panes = msgspec.msgpack.Decoder(Panes).decode
 
 
 class Profile(RareFields):
@@ -77,7 +78,8 @@ class Profile(RareFields):
     last
         Event name's stable id to the newest event time (recency), bounded.
     features
-        Feature id to pane state.
+        Feature id to the state of its window. In a stored row they are encoded one by one: `window` decodes the one
+        that is asked for, `features` all of them.
     segments
         Segment id to the time the user entered it.
     affinity
@@ -104,11 +106,14 @@ class Profile(RareFields):
         anything.
     encoded
         The rare fields; see `RareFields`.
+    encoded_windows
+        Whether the states of `features` are encoded.
     rare
         Rare fields by name, for those who make a row by hand.
     """
 
     __slots__ = (
+        "_is_open",
         "_next_timer_ms",
         "_owes_records",
         "affinity",
@@ -116,7 +121,6 @@ class Profile(RareFields):
         "device",
         "erased_ms",
         "events",
-        "features",
         "first_ms",
         "last",
         "locale",
@@ -133,6 +137,7 @@ class Profile(RareFields):
         "seen_ms",
         "segments",
         "segments_due_ms",
+        "states",
         "timezone",
     )
 
@@ -155,7 +160,7 @@ class Profile(RareFields):
         merged_into: str = "",
         owed: bytes = b"",
         last: dict[int, int] | None = None,
-        features: dict[int, Panes] | None = None,
+        features: dict[int, Panes] | dict[int, msgspec.Raw] | None = None,
         segments: dict[int, int] | None = None,
         affinity: dict[str, int] | None = None,
         missing: list[int] | None = None,
@@ -164,6 +169,7 @@ class Profile(RareFields):
         next_timer_ms: int = 0,
         owes_records: bool = False,
         encoded: bytes = b"",
+        encoded_windows: bool = False,
         **rare: Any,
     ) -> None:
         super().__init__(encoded)
@@ -184,7 +190,9 @@ class Profile(RareFields):
         self.merged_into = merged_into
         self.owed = owed
         self.last: dict[int, int] = {} if last is None else last
-        self.features: dict[int, Panes] = {} if features is None else features
+        self.states: dict[int, Any] = {} if features is None else features
+        """As `features`, but for those that are still encoded."""
+        self._is_open = not encoded_windows
         self.segments: dict[int, int] = {} if segments is None else segments
         self.affinity: dict[str, int] = {} if affinity is None else affinity
         self.missing: list[int] = [] if missing is None else missing
@@ -204,6 +212,32 @@ class Profile(RareFields):
 
     def __repr__(self) -> str:
         return f"Profile({', '.join(f'{name}={getattr(self, name)!r}' for name in FIELDS)})"
+
+    @property
+    def features(self) -> dict[int, Panes]:
+        if not self._is_open:
+            for feature_id in self.states:
+                self.window(feature_id)
+            self._is_open = True
+        return self.states
+
+    @features.setter
+    def features(self, states: dict[int, Panes]) -> None:
+        self.states, self._is_open = states, True
+
+    def window(self, feature_id: int) -> Panes | None:
+        """The state of one window, None if there is none. Raises `BadRow` if the stored bytes are no such state."""
+        state = self.states.get(feature_id)
+        if state is None:
+            return None
+        if type(state) is list:
+            return state
+        try:
+            opened: Panes = _decode_panes(state)
+        except msgspec.MsgspecError as exc:
+            raise BadRow(f"not a profile row: {exc}") from exc
+        self.states[feature_id] = opened
+        return opened
 
     def next_timer_ms(self) -> int:
         """When the next of the timers is due, `NEVER_MS` without any."""
@@ -265,7 +299,7 @@ def encode_profile(profile: Profile) -> bytes:
         profile.merged_into,
         profile.owed,
         profile.last,
-        profile.features,
+        profile.states,
         profile.segments,
         profile.affinity,
         profile.missing,
@@ -317,6 +351,7 @@ def decode_profile(raw: bytes) -> Profile:
         fields[23],
         fields[24],
         fields[25],
+        True,
     )
     if not profile.segments_due_ms:
         profile.segments_due_ms = NEVER_MS

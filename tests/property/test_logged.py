@@ -18,6 +18,7 @@ from app.core.logged import NAMES, ROOM, RUN, pack, rounded, unpack
 from app.core.profile import Profile, decode_profile, encode_profile
 from app.core.row_heads import BadRow
 from app.core.row_parts import Pending, Propensity, Watch
+from tests.support import old_rows
 from tests.support.plans import campaign, make_plan
 
 values = st.sampled_from([0.0, 1.0, -1.0]) | st.floats(width=32, allow_nan=False)
@@ -102,7 +103,7 @@ def test_the_table_is_only_appended_to() -> None:
 
 def version_1(row: Profile, pending: dict[str, float], watch: dict[str, float], recent: bytes) -> bytes:
     """The row as a build of version 1 would have stored it."""
-    head, body = encode_profile(row)[:11], msgspec.msgpack.decode(encode_profile(row)[11:])
+    head, body = old_rows.version_3(row)
     body[4], body[27][0][8], body[42][1]["buy"][4] = recent, pending, watch
     return b"\x01" + head[1:] + msgspec.msgpack.encode(body)
 

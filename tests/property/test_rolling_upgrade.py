@@ -2,12 +2,13 @@
 
 The other build is a newer one, which writes fields that this one does not know, or an older one, which writes none of
 the newest fields where they say nothing. Rows go back and forth between them as partitions do in a rolling upgrade. Or
-it is one of version 2, whose rows come to this build and not back again.
+it is one of version 2 or 3, whose rows come to this build and not back again.
 """
 
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,32 +20,42 @@ from app.core.effects import Effects
 from app.core.ids import full_id
 from app.core.interest import worth
 from app.core.profile import Profile, decode_profile, encode_profile
+from app.core.row_parts import Rare
 from app.core.timers import HORIZON, REWARD
 from tests.property.test_core_replay import PLAN, batches_of, play
+from tests.support.old_rows import split, version_3
 from tests.support.streams import START, Stream
 
-FRESH = msgspec.msgpack.decode(msgspec.msgpack.encode(Profile()))
+FRESH = msgspec.msgpack.decode(msgspec.msgpack.encode(Rare()))
 
 
-def split(raw: bytes) -> tuple[bytes, list[Any]]:
-    """The header of a stored row, and its fields."""
-    row = decode_profile(raw)
-    body = msgspec.msgpack.encode(row)
-    assert raw.endswith(body)
-    return raw[: -len(body)], msgspec.msgpack.decode(body, strict=False)
+def with_rare(raw: bytes, change: Callable[[list[Any]], list[Any]]) -> bytes:
+    """The row with other rare fields: to these a build may add, and only to these."""
+    head, fields = split(raw)
+    rare = msgspec.msgpack.decode(fields[-1]) if fields[-1] else FRESH  # as another build left them: nobody asked
+    return head + msgspec.msgpack.encode([*fields[:-1], msgspec.msgpack.encode(change(list(rare)))])
 
 
 def by_newer(raw: bytes) -> bytes:
     """The row as a build writes it that has two more fields."""
-    head, fields = split(raw)
-    return head + msgspec.msgpack.encode([*fields, {"new": [1, 2]}, "more"])
+    return with_rare(raw, lambda rare: [*rare, *FRESH[len(rare) :], {"new": [1, 2]}, "more"][: len(FRESH) + 2])
 
 
 def by_older(raw: bytes) -> bytes:
     """The row as a build writes it that lacks the last fields: as many as say nothing here."""
-    head, fields = split(raw)
-    while fields and fields[-1] == FRESH[len(fields) - 1]:
-        fields.pop()
+
+    def fewer(rare: list[Any]) -> list[Any]:
+        del rare[len(FRESH) :]
+        while rare and rare[-1] == FRESH[len(rare) - 1]:
+            rare.pop()
+        return rare
+
+    return with_rare(raw, fewer)
+
+
+def by_version_3(raw: bytes) -> bytes:
+    """The row as the last build of version 3 writes it."""
+    head, fields = version_3(decode_profile(raw))
     return head + msgspec.msgpack.encode(fields)
 
 
@@ -58,7 +69,7 @@ def by_version_2(raw: bytes) -> bytes:
     for one in (*row.pending, *row.rewards):
         one.id, one.propensity = full_id(one.id), float(one.propensity)
     row.weariness = float(row.weariness)
-    head, fields = split(encode_profile(row))
+    head, fields = version_3(row)
     fields[20] = {name: [worth(level, START), START] for name, level in row.affinity.items()}
     return b"\x02" + head[1:] + msgspec.msgpack.encode(fields)
 
@@ -73,7 +84,7 @@ class Mixed(Stream):
     def _settle(self, effects: Effects) -> Effects:
         effects = super()._settle(effects)
         for key, row in self.rows.items():
-            build = self.dice.choice([by_newer, by_older, by_version_2, None])
+            build = self.dice.choice([by_newer, by_older, by_version_2, by_version_3, None])
             if build is not None:
                 self.rows[key] = decode_profile(build(encode_profile(row)))
                 self.rewritten += 1
@@ -87,14 +98,14 @@ def test_rows_that_go_back_and_forth_between_builds_lose_nothing_and_decide_the_
     play(steps, plain)
     play(steps, mixed)
     assert mixed.outputs == plain.outputs
-    assert {key: encode_profile(row) for key, row in mixed.rows.items()} == {
-        key: encode_profile(row) for key, row in plain.rows.items()
-    }
+    assert mixed.rows == plain.rows
 
 
 def test_a_row_of_a_newer_build_is_really_longer_and_one_of_an_older_shorter() -> None:
     raw = encode_profile(Profile(events=3, offset=7))
-    assert len(by_newer(raw)) > len(raw) > len(by_older(raw))
-    assert len(by_version_2(raw)) > len(raw)
-    assert decode_profile(by_newer(raw)) == decode_profile(by_older(raw)) == decode_profile(raw)
-    assert decode_profile(by_version_2(raw)) == decode_profile(raw)
+    consented = encode_profile(Profile(events=3, offset=7, consent=1))
+    assert len(by_newer(consented)) > len(consented) > len(by_older(consented))
+    assert len(by_version_2(raw)) >= len(by_version_3(raw)) > len(raw)
+    for row in (raw, consented):
+        builds = (by_newer, by_older, by_version_2, by_version_3)
+        assert [decode_profile(build(row)) == decode_profile(row) for build in builds] == [True] * 4

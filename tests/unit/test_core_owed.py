@@ -12,6 +12,7 @@ from app.core.profile import Profile, decode_profile, encode_profile
 from app.core.row_heads import peek
 from schemas.segments import MembershipChange, decode_membership, encode_membership
 from schemas.topics import SEGMENTS
+from tests.support import old_rows
 from tests.support.plans import HOUR, at_least, count_feature, make_plan
 from tests.support.streams import START, USER, Stream, track
 
@@ -89,8 +90,8 @@ def test_what_a_row_owes_in_changes_is_bounded_and_everything_still_leaves() -> 
 
 
 def test_a_row_that_was_written_before_is_still_read() -> None:
-    fields = msgspec.msgpack.decode(msgspec.msgpack.encode(Profile(offset=5)))
-    assert msgspec.msgpack.decode(msgspec.msgpack.encode(fields[:-1]), type=Profile) == Profile(offset=5)
+    head, fields = old_rows.version_3(Profile(offset=5))
+    assert decode_profile(head + msgspec.msgpack.encode(fields[:-1])) == Profile(offset=5)
 
 
 @pytest.mark.parametrize("acked", [0, 3, 10])

@@ -1,10 +1,6 @@
-"""Rows of an earlier version are read as what they say. Those of version 2 are bytes that its last build wrote."""
+"""Rows of earlier versions are read as what they say. Those of 2 and 3 are bytes that their last builds wrote."""
 
 from __future__ import annotations
-
-import base64
-import json
-from pathlib import Path
 
 import msgspec
 import pytest
@@ -14,18 +10,14 @@ from app.core.ids import full_id, short_id
 from app.core.interest import HALF_LIFE_MS, added, level_at, level_of, worth
 from app.core.logged import unpack
 from app.core.profile import Profile, decode_profile, encode_profile
-from app.core.row_heads import BadRow
+from app.core.row_heads import BadRow, peek
 from app.core.row_parts import EMITTED, Pending, PendingReward, Timer
 from schemas.decisions import decision_id
+from tests.support.old_rows import stored_rows
 from tests.support.plans import DAY
 from tests.support.streams import START
 
-STORED = {
-    name: base64.b64decode(raw)
-    for name, raw in json.loads(
-        (Path(__file__).parents[1] / "support" / "rows_version_2.json").read_text(encoding="utf-8")
-    ).items()
-}
+STORED = stored_rows(2)
 FIRST, SECOND = "5590cb8a-ea61-51d3-9dce-3fbef8e80ea8", "50694944-e59a-59ff-b201-89e40759d4d3"
 T = 1_772_463_600_000
 
@@ -34,9 +26,18 @@ T = 1_772_463_600_000
 def test_a_row_of_version_2_is_read_and_stored_again_in_fewer_bytes(name: str) -> None:
     row = decode_profile(STORED[name])
     again = encode_profile(row)
-    assert (STORED[name][0], again[0]) == (2, 3)
+    assert (STORED[name][0], again[0]) == (2, 4)
     assert len(again) < len(STORED[name])
     assert decode_profile(again) == row
+
+
+@pytest.mark.parametrize("name", STORED)
+def test_a_row_of_version_3_is_the_row_of_version_2_that_it_was_made_of(name: str) -> None:
+    raw = stored_rows(3)[name]
+    assert raw[0] == 3
+    assert decode_profile(raw) == decode_profile(STORED[name])
+    assert encode_profile(decode_profile(raw)) == encode_profile(decode_profile(STORED[name]))
+    assert peek(raw) == peek(encode_profile(decode_profile(raw)))
 
 
 def test_of_a_row_of_version_2_nothing_is_lost_but_what_is_worth_nothing() -> None:
@@ -68,7 +69,7 @@ def test_what_is_no_row_of_version_2_is_a_bad_row(field: int) -> None:
     fields = msgspec.msgpack.decode(raw[11:])
     fields[field] = [7, "x"]
     with pytest.raises(BadRow):
-        decode_profile(raw[:11] + msgspec.msgpack.encode(fields))
+        _ = decode_profile(raw[:11] + msgspec.msgpack.encode(fields)).weariness
 
 
 def test_what_is_nearly_always_0_or_1_takes_a_byte_however_often_the_row_is_stored() -> None:

@@ -1,0 +1,87 @@
+"""Rows as builds before this one stored them."""
+
+from __future__ import annotations
+
+import base64
+import json
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+
+from app.core.profile import Profile, encode_profile
+from app.core.row_heads import COUNT_AT, HEAD
+
+FIELDS_OF_VERSION_3: Final = [
+    "offset",
+    "first_ms",
+    "seen_ms",
+    "events",
+    "recent",
+    "traits",
+    "traits_ms",
+    "timezone",
+    "device",
+    "consent",
+    "consent_ms",
+    "opted_out",
+    "aliases",
+    "last",
+    "features",
+    "segments",
+    "orders",
+    "revenue_milli",
+    "order_ms",
+    "hours",
+    "affinity",
+    "sent",
+    "opened",
+    "clicked",
+    "dismissed",
+    "ignored_run",
+    "sends",
+    "pending",
+    "timers",
+    "outbox",
+    "devices",
+    "segments_due_ms",
+    "category_consent",
+    "policy",
+    "labels",
+    "erased_ms",
+    "missing",
+    "shown",
+    "hour_sends",
+    "hour_opens",
+    "weariness",
+    "weariness_ms",
+    "propensity",
+    "examples",
+    "merged_into",
+    "absorbed",
+    "locale",
+    "browsing",
+    "owed",
+    "rewards",
+    "open_rates",
+    "older_traits",
+]
+
+
+def stored_rows(version: int) -> dict[str, bytes]:
+    """Bytes that the last build of that version wrote, by what is peculiar about the row."""
+    text = Path(__file__).with_name(f"rows_version_{version}.json").read_text(encoding="utf-8")
+    return {name: base64.b64decode(raw) for name, raw in json.loads(text).items()}
+
+
+def split(raw: bytes) -> tuple[bytes, list[Any]]:
+    """The header of a stored row, and its fields."""
+    length = HEAD.size + 4 * raw[COUNT_AT]
+    return raw[:length], msgspec.msgpack.decode(raw[length:])
+
+
+def version_3(row: Profile) -> tuple[bytes, list[Any]]:
+    """The header and the fields of a row as builds of version 3 stored it; versions 1 and 2 had them in that order."""
+    head, _ = split(encode_profile(row))
+    values = [getattr(row, name) for name in FIELDS_OF_VERSION_3]
+    return b"\x03" + head[1:], msgspec.msgpack.decode(msgspec.msgpack.encode(values))
