@@ -12,7 +12,7 @@ from app.core.row_parts import Output
 
 
 class Record(Protocol):
-    """What the core reads of a Kafka record (aiokafka's `ConsumerRecord` has it)."""
+    """What the core reads of a Kafka record (aiokafka's records have it)."""
 
     @property
     def key(self) -> bytes | None:

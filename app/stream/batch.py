@@ -12,7 +12,8 @@ class RecordBatch:
     Parameters
     ----------
     records
-        aiokafka `ConsumerRecord` objects, offsets ascending (with gaps where compaction or transactions left them).
+        Records as `app.stream.fetch` gives them, offsets ascending (with gaps where compaction or transactions left
+        them).
     generation
         The consumer group's generation in which they were fetched.
     on_begin, on_complete, on_give_back

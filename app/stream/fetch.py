@@ -1,6 +1,7 @@
 """Records as aiokafka's C parser makes them, a fetch of a partition at a time.
 
-aiokafka turns each of them into a Python object of eleven fields, in a generator: as long as all the rest of a restore.
+aiokafka turns each of them into a Python object of eleven fields, in a generator: as long as all the rest of a restore,
+and .7 us of an event.
 Which batches count is decided as aiokafka does: aborted transactions and control batches do not, checksums are checked,
 and a batch whose last records were compacted away moves the position all the same. What compaction left out is a gap in
 the offsets.
@@ -9,6 +10,8 @@ the offsets.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Collection
+from time import monotonic
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
@@ -23,35 +26,58 @@ class ChangelogConsumer(AIOKafkaConsumer):
     """
 
     async def getmany(self, *partitions: TopicPartition, timeout_ms: int = 0) -> dict[TopicPartition, list[Any]]:
-        """What was fetched of `partitions`; waits for it at most `timeout_ms`. Raises `CorruptRecordException`."""
-        found = self._take(partitions)
-        if not found:
-            arrival = self._fetcher._create_fetch_waiter()
-            await asyncio.wait([arrival], timeout=timeout_ms / 1000)
-            if not arrival.done():
-                arrival.cancel()
-                return {}
-            arrival.result()
-            found = self._take(partitions)
-        return found
+        """See `fetched_records`."""
+        return await fetched_records(self._fetcher, partitions, timeout_ms / 1000)
 
-    def _take(self, partitions: tuple[TopicPartition, ...]) -> dict[TopicPartition, list[Any]]:
-        fetcher = self._fetcher
-        found: dict[TopicPartition, list[Any]] = {}
-        for tp in partitions:
-            held = fetcher._records.get(tp)
-            if held is None:
-                continue
-            del fetcher._records[tp]
-            fetcher._notify(fetcher._wait_consume_future)  # the next fetch can go
-            if not isinstance(held, FetchResult):
-                held.check_raise()
-            elif held.check_assignment(tp) and held.has_more():
-                records = unpack(held._partition_records)
-                held._update_position()
-                if records:
-                    found[tp] = records
-        return found
+
+async def fetched_records(
+    fetcher: Any, partitions: Collection[TopicPartition], timeout_s: float
+) -> dict[TopicPartition, list[Any]]:
+    """What aiokafka's fetcher has of `partitions`, as its own method of that name; waits for it at most `timeout_s`.
+
+    Raises
+    ------
+    aiokafka.errors.KafkaError
+        What the broker refused, when nothing else has come; `CorruptRecordException` for a wrong checksum.
+    """
+    until = monotonic() + timeout_s
+    while True:
+        if fetcher._subscriptions.reassignment_in_progress:  # what was fetched before may be another's by now
+            await fetcher._subscriptions.wait_for_assignment()
+        found = _take(fetcher, partitions)
+        left_s = until - monotonic()
+        if found or left_s <= 0:
+            return found
+        arrival = fetcher._create_fetch_waiter()
+        await asyncio.wait([arrival], timeout=left_s)
+        if not arrival.done():
+            arrival.cancel()
+            return {}
+        arrival.result()
+        if fetcher._closed:
+            return {}
+
+
+def _take(fetcher: Any, partitions: Collection[TopicPartition]) -> dict[TopicPartition, list[Any]]:
+    """What has come; an error only where nothing was taken before it, since that would be lost."""
+    found: dict[TopicPartition, list[Any]] = {}
+    for tp, held in list(fetcher._records.items()):
+        if tp not in partitions:
+            if not fetcher._subscriptions.is_assigned(tp):
+                del fetcher._records[tp]
+            continue
+        if not isinstance(held, FetchResult) and found:
+            return found
+        del fetcher._records[tp]
+        fetcher._notify(fetcher._wait_consume_future)  # the next fetch can go
+        if not isinstance(held, FetchResult):
+            held.check_raise()
+        elif held.check_assignment(tp) and held.has_more():
+            records = unpack(held._partition_records)
+            held._update_position()
+            if records:
+                found[tp] = records
+    return found
 
 
 def unpack(fetched: Any) -> list[Any]:

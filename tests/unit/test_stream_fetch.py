@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 import gc
 import random
 import struct
@@ -8,13 +9,13 @@ from typing import Any
 
 import pytest
 from aiokafka import TopicPartition
-from aiokafka.consumer.fetcher import READ_COMMITTED, READ_UNCOMMITTED, PartitionRecords
-from aiokafka.errors import CorruptRecordException
+from aiokafka.consumer.fetcher import READ_COMMITTED, READ_UNCOMMITTED, FetchError, FetchResult, PartitionRecords
+from aiokafka.errors import CorruptRecordException, TopicAuthorizationFailedError
 from aiokafka.record.default_records import DefaultRecordBatchBuilder
 from aiokafka.record.memory_records import MemoryRecords
 from aiokafka.record.util import calc_crc32c
 
-from app.stream.fetch import unpack
+from app.stream.fetch import fetched_records, unpack
 
 _CRC_AT, _ATTRIBUTES_AT, _LAST_DELTA_AT = 17, 21, 23
 _TRANSACTIONAL, _CONTROL = 0x10, 0x20
@@ -119,3 +120,89 @@ def test_any_log_is_read_as_aiokafka_reads_it(seed: int) -> None:
         base += length + rng.choice((0, 0, 3))
     start = rng.randint(0, base)
     both(raw, start, aborted, rng.choice((READ_COMMITTED, READ_UNCOMMITTED)))
+
+
+class Position:
+    """What aiokafka knows of an assigned partition."""
+
+    paused = False
+
+    def __init__(self, position: int) -> None:
+        self.position = position
+
+    def consumed_to(self, offset: int) -> None:
+        self.position = offset
+
+
+class Fetcher:
+    """What `fetched_records` asks of aiokafka's: partition 1 has been refused, the others have a batch each."""
+
+    active = True
+    reassignment_in_progress = False
+    _closed = False
+
+    def __init__(self) -> None:
+        self._subscriptions = self
+        self._wait_consume_future = None
+        self.asked = 0
+        self.waiters: list[asyncio.Future[None]] = []
+        self.positions = {TopicPartition("t", p): Position(0) for p in range(3)}
+        self._records: dict[TopicPartition, Any] = {}
+        for tp in self.positions:
+            self.put(tp, batch(0, [0, 1]))
+        self._records[TopicPartition("t", 1)] = FetchError(error=TopicAuthorizationFailedError("t"), backoff=0)
+
+    def put(self, tp: TopicPartition, raw: bytes) -> None:
+        offset = self.positions[tp].position
+        records = PartitionRecords(tp, MemoryRecords(raw), [], offset, None, None, True, READ_UNCOMMITTED)
+        self._records[tp] = FetchResult(tp, assignment=self, partition_records=records, backoff=0)
+
+    def state_value(self, tp: TopicPartition) -> Position:
+        return self.positions[tp]
+
+    def is_assigned(self, tp: TopicPartition) -> bool:
+        return tp in self.positions
+
+    def _notify(self, _future: Any) -> None:
+        self.asked += 1
+
+    def _create_fetch_waiter(self) -> asyncio.Future[None]:
+        self.waiters.append(asyncio.get_running_loop().create_future())
+        return self.waiters[-1]
+
+
+async def test_an_error_behind_records_is_raised_when_those_have_been_taken() -> None:
+    fetcher = Fetcher()
+    every = set(fetcher.positions)
+    taken = [await fetched_records(fetcher, every, 0.0)]
+    with pytest.raises(TopicAuthorizationFailedError):
+        await fetched_records(fetcher, every, 0.0)
+    taken.append(await fetched_records(fetcher, every, 0.0))
+    read = [(tp.partition, record.offset) for each in taken for tp, records in each.items() for record in records]
+    assert read == [(0, 0), (0, 1), (2, 0), (2, 1)]
+    assert [position.position for position in fetcher.positions.values()] == [2, 0, 2]
+    assert fetcher.asked == 3, "each makes room for another fetch"
+
+
+async def test_what_is_not_asked_for_stays_and_what_is_no_longer_ours_goes() -> None:
+    fetcher = Fetcher()
+    first, _, last = fetcher.positions
+    del fetcher.positions[first]
+    assert await fetched_records(fetcher, {TopicPartition("t", 9)}, 0.0) == {}
+    assert list(fetcher._records) == [TopicPartition("t", 1), last]
+
+
+async def test_it_waits_for_the_partitions_that_were_asked_for() -> None:
+    fetcher = Fetcher()
+    first, _, last = fetcher.positions
+    fetcher._records.clear()
+    task = asyncio.create_task(fetched_records(fetcher, {first}, 60.0))
+    for tp in (last, first):
+        await asyncio.sleep(0)
+        fetcher.put(tp, batch(0, [0]))
+        fetcher.waiters[-1].set_result(None)
+        for _ in range(3):
+            await asyncio.sleep(0)
+    assert list(await task) == [first]
+    assert len(fetcher.waiters) == 2
+    assert await fetched_records(fetcher, {first}, 0.001) == {}
