@@ -20,6 +20,7 @@ import structlog
 from faust.types import TP
 
 from app.core.plan import ModelPlan, PersonaPlan
+from app.core.raised import where_raised
 from app.learning.book import Pin, pin_record
 from app.learning.contract import BadModel
 from app.learning.served_choices import SUFFIX
@@ -29,9 +30,11 @@ from app.learning.served_personas import is_personas
 from app.stream.app import StreamApp
 from app.stream.batch import RecordBatch
 from app.stream.broadcast import Apply, read_to_end
+from schemas.dead_letters import DeadLetter, cut, dead_letter_headers
+from schemas.events import Rejected
 from schemas.models import BadSignature, ModelSnapshot, decode_snapshot, encode_snapshot, supersedes
-from schemas.outcomes import LATE_OPT_OUT, Outcome, decode_outcome
-from schemas.topics import MODELS, OUTCOMES
+from schemas.outcomes import LATE_OPT_OUT, Outcome, read_outcome
+from schemas.topics import DAY_MS, DEAD_LETTERS, MODELS, OUTCOMES
 
 if TYPE_CHECKING:
     from app.learning.arms import ArmLearner
@@ -45,6 +48,8 @@ log = structlog.get_logger(__name__)
 
 MODELS_MAX: Final = 16
 CHUNK: Final = 200
+AHEAD_MS_MAX: Final = DAY_MS
+"""What was decided later than this from now was not: a model that believed it would take all that it knows for old."""
 
 
 Reader = Callable[[Mapping[str, Any], str, Apply], Awaitable[None]]
@@ -57,7 +62,10 @@ class LearnerObserver(Protocol):
         """A snapshot of this learner was published."""
 
     def refused(self, reason: str) -> None:
-        """An outcome could not be learned."""
+        """A record that is no outcome became a dead letter."""
+
+    def passed_by(self, reason: str) -> None:
+        """An outcome was not learned."""
 
 
 def _learner_type() -> type[Learner]:
@@ -266,7 +274,8 @@ class LearnerService:
         for name, learner in state.learners.items():
             learner.configure(self._plan_of(name))
         for index, record in enumerate(batch.records):
-            self._learn(state, record)
+            if (refused := self._learn(state, record)) is not None:
+                await self._dead_letter(batch.partition, record, refused)
             state.next_offset = record.offset + 1
             if index % CHUNK == CHUNK - 1:
                 await asyncio.sleep(0)
@@ -274,25 +283,48 @@ class LearnerService:
         if time.monotonic() - self._published_at >= self._interval_s:
             await self.publish()
 
-    def _learn(self, state: _Partition, record: Any) -> None:
+    def _learn(self, state: _Partition, record: Any) -> Rejected | None:
+        """Learn a record, or say why not. A defect that it meets must not end one worker after the other."""
+        outcome = read_outcome(record.value)
+        if isinstance(outcome, Rejected):
+            return outcome
+        if outcome.decided_ms > self._clock_ms() + AHEAD_MS_MAX:
+            return Rejected("timestamp_in_future", "decided more than a day from now")
         try:
-            outcome = decode_outcome(record.value or b"")
-        except msgspec.MsgspecError:
-            self._observer.refused("malformed")
-            return
+            self._teach(state, outcome, record.offset)
+        except Exception as exc:
+            log.error("outcome_failed", offset=record.offset, error=where_raised(exc))
+            return Rejected("processing_failed", where_raised(exc))
+        return None
+
+    async def _dead_letter(self, partition: int, record: Any, refused: Rejected) -> None:
+        """Acknowledged before the batch can be complete: the record stands in the way until then."""
+        self._observer.refused(refused.reason)
+        letter = DeadLetter(
+            topic=OUTCOMES,
+            partition=partition,
+            offset=record.offset,
+            reason=refused.reason,
+            detail=refused.detail,
+            at_ms=self._clock_ms(),
+        )
+        headers = dead_letter_headers(letter, record.value)
+        await self._app.durable_producer.send(DEAD_LETTERS, cut(record.key), cut(record.value), headers)
+
+    def _teach(self, state: _Partition, outcome: Outcome, offset: int) -> None:
         if outcome.items:
-            self._learn_basket(state, outcome, record.offset)
+            self._learn_basket(state, outcome, offset)
             return
         if outcome.persona >= 0:
-            self._learn_vector(state, outcome, record.offset)
+            self._learn_vector(state, outcome, offset)
             return
-        self._learn_choice(state, outcome, record.offset)
-        if outcome.label == LATE_OPT_OUT or record.offset < state.learned_to.get(outcome.model, -1):
+        self._learn_choice(state, outcome, offset)
+        if outcome.label == LATE_OPT_OUT or offset < state.learned_to.get(outcome.model, -1):
             return
         learner = state.learners.get(outcome.model)
         if learner is None:
             if len(state.learners) >= MODELS_MAX:
-                self._observer.refused("too_many_models")
+                self._observer.passed_by("too_many_models")
                 return
             plan = self._plan_of(outcome.model)
             learner = _learner_type()(outcome.model, plan.kind, slow_start=plan.horizon_ms > 0)

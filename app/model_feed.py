@@ -157,5 +157,9 @@ class LearnerMetrics:
         return max(0.0, values[name] - before)
 
     def refused(self, reason: str) -> None:
-        """An outcome could not be learned."""
+        """A record that is no outcome became a dead letter."""
+        self._metrics.dead_letters.labels(OUTCOMES, reason).inc()
+
+    def passed_by(self, reason: str) -> None:
+        """An outcome was not learned."""
         self._metrics.events.labels(OUTCOMES, reason).inc()

@@ -10,6 +10,7 @@ from typing import Annotated, Final
 
 import msgspec
 
+from schemas.decoding import json_reader
 from schemas.events import Rejected
 
 ITEM_BYTES_MAX: Final = 8_192
@@ -47,19 +48,14 @@ class CatalogItem(msgspec.Struct, rename="camel", omit_defaults=True, kw_only=Tr
 
 
 _encode = msgspec.json.Encoder().encode
-_decode = msgspec.json.Decoder(CatalogItem).decode
+_read = json_reader(CatalogItem, ITEM_BYTES_MAX)
 
 
 def decode_item(raw: bytes, key: bytes | None) -> CatalogItem | Rejected:
     """The item of a record that has a value, or why it is none."""
-    if len(raw) > ITEM_BYTES_MAX:
-        return Rejected("too_large", f"{len(raw)} bytes; at most {ITEM_BYTES_MAX}")
-    try:
-        item = _decode(raw)
-    except msgspec.ValidationError as exc:
-        return Rejected("invalid_field", str(exc))
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as exc:
-        return Rejected("malformed_json", str(exc))
+    item = _read(raw)
+    if isinstance(item, Rejected):
+        return item
     if not key:
         return Rejected("missing_key", "the record key must be the item's id, or Kafka cannot compact the topic")
     if key != item.id.encode():

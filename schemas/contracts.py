@@ -28,7 +28,7 @@ from schemas.decisions import (
 from schemas.erasures import ErasureReceipt
 from schemas.events import NAME_CHARS_MAX, REASONS, USER_CHARS_MAX, Event
 from schemas.models import ModelSnapshot
-from schemas.outcomes import Outcome
+from schemas.outcomes import LATE_OPEN, LATE_OPT_OUT, Outcome
 from schemas.percentiles import Percentiles
 from schemas.policies import PolicyVersion
 from schemas.segments import MembershipChange
@@ -89,12 +89,7 @@ _RULES: Final[dict[str, Schema]] = {
             {"properties": {"openProbability": {"minimum": 0, "maximum": 1}}},
         ]
     },
-    "Outcome": {
-        "allOf": [
-            {"properties": {"label": {"enum": [-1, 0, 1]}}},
-            {"properties": {"score": {"minimum": 0, "maximum": 1}}},
-        ]
-    },
+    "Outcome": {"allOf": [{"properties": {"label": {"enum": [LATE_OPEN, LATE_OPT_OUT, 0, 1]}}}]},
 }
 
 

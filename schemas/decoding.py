@@ -7,6 +7,8 @@ from typing import TypeVar
 
 import msgspec
 
+from schemas.events import Rejected
+
 T = TypeVar("T")
 
 
@@ -35,3 +37,22 @@ def json_decoder(kind: type[T]) -> Callable[[bytes], T]:
             raise msgspec.DecodeError("not UTF-8, or nested too deeply") from None
 
     return decode_or_refuse
+
+
+def json_reader(kind: type[T], bytes_max: int) -> Callable[[bytes | None], T | Rejected]:
+    """A function from a record's value to `kind`, or to why it is none; it never raises."""
+    decode = json_decoder(kind)
+
+    def decode_or_say(raw: bytes | None) -> T | Rejected:
+        if not raw:
+            return Rejected("empty", "the record has no value")
+        if len(raw) > bytes_max:
+            return Rejected("too_large", f"{len(raw)} bytes; at most {bytes_max}")
+        try:
+            return decode(raw)
+        except msgspec.ValidationError as exc:
+            return Rejected("invalid_field", str(exc))
+        except msgspec.DecodeError as exc:
+            return Rejected("malformed_json", str(exc))
+
+    return decode_or_say

@@ -2,16 +2,30 @@
 
 from __future__ import annotations
 
-from typing import Final
+import math
+from typing import Annotated, Final
 
 import msgspec
 
-from schemas.decoding import json_decoder
+from schemas.decoding import json_decoder, json_reader
 
 LATE_OPT_OUT: Final = -1
 LATE_OPEN: Final = -2
 NO_EXAMPLE: Final = LATE_OPT_OUT
 """Of a record with `items`: builds that do not know these take it for an opt-out of no campaign, and skip it."""
+
+OUTCOME_BYTES_MAX: Final = 65_536
+"""Several times what the longest basket takes."""
+
+# What a worker never exceeds. A model learns for years from what it is told once, and its snapshot must fit a message:
+# so what is beyond has been forged or damaged, and is refused whole.
+_Name = Annotated[str, msgspec.Meta(pattern="^[a-z][a-z0-9_]{0,63}$")]
+_NameOrNone = Annotated[str, msgspec.Meta(pattern="^([a-z][a-z0-9_]{0,63})?$")]
+_Text = Annotated[str, msgspec.Meta(max_length=256)]
+_Ms = Annotated[int, msgspec.Meta(ge=0, le=253_402_300_799_999)]
+_Count = Annotated[int, msgspec.Meta(ge=0, le=2**53)]
+_Share = Annotated[float, msgspec.Meta(ge=0, le=1)]
+_Features = Annotated[dict[_Text, float], msgspec.Meta(max_length=256)]
 
 
 class Outcome(msgspec.Struct, rename="camel", omit_defaults=True, kw_only=True, frozen=True):
@@ -37,37 +51,46 @@ class Outcome(msgspec.Struct, rename="camel", omit_defaults=True, kw_only=True, 
     `persona` the number of the persona that the worker found nearest, 0 when there were none yet.
     """
 
-    id: str
-    model: str
-    label: int
-    features: dict[str, float]
-    score: float
-    model_version: int
-    campaign: str
-    decided_ms: int
-    matured_ms: int
-    variant: str = ""
-    propensity: float = 1.0
-    weight: float = 1.0
-    clicked: int = 0
-    opted_out: int = 0
-    chooser: str = ""
-    opt_out_limit: float = 0.0
-    hour: int = -1
-    items: list[list[str]] = []
-    reward: str = ""
-    gain: float | None = None
-    penalty: float = 0.0
-    persona: int = -1
-    segments: list[str] = []
+    id: _Text
+    model: _Name
+    label: Annotated[int, msgspec.Meta(ge=-(2**31), le=2**31)]
+    features: _Features
+    score: _Share
+    model_version: _Count
+    campaign: _NameOrNone
+    decided_ms: _Ms
+    matured_ms: _Ms
+    variant: _NameOrNone = ""
+    propensity: _Share = 1.0
+    weight: Annotated[float, msgspec.Meta(ge=0)] = 1.0
+    clicked: _Count = 0
+    opted_out: _Count = 0
+    chooser: _NameOrNone = ""
+    opt_out_limit: _Share = 0.0
+    hour: Annotated[int, msgspec.Meta(ge=-1, lt=168)] = -1
+    items: Annotated[list[Annotated[list[_Text], msgspec.Meta(max_length=8)]], msgspec.Meta(max_length=100)] = []
+    reward: _Text = ""
+    gain: Annotated[float, msgspec.Meta(ge=-1000, le=1)] | None = None
+    penalty: Annotated[float, msgspec.Meta(ge=0, le=1000)] = 0.0
+    persona: Annotated[int, msgspec.Meta(ge=-1, le=2**31)] = -1
+    segments: Annotated[list[_Name], msgspec.Meta(max_length=100)] = []
 
 
 _encoder = msgspec.json.Encoder()
 _decode = json_decoder(Outcome)
 
+read_outcome = json_reader(Outcome, OUTCOME_BYTES_MAX)
+"""The outcome of a record's value, or why it is none (`Rejected`, without any of its contents); never raises."""
+
 
 def encode_outcome(outcome: Outcome) -> bytes:
-    """The JSON value of a record of the `outcomes` topic."""
+    """The JSON value of a record of the `outcomes` topic.
+
+    A feature that is not finite is left out: it counts as missing, and JSON does not know it.
+    """
+    if not math.isfinite(sum(outcome.features.values())):
+        finite = {name: value for name, value in outcome.features.items() if math.isfinite(value)}
+        outcome = msgspec.structs.replace(outcome, features=finite)
     return _encoder.encode(outcome)
 
 

@@ -36,6 +36,7 @@ import numpy.typing as npt
 from app.core.ids import message_hash
 from app.core.items import BASKET_MAX, ID_CHARS_MAX, NAME_CHARS_MAX, SEGMENTS_MAX
 from app.core.values import NAME_CHARS_MAX as CATEGORY_CHARS_MAX
+from app.learning.buckets import bucket_of
 from app.learning.contract import BadModel
 from app.learning.recent import RecentIds
 from app.learning.served_items import (
@@ -135,7 +136,7 @@ class ItemLearner:
         self.baskets += 1
         self.at_ms = max(self.at_ms, outcome.decided_ms)
         self._age()
-        user = int(outcome.features.get("bucket", -1.0))
+        user = bucket_of(outcome.features)
         for product, said in products.items():
             self._enter(product, *said, user)
         places = sorted(self._places[product] for product in products if product in self._places)

@@ -27,6 +27,7 @@ from app.core.ids import message_hash
 from app.core.personas import BUCKET
 from app.core.plan import PersonaPlan
 from app.learning.book import KEPT_MAX, NOWHERE, kept_name
+from app.learning.buckets import bucket_of
 from app.learning.contract import BadModel
 from app.learning.macroclusters import Array, Clustering, Labels, beginning_at, clusterings
 from app.learning.microclusters import MicroClusters, PointsState, squared_distances
@@ -116,7 +117,8 @@ class PersonaLearner:
         if not self._remember(message_hash(outcome.id)):
             return False
         x = dict(outcome.features)
-        user = int(x.pop(BUCKET, -1.0))
+        user = bucket_of(x)
+        x.pop(BUCKET, None)
         if user not in self._users and len(self._users) < USERS_MIN:
             self._users.append(user)
         self.vectors += 1

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import pytest
 
-from agents.learner import LearnerService, _Partition
+from agents.learner import LearnerService
 from app.core.plan import ModelPlan
 from app.learning.arms import ArmLearner
 from app.learning.book import ModelBook
@@ -241,12 +241,3 @@ async def test_of_a_partition_that_was_given_up_while_a_snapshot_was_on_its_way_
     state.dirty, state.dirty_items = {"churn", "open"}, {"open"}
     await agent.publish()
     assert said == [b"churn"]
-
-
-def test_a_record_without_a_value_is_refused_as_any_other_that_is_no_outcome() -> None:
-    refused: list[str] = []
-    learning = service(Topic())
-    learning._observer = SimpleNamespace(refused=refused.append)  # type: ignore[assignment]
-    for value in (None, b"", b"{", b"\xff"):
-        learning._learn(_Partition(0), SimpleNamespace(value=value, offset=0))
-    assert refused == ["malformed"] * 4

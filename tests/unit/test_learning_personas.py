@@ -432,6 +432,7 @@ class Sent:
     def __init__(self) -> None:
         self.snapshots: list[ModelSnapshot] = []
         self.durable_producer = self
+        self.batches = SimpleNamespace(highwater=lambda _tp: None)
 
     async def send(self, _topic: str, _key: bytes, value: bytes) -> None:
         self.snapshots.append(decode_snapshot(value, b"secret"))
@@ -439,7 +440,7 @@ class Sent:
 
 async def test_the_agent_learns_vectors_publishes_them_and_skips_what_a_snapshot_holds() -> None:
     app = Sent()
-    service = LearnerService(app, b"secret", None, lambda: 5, interval_s=9.0)  # type: ignore[arg-type]
+    service = LearnerService(app, b"secret", None, lambda: 2**42, interval_s=9.0)  # type: ignore[arg-type]
     state = service._partitions[0] = _Partition(0)
     world = World().live(6)
     vectors = [one for _, one in world.newest.values()]
@@ -450,7 +451,7 @@ async def test_the_agent_learns_vectors_publishes_them_and_skips_what_a_snapshot
     (snapshot,) = app.snapshots
     assert (snapshot.model, snapshot.version, snapshot.next_offset) == ("open.personas", len(vectors), len(vectors))
     assert not state.learners, "a vector is no example"
-    again = LearnerService(app, b"secret", None, lambda: 5, interval_s=9.0)  # type: ignore[arg-type]
+    again = LearnerService(app, b"secret", None, lambda: 2**42, interval_s=9.0)  # type: ignore[arg-type]
     state = _Partition(0)
     again._resume_from(state, snapshot)
     again._learn(state, SimpleNamespace(value=encode_outcome(vectors[-1]), offset=len(vectors) - 1))

@@ -353,9 +353,10 @@ async def test_the_learner_publishes_baskets_beside_its_models_and_skips_what_it
     async def send(_topic: str, _key: bytes, value: bytes) -> None:
         sent.append(decode_snapshot(value, b"secret"))
 
-    app: Any = SimpleNamespace(durable_producer=SimpleNamespace(send=send), client_settings={})
+    batches = SimpleNamespace(highwater=lambda _tp: None)
+    app: Any = SimpleNamespace(durable_producer=SimpleNamespace(send=send), client_settings={}, batches=batches)
     observer: Any = SimpleNamespace(learned=lambda _learner: None, refused=lambda _reason: None)
-    service = LearnerService(app, b"secret", observer, lambda: 1, interval_s=1.0)
+    service = LearnerService(app, b"secret", observer, lambda: 2**42, interval_s=1.0)
     state = service._partitions[0] = _Partition(0)
     records = [FakeRecord(b"open", encode_outcome(basket(n, "tea", "milk")), n) for n in range(4)]
     for one in records[:3]:

@@ -32,7 +32,8 @@ class World:
         self.learning = _Partition(0)
         app: Any = SimpleNamespace(durable_producer=self, client_settings={})
         observer: Any = SimpleNamespace(learned=lambda _learner: None, refused=lambda _reason: None)
-        self.service = LearnerService(app, SETTINGS.secret_bytes(), observer, lambda: 1, interval_s=1.0)
+        self.service = LearnerService(app, SETTINGS.secret_bytes(), observer, lambda: START + 9 * DAY, interval_s=1.0)
+        self.service._partitions[0] = self.learning
 
     async def send(self, _topic: str, _key: bytes, value: bytes) -> None:
         self.feed.apply(None, value, 0)
