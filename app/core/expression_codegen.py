@@ -25,7 +25,7 @@ NextChange = Callable[..., int]
 
 # Reads worth doing once a call: local name to the expression that gives it.
 _LOCALS: Final[dict[str, str]] = {
-    "get": "p.window",
+    "get": "p.features.get",
     "last": "p.last.get",
     "minute": "now_ms // 60000",
     "hour": "now_ms // 3600000",

@@ -9,18 +9,17 @@ from __future__ import annotations
 
 from app.core import panes
 from app.core.expression_runtime import crossing_ms
-from app.core.panes import NEVER_MS
-from app.core.profile import Profile
+from app.core.panes import NEVER_MS, Panes
 
 
 class Known:
-    """A condition on the windows and the newest times of a row."""
+    """A condition on the windows (by feature id) and the newest times (by event id) of a row."""
 
-    def holds(self, row: Profile, now_ms: int) -> bool:
+    def holds(self, features: dict[int, Panes], last: dict[int, int], now_ms: int) -> bool:
         """Whether it is true."""
         raise NotImplementedError
 
-    def change_ms(self, row: Profile, now_ms: int) -> int:
+    def change_ms(self, features: dict[int, Panes], last: dict[int, int], now_ms: int) -> int:
         """The earliest instant at which the clock alone may change that, as the condition's `next_change`."""
         raise NotImplementedError
 
@@ -34,14 +33,14 @@ class TotalAtLeast(Known):
         self.pane_ms = pane_ms
         self.size = size
 
-    def holds(self, row: Profile, now_ms: int) -> bool:
+    def holds(self, features: dict[int, Panes], last: dict[int, int], now_ms: int) -> bool:
         """Whether it is true."""
-        state = row.window(self.feature_id)
+        state = features.get(self.feature_id)
         return panes.total(state, current=now_ms // self.pane_ms, size=self.size) >= self.threshold
 
-    def change_ms(self, row: Profile, now_ms: int) -> int:
+    def change_ms(self, features: dict[int, Panes], last: dict[int, int], now_ms: int) -> int:
         """When the oldest panes leave too little, unless more comes."""
-        state = row.window(self.feature_id)
+        state = features.get(self.feature_id)
         return crossing_ms(state, self.threshold, now_ms // self.pane_ms, self.size, self.pane_ms)
 
 
@@ -52,14 +51,14 @@ class LongAgo(Known):
         self.event_id = event_id
         self.bound_ms = bound_ms
 
-    def holds(self, row: Profile, now_ms: int) -> bool:
+    def holds(self, features: dict[int, Panes], last: dict[int, int], now_ms: int) -> bool:
         """Whether it is true."""
-        at_ms = row.last.get(self.event_id)
+        at_ms = last.get(self.event_id)
         return at_ms is None or now_ms >= at_ms + self.bound_ms
 
-    def change_ms(self, row: Profile, now_ms: int) -> int:
+    def change_ms(self, features: dict[int, Panes], last: dict[int, int], now_ms: int) -> int:
         """When it becomes true, unless there is such an event before."""
-        at_ms = row.last.get(self.event_id)
+        at_ms = last.get(self.event_id)
         if at_ms is None or now_ms >= at_ms + self.bound_ms:
             return NEVER_MS
         return at_ms + self.bound_ms
@@ -71,13 +70,13 @@ class Opposite(Known):
     def __init__(self, item: Known) -> None:
         self.item = item
 
-    def holds(self, row: Profile, now_ms: int) -> bool:
+    def holds(self, features: dict[int, Panes], last: dict[int, int], now_ms: int) -> bool:
         """Whether it is true."""
-        return not self.item.holds(row, now_ms)
+        return not self.item.holds(features, last, now_ms)
 
-    def change_ms(self, row: Profile, now_ms: int) -> int:
+    def change_ms(self, features: dict[int, Panes], last: dict[int, int], now_ms: int) -> int:
         """When the other changes."""
-        return self.item.change_ms(row, now_ms)
+        return self.item.change_ms(features, last, now_ms)
 
 
 class Several(Known):
@@ -87,20 +86,20 @@ class Several(Known):
         self.items = items
         self.everything = everything
 
-    def holds(self, row: Profile, now_ms: int) -> bool:
+    def holds(self, features: dict[int, Panes], last: dict[int, int], now_ms: int) -> bool:
         """Whether it is true; no more items are asked than needed."""
         everything = self.everything
         for item in self.items:
-            if item.holds(row, now_ms) != everything:
+            if item.holds(features, last, now_ms) != everything:
                 return not everything
         return everything
 
-    def change_ms(self, row: Profile, now_ms: int) -> int:
+    def change_ms(self, features: dict[int, Panes], last: dict[int, int], now_ms: int) -> int:
         """The earliest change of the items; while some stand in the way, the latest of those (`expression_codegen`)."""
         latest_ms = -1
         for item in self.items:
-            if item.holds(row, now_ms) != self.everything:
-                at_ms = item.change_ms(row, now_ms)
+            if item.holds(features, last, now_ms) != self.everything:
+                at_ms = item.change_ms(features, last, now_ms)
                 if at_ms >= NEVER_MS:
                     return NEVER_MS
                 latest_ms = max(latest_ms, at_ms)
@@ -108,5 +107,5 @@ class Several(Known):
             return latest_ms
         soonest_ms = NEVER_MS
         for item in self.items:
-            soonest_ms = min(soonest_ms, item.change_ms(row, now_ms))
+            soonest_ms = min(soonest_ms, item.change_ms(features, last, now_ms))
         return soonest_ms

@@ -47,9 +47,9 @@ def fold_track(batch: Batch, profile: Profile, ops: EventOps, event: Event, at_m
     properties = event.properties
     batch.suspects = 0
     if ops.features:
-        _fold_features(batch, profile, ops.features, properties, at_ms)
+        _fold_features(batch, profile.features, ops.features, properties, at_ms)
     if ops.marks:
-        marks.fold(profile, ops.marks, event, at_ms, batch.now_ms)
+        marks.fold(profile.features, ops.marks, event, at_ms, batch.now_ms)
     if ops.handler is not None:
         ops.handler(batch, profile, event, at_ms)
     if ops.interest:
@@ -75,7 +75,7 @@ def fold_activity(profile: Profile, at_ms: int) -> None:
 
 def _fold_features(
     batch: Batch,
-    profile: Profile,
+    states: dict[int, panes.Panes],
     features: tuple[tuple[int, tuple[FeatureOp, ...]], ...],
     properties: dict[str, Any],
     at_ms: int,
@@ -97,10 +97,9 @@ def _fold_features(
                         batch.count("ignored_values")
                     continue
                 value = amount
-            state = profile.window(op.id)
+            state = states.get(op.id)
             if state is None:
-                state = [value, pane, value]
-                profile.states[op.id] = state
+                state = states[op.id] = [value, pane, value]
             elif (newest := state[-2] if state else pane + 1) == pane:
                 state[0] += value  # the oldest panes wait for the next one to be dropped
                 state[-1] += value

@@ -21,7 +21,6 @@ import xxhash
 from app.core import panes
 from app.core.expression_runtime import total, total_step_ms
 from app.core.panes import NEVER_MS, Panes
-from app.core.profile import Profile
 from app.core.values import property_at
 from schemas.events import Event
 
@@ -60,13 +59,13 @@ def value_hash(value: object) -> int | None:
 # -- folding
 
 
-def fold(profile: Profile, ops: tuple[MarkOp, ...], event: Event, at_ms: int, now_ms: int) -> None:
+def fold(states: dict[int, list[int]], ops: tuple[MarkOp, ...], event: Event, at_ms: int, now_ms: int) -> None:
     """Apply a track event."""
     properties = event.properties
     for op in ops:
         if op.where is not None and not op.where(properties):
             continue
-        state = profile.window(op.id) or []
+        state = states.get(op.id) or []
         if op.kind == "times":
             add_time(state, at_ms)
         elif op.kind == "session":
@@ -78,7 +77,7 @@ def fold(profile: Profile, ops: tuple[MarkOp, ...], event: Event, at_ms: int, no
             elif (digest := value_hash(property_at(properties, op.path))) is not None:
                 add_distinct(state, digest, pane, current=current, size=op.size)
         if state:
-            profile.states[op.id] = state
+            states[op.id] = state
 
 
 def add_distinct(state: list[int], digest: int, pane: int, *, current: int, size: int) -> None:

@@ -80,7 +80,7 @@ def _ask_suspects(
     batch: Batch, profile: Profile, ops: EventOps, suspects: int, due_ms: int, moves: Moves | None
 ) -> tuple[int, Moves | None]:
     """Judge segments one by one; `suspects` are their bits."""
-    now_ms, held = batch.now_ms, profile.segments
+    now_ms, features, last, held = batch.now_ms, profile.features, profile.last, profile.segments
     while suspects:
         bit = suspects & -suspects
         suspects ^= bit
@@ -91,12 +91,12 @@ def _ask_suspects(
             if found is not None:
                 moves = found if moves is None else moves + found
             continue
-        inside = one.known.holds(profile, now_ms)
+        inside = one.known.holds(features, last, now_ms)
         if inside != (one.id in held):
             if moves is None:
                 moves = []
             moves.append((one.segment, inside))
-        due_ms = min(due_ms, one.known.change_ms(profile, now_ms))
+        due_ms = min(due_ms, one.known.change_ms(features, last, now_ms))
     return due_ms, moves
 
 

@@ -16,7 +16,7 @@ from app.core.browsing import Browsing
 from app.core.panes import NEVER_MS, Panes
 from app.core.rare_fields import RareFields
 from app.core.row_heads import COUNT_AT, FLAG_OUTBOX, HEAD, HEAD_IDS_MAX, PACK_HEAD, BadRow
-from app.core.row_parts import Propensity, Rare
+from app.core.row_parts import Propensity, Rare, Timer
 from app.core.row_upgrades import OLDEST_VERSION, upgraded
 
 ROW_VERSION: Final = 4
@@ -24,13 +24,10 @@ HOURS_PER_WEEK: Final = 168
 
 Body = tuple[
     int, int, int, int, bytes, str, str, str, int, int, int, int, int, int, str, bytes,
-    dict[int, int], dict[int, msgspec.Raw], dict[int, int], dict[str, int], list[int],
-    Propensity | None, Browsing | None, int, bool, bytes,
+    dict[int, int], dict[int, Panes], dict[int, int], dict[str, int], list[int],
+    list[Timer], Propensity | None, Browsing | None, bool, bytes,
 ]  # fmt: skip
-"""`COMMON_FIELDS` of a row, when the next of its timers is due, whether its outbox holds anything, and the rare fields.
-
-A time that never comes is 0.
-"""
+"""`COMMON_FIELDS` of a row (0 is a time that never comes), whether its outbox holds anything, and the rare fields."""
 
 COMMON_FIELDS: Final = (
     "offset",
@@ -54,6 +51,7 @@ COMMON_FIELDS: Final = (
     "segments",
     "affinity",
     "missing",
+    "timers",
     "propensity",
     "browsing",
 )
@@ -62,7 +60,6 @@ FIELDS: Final = (*COMMON_FIELDS, *Rare.__struct_fields__)
 
 _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(Body).decode
-_decode_panes = msgspec.msgpack.Decoder(Panes).decode
 
 
 class Profile(RareFields):
@@ -78,8 +75,7 @@ class Profile(RareFields):
     last
         Event name's stable id to the newest event time (recency), bounded.
     features
-        Feature id to the state of its window. In a stored row they are encoded one by one: `window` decodes the one
-        that is asked for, `features` all of them.
+        Feature id to pane state.
     segments
         Segment id to the time the user entered it.
     affinity
@@ -101,26 +97,20 @@ class Profile(RareFields):
         See `app.core.items`; None unless the policy recommends products.
     owed
         Membership changes that this row owes to their topic, packed, see `app.core.owed`; the outbox has the rest.
-    next_timer_ms, owes_records
-        Of rare fields that are given encoded: when the next of the timers is due, and whether the outbox holds
-        anything.
-    encoded
-        The rare fields; see `RareFields`.
-    encoded_windows
-        Whether the states of `features` are encoded.
+    encoded, owes_records
+        The rare fields, see `RareFields`, and whether the outbox among them holds anything.
     rare
         Rare fields by name, for those who make a row by hand.
     """
 
     __slots__ = (
-        "_is_open",
-        "_next_timer_ms",
         "_owes_records",
         "affinity",
         "browsing",
         "device",
         "erased_ms",
         "events",
+        "features",
         "first_ms",
         "last",
         "locale",
@@ -137,7 +127,7 @@ class Profile(RareFields):
         "seen_ms",
         "segments",
         "segments_due_ms",
-        "states",
+        "timers",
         "timezone",
     )
 
@@ -160,16 +150,15 @@ class Profile(RareFields):
         merged_into: str = "",
         owed: bytes = b"",
         last: dict[int, int] | None = None,
-        features: dict[int, Panes] | dict[int, msgspec.Raw] | None = None,
+        features: dict[int, Panes] | None = None,
         segments: dict[int, int] | None = None,
         affinity: dict[str, int] | None = None,
         missing: list[int] | None = None,
+        timers: list[Timer] | None = None,
         propensity: Propensity | None = None,
         browsing: Browsing | None = None,
-        next_timer_ms: int = 0,
         owes_records: bool = False,
         encoded: bytes = b"",
-        encoded_windows: bool = False,
         **rare: Any,
     ) -> None:
         super().__init__(encoded)
@@ -190,15 +179,13 @@ class Profile(RareFields):
         self.merged_into = merged_into
         self.owed = owed
         self.last: dict[int, int] = {} if last is None else last
-        self.states: dict[int, Any] = {} if features is None else features
-        """As `features`, but for those that are still encoded."""
-        self._is_open = not encoded_windows
+        self.features: dict[int, Panes] = {} if features is None else features
         self.segments: dict[int, int] = {} if segments is None else segments
         self.affinity: dict[str, int] = {} if affinity is None else affinity
         self.missing: list[int] = [] if missing is None else missing
+        self.timers: list[Timer] = [] if timers is None else timers
         self.propensity = propensity
         self.browsing = browsing
-        self._next_timer_ms = next_timer_ms or NEVER_MS
         self._owes_records = owes_records
         if rare:
             self.set_rare(Rare(**rare))
@@ -212,43 +199,6 @@ class Profile(RareFields):
 
     def __repr__(self) -> str:
         return f"Profile({', '.join(f'{name}={getattr(self, name)!r}' for name in FIELDS)})"
-
-    @property
-    def features(self) -> dict[int, Panes]:
-        if not self._is_open:
-            for feature_id in self.states:
-                self.window(feature_id)
-            self._is_open = True
-        return self.states
-
-    @features.setter
-    def features(self, states: dict[int, Panes]) -> None:
-        self.states, self._is_open = states, True
-
-    def window(self, feature_id: int) -> Panes | None:
-        """The state of one window, None if there is none. Raises `BadRow` if the stored bytes are no such state."""
-        state = self.states.get(feature_id)
-        if state is None:
-            return None
-        if type(state) is list:
-            return state
-        try:
-            opened: Panes = _decode_panes(state)
-        except msgspec.MsgspecError as exc:
-            raise BadRow(f"not a profile row: {exc}") from exc
-        self.states[feature_id] = opened
-        return opened
-
-    def next_timer_ms(self) -> int:
-        """When the next of the timers is due, `NEVER_MS` without any."""
-        rare = self.decoded()
-        if rare is None:
-            return self._next_timer_ms
-        due = NEVER_MS
-        for timer in rare.timers:
-            if timer.due_ms < due:
-                due = timer.due_ms
-        return due
 
     def owes_records(self) -> bool:
         """Whether the outbox holds anything."""
@@ -266,8 +216,11 @@ def forget(profile: Profile, keep: tuple[str, ...] = ()) -> None:
 
 def due_ms(profile: Profile) -> int:
     """The earliest instant at which the clock alone can change this row (`NEVER_MS` when none)."""
-    timer_ms, segments_ms = profile.next_timer_ms(), profile.segments_due_ms
-    return timer_ms if timer_ms < segments_ms else segments_ms
+    due = profile.segments_due_ms
+    for timer in profile.timers:
+        if timer.due_ms < due:
+            due = timer.due_ms
+    return due
 
 
 def encode_profile(profile: Profile) -> bytes:
@@ -278,9 +231,7 @@ def encode_profile(profile: Profile) -> bytes:
     flags = FLAG_OUTBOX if owes_records or profile.owed else 0
     if count > HEAD_IDS_MAX:
         ids, count = dict.fromkeys(list(ids)[:HEAD_IDS_MAX], 0), HEAD_IDS_MAX
-    timer_ms, segments_ms = profile.next_timer_ms(), profile.segments_due_ms
-    due = timer_ms if timer_ms < segments_ms else segments_ms
-    head: bytes = PACK_HEAD[count](ROW_VERSION, flags, due, count, *ids)
+    head: bytes = PACK_HEAD[count](ROW_VERSION, flags, due_ms(profile), count, *ids)
     body = (
         profile.offset,
         profile.first_ms,
@@ -293,19 +244,19 @@ def encode_profile(profile: Profile) -> bytes:
         profile.orders,
         profile.revenue_milli,
         profile.order_ms,
-        0 if segments_ms >= NEVER_MS else segments_ms,
+        profile.segments_due_ms if profile.segments_due_ms < NEVER_MS else 0,
         profile.policy,
         profile.erased_ms,
         profile.merged_into,
         profile.owed,
         profile.last,
-        profile.states,
+        profile.features,
         profile.segments,
         profile.affinity,
         profile.missing,
+        profile.timers,
         profile.propensity,
         profile.browsing,
-        0 if timer_ms >= NEVER_MS else timer_ms,
         owes_records,
         profile.rare_bytes(),
     )
@@ -351,7 +302,6 @@ def decode_profile(raw: bytes) -> Profile:
         fields[23],
         fields[24],
         fields[25],
-        True,
     )
     if not profile.segments_due_ms:
         profile.segments_due_ms = NEVER_MS

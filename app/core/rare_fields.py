@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 
 from app.core.row_heads import BadRow
-from app.core.row_parts import OlderTraits, OutboxEntry, Pending, PendingReward, Rare, SendMemory, Slim, Timer
+from app.core.row_parts import OlderTraits, OutboxEntry, Pending, PendingReward, Rare, SendMemory, Slim
 
 _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(Rare).decode
@@ -166,14 +166,6 @@ class RareFields:
     @pending.setter
     def pending(self, value: list[Pending]) -> None:
         self._more().pending = value
-
-    @property
-    def timers(self) -> list[Timer]:
-        return self._more().timers
-
-    @timers.setter
-    def timers(self, value: list[Timer]) -> None:
-        self._more().timers = value
 
     @property
     def outbox(self) -> list[OutboxEntry]:

@@ -204,7 +204,6 @@ class Rare(msgspec.Struct, array_like=True, gc=False):
     ignored_run: int = 0
     sends: list[SendMemory] = []
     pending: list[Pending] = []
-    timers: list[Timer] = []
     outbox: list[OutboxEntry] = []
     devices: dict[str, Any] = {}
     category_consent: dict[str, int] = {}

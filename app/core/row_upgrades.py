@@ -33,7 +33,6 @@ _PENDING_ID: Final = 0
 _PENDING_CHANCE: Final = 7
 _PENDING_FEATURES: Final = 8
 
-_TIMER_DUE: Final = 0
 _TIMER_KIND: Final = 1
 _TIMER_KEY: Final = 3
 _TIMER_CHANCE: Final = 7
@@ -47,8 +46,8 @@ _WATCHES: Final = 1
 _WATCH_FEATURES: Final = 4
 _OUTBOX: Final = 29
 _DUE: Final = 31
-_COMMON: Final = (0, 1, 2, 3, 4, 7, 8, 46, 16, 17, 18, 31, 33, 35, 44, 48, 13, 14, 15, 20, 36, 42, 47)
-_RARE: Final = (5, 6, 9, 10, 11, 12, 19, *range(21, 31), 32, 34, *range(37, 42), 43, 45, 49, 50, 51)
+_COMMON: Final = (0, 1, 2, 3, 4, 7, 8, 46, 16, 17, 18, 31, 33, 35, 44, 48, 13, 14, 15, 20, 36, 28, 42, 47)
+_RARE: Final = (5, 6, 9, 10, 11, 12, 19, *range(21, 28), 29, 30, 32, 34, *range(37, 42), 43, 45, 49, 50, 51)
 """Where the fields of version 4 stood, in its order: those that are common, and those that are rare."""
 _NEW: Final[tuple[Any, ...]] = (
     -1, 0, 0, 0, b"", {}, 0, "", "", -1, 0, [], [], {}, {}, {}, 0, 0, 0, {}, {}, 0, 0, 0, 0, 0,
@@ -105,11 +104,9 @@ def _from_2(row: list[Any]) -> None:
 
 def _from_3(row: list[Any]) -> list[Any]:
     row = [*row, *_NEW[len(row) :]]
-    due_ms, timers = row[_DUE], row[_TIMERS]
-    row[_DUE] = 0 if due_ms >= NEVER_MS else due_ms
-    next_timer_ms = min((timer[_TIMER_DUE] for timer in timers), default=0)
+    row[_DUE] = 0 if row[_DUE] >= NEVER_MS else row[_DUE]
     rare = msgspec.msgpack.encode([row[at] for at in _RARE])
-    return [*(row[at] for at in _COMMON), next_timer_ms, bool(row[_OUTBOX]), b"" if rare == _NOTHING_RARE else rare]
+    return [*(row[at] for at in _COMMON), bool(row[_OUTBOX]), b"" if rare == _NOTHING_RARE else rare]
 
 
 def _field(fields: list[Any], at: int) -> Any:

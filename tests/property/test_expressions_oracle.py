@@ -269,7 +269,7 @@ def fold(world: World, features: tuple[Feature, ...]) -> Profile:
                     _add(profile, feature, event)
                 else:
                     seen = Event(type="track", event=event.name, properties=event.properties)
-                    marks.fold(profile, (mark_op(feature),), seen, event.at_ms, NOW)
+                    marks.fold(profile.features, (mark_op(feature),), seen, event.at_ms, NOW)
     return profile
 
 
