@@ -42,6 +42,9 @@ log = structlog.get_logger(__name__)
 
 BATCH_RECORDS_MAX: Final = 500
 """Of one partition in one batch. A fetch is bounded in bytes, as they are sent, compressed: many thousands may fit."""
+READ_S_MAX: Final = 60.0
+"""So long a sender waits at its start for `events` to be read. A week of many events takes longer: meanwhile
+transactional messages are sent, as whenever the feed is stale."""
 _CONSENT_MARK: Final = b"Notifications "
 """In every consent event, and in few others: the rest of `events` is not decoded."""
 _ERASE_MARK: Final = b'"erase"'
@@ -184,6 +187,13 @@ class SuppressionFeed:
             user = event.user_id or event.anonymous_id or ""
             self.suppressions.refuse(user, at_ms=self._clock.now_ms(), wall_ms=_wall_ms())
 
+    async def start(self, timeout_s: float = READ_S_MAX) -> None:
+        """Begin to read; return when all was read, or after `timeout_s`: what needs the feed waits for it by itself."""
+        try:
+            await self.reader.start(timeout_s)
+        except TimeoutError as exc:
+            log.warning("opt_outs_not_read_yet", error=str(exc), promotional="held back")
+
     def check(self, user: str, category: str) -> bool | None:
         """Whether the user has opted out; None when that cannot be told."""
         return self.suppressions.check(user, category, self._look())
@@ -280,7 +290,7 @@ class Sender:
         await self.health.start()
         log.info("http", address=f"http://{self.settings.http_host}:{self.health.port}")
         await self.preflight.wait()
-        await self.feed.reader.start()
+        await self.feed.start()
         self.sweeper.start()
         self.memory.start()
         if CLOCK in self.preflight.present:
