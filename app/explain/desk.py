@@ -11,8 +11,9 @@ from app.admin import Question
 from app.core.decide import FeaturesOf
 from app.core.explain import Explainer, UserView, row_as_json
 from app.core.processor import Processor
-from app.core.profile import Profile, decode_profile
+from app.core.profile import Profile
 from app.stream.table import RowTable
+from app.stream.unreadable import decode_row
 
 
 class UserAnswer(msgspec.Struct, frozen=True):
@@ -46,8 +47,8 @@ class UserDesk:
         if found is None:
             return None
         partition, raw = found
-        profile = decode_profile(raw)
-        if profile.erased_ms:  # what is left of an erased user is not theirs to be found by
+        profile = decode_row(raw)
+        if profile is None or profile.erased_ms:  # what is left of an erased user is not theirs to be found by
             return None
         async with self._one_at_a_time:
             return await asyncio.to_thread(self._encode, question, partition, profile)

@@ -20,11 +20,12 @@ import structlog
 from aiokafka.errors import KafkaError
 
 from app.core.history import Windows
-from app.core.profile import Profile, decode_profile
+from app.core.profile import Profile
 from app.stream.background import Background
 from app.stream.engine import Engine
 from app.stream.history import HistoryReader
 from app.stream.pace import Pace
+from app.stream.unreadable import decode_row
 
 log = structlog.get_logger(__name__)
 
@@ -160,7 +161,9 @@ class _Sweep:
                 return False
             with self._b._pace:
                 page = store.page(cursor, PAGE_ROWS)
-                wants = {key: self._b._policy.wants(decode_profile(value)) for key, value in page}
+                rows = {key: decode_row(value) for key, value in page}
+                # What is no row is looked at as one that is not of the policy, which has another take its place.
+                wants = {key: [] if row is None else self._b._policy.wants(row) for key, row in rows.items()}
             plain = [key for key, features in wants.items() if features is not None and not features]
             lacking |= {key: features for key, features in wants.items() if features}
             if plain and not await self._bring(plain, Windows()):

@@ -19,11 +19,12 @@ from aiokafka.errors import KafkaError
 
 from app.core.erasure import is_mark
 from app.core.percentiles import Board, Measured, Tally, counted
-from app.core.profile import Profile, decode_profile
+from app.core.profile import Profile
 from app.stream.backfill import LAG_MAX, PAGE_ROWS
 from app.stream.background import Background
 from app.stream.engine import Engine
 from app.stream.pace import Pace
+from app.stream.unreadable import decode_row
 from schemas.percentiles import Percentiles, encode_percentiles, percentiles_key
 from schemas.topics import PERCENTILES
 
@@ -188,7 +189,9 @@ class Census(Background):
         for key, value in page:
             if is_mark(key):
                 continue
-            profile, user = decode_profile(value), key.decode()
+            if (profile := decode_row(value)) is None:
+                continue
+            user = key.decode()
             if tally.put(profile, now_ms, user) and self._policy.astray(profile, user, now_ms):
                 yield key
 

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, Final
@@ -27,7 +28,7 @@ from app.core import owed
 from app.core.effects import Effects
 from app.core.erasure import is_mark, mark_key
 from app.core.history import Windows
-from app.core.profile import decode_profile
+from app.core.profile import BadRow
 from app.core.row_parts import Output
 from app.stream import replays
 from app.stream.app import StreamApp
@@ -37,7 +38,10 @@ from app.stream.inflight import InFlight
 from app.stream.partition import Partition, RowCache, Settling, Work
 from app.stream.rows import RowReader
 from app.stream.table import PendingWrite, RowTable
+from app.stream.unreadable import BAD_ROW, decode_row, letter_about, readable
+from schemas.dead_letters import cut, dead_letter_headers
 from schemas.erasures import Subjects
+from schemas.topics import DEAD_LETTERS
 
 log = structlog.get_logger(__name__)
 
@@ -90,7 +94,7 @@ class Engine:
         self._cache_rows = cache_rows
         self._copartitioned = copartitioned
         self._subjects = subjects
-        self._reader = RowReader(table, subjects)
+        self._reader = RowReader(table, subjects, clock_ms)
         self._partitions: dict[int, Partition] = {}
         self._inflight = InFlight()
         app.settled = self._inflight.empty
@@ -105,7 +109,13 @@ class Engine:
 
     def visit(self, partition: int, rows: Sequence[tuple[bytes, bytes]]) -> None:
         """Index some restored rows."""
-        self._partitions[partition].index(rows)
+        state = self._partitions[partition]
+        try:
+            state.index(rows)
+        except BadRow:
+            if partition not in self.table.rebuilt:
+                raise  # to the scan, for which the store is damaged then
+            state.index(readable(rows))
 
     def assigned(self, partitions: set[int]) -> None:
         """Exactly these partitions are ours."""
@@ -134,8 +144,8 @@ class Engine:
         outputs = [
             entry.output
             for key, value in zip(keys, self.table.get_many(partition, keys), strict=True)
-            if value is not None
-            for entry in owed.outputs(decode_profile(value), key)
+            if value is not None and (row := decode_row(value)) is not None
+            for entry in owed.outputs(row, key)
             if entry.mark >= committed
         ]
         if outputs:
@@ -157,6 +167,8 @@ class Engine:
             async with state.lock:
                 began = time.perf_counter()
                 work = self._fold(batch, chunk)
+                if work.unreadable:
+                    await self._bury(batch.partition, work.unreadable)
                 if work.doubts:
                     await self._look_up(batch.partition, state, max(work.doubts))
                 state.position = chunk[-1].offset + 1
@@ -201,10 +213,39 @@ class Engine:
         work.add(effects, loaded.absent)
         if effects.moved:
             self._move(state, effects, work)
+        if loaded.unreadable:
+            work.replace(loaded.unreadable, self._clock_ms())
         if ("events", "replayed") in effects.counts:
             work.doubts += replays.doubts(part, loaded.rows)
         state.cache.end_slice(loaded.decoded)
         return effects.moved
+
+    async def _bury(self, partition: int, unreadable: Mapping[bytes, bytes]) -> None:
+        """Keep as dead letters what is no row, and return when they are acknowledged.
+
+        The rows that take their place are written after that, so nothing is lost in between. Where the changelog may
+        have something better, that is read first: the process ends.
+        """
+        if partition not in self.table.rebuilt:
+            self.table.doubt(partition)
+            what = f"what {self.table.name}[{partition}] keeps of a user is no row"
+            self.app.fatal(f"{what}; the next start rebuilds the store from {self.table.changelog}")
+        store, now_ms = self.table.stores[partition], self._clock_ms()
+        for key, raw in unreadable.items():
+            letter = letter_about(raw, self.table.changelog, partition, store.next_offset, now_ms)
+            headers = dead_letter_headers(letter, raw)
+            kept = await self.app.durable_producer.enqueue(DEAD_LETTERS, cut(key), cut(raw), headers)
+            place = await kept
+            log.error(
+                "row_unreadable",
+                table=self.table.name,
+                partition=partition,
+                why=letter.detail,
+                bytes=len(raw),
+                letter=f"{place.partition}-{place.offset}",
+                action="the user starts anew, without consent",
+            )
+            self._observer.effects(Effects(counts=Counter({("dead_letters", BAD_ROW): 1})), partition)
 
     async def _look_up(self, partition: int, state: Partition, doubt: replays.Doubt) -> None:
         """Look whether the farthest row that passed events by has its last event where it says, or end."""
@@ -261,6 +302,9 @@ class Engine:
             loaded = self._reader.load(partition, state, keys, work.rows)
             effects = process(keys, loaded.rows, mark=state.position, acked_offset=self._acked(partition))
             work.add(effects, loaded.absent)
+            if loaded.unreadable:
+                work.replace(loaded.unreadable, self._clock_ms())
+                await self._bury(partition, work.unreadable)
             state.cache.end_slice(loaded.decoded)
             tidied = state.marks > 0 and any(map(is_mark, work.rows))
             task = await self._settle(partition, state, work, flush=tidied)

@@ -22,10 +22,11 @@ from app.core.campaign import ItemTrigger
 from app.core.catalog import Change
 from app.core.effects import Effects
 from app.core.offers import Offer, Round, for_wishes, likes_categories
-from app.core.profile import Profile, decode_profile
+from app.core.profile import Profile
 from app.stream.background import Background
 from app.stream.engine import Engine
 from app.stream.pace import Pace
+from app.stream.unreadable import decode_row
 from app.stream.wish_index import WishIndex
 
 PAGE_ROWS: Final = 64
@@ -249,7 +250,7 @@ class FanOut(Background):
                 return
             with self._pace:
                 page = store.page(cursor, PAGE_ROWS)
-                rows = [(key, decode_profile(value)) for key, value in page]
+                rows = [(key, row) for key, value in page if (row := decode_row(value)) is not None]
             yield rows
             if len(page) < PAGE_ROWS:
                 return

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
 from app.core.effects import Effects
@@ -13,6 +13,7 @@ from app.core.profile import Profile, encode_profile
 from app.core.row_heads import read_heads
 from app.stream.replays import LOOKS, Doubt
 from app.stream.timers import TimerIndex
+from app.stream.unreadable import row_anew
 
 GHOSTS: Final = 4
 """Keys that a cache remembers of rows that it let go, for each row that it may hold."""
@@ -55,7 +56,7 @@ def _trim(entries: dict[bytes, Any], limit: int) -> None:
 class Work:
     """What came of a chunk: merged effects, the newest bytes of each changed row, and how many rows are new."""
 
-    __slots__ = ("added", "doubts", "effects", "rows")
+    __slots__ = ("added", "doubts", "effects", "rows", "unreadable")
 
     def __init__(self) -> None:
         self.effects = Effects()
@@ -63,6 +64,15 @@ class Work:
         self.added = 0
         self.doubts: list[Doubt] = []
         """Where rows that passed events by say that their last event stands."""
+        self.unreadable: dict[bytes, bytes] = {}
+        """What stood in the place of a row and is none."""
+
+    def replace(self, unreadable: Mapping[bytes, bytes], now_ms: int) -> None:
+        """Have rows take the place of what is none, also where nothing else has changed them."""
+        self.unreadable |= unreadable
+        for key in unreadable:
+            if key not in self.rows:
+                self.rows[key] = encode_profile(row_anew(key, now_ms))
 
     def add(self, effects: Effects, absent: set[bytes]) -> None:
         """Take in the effects of a slice; `absent` are the keys that had no row before it."""

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 from app.core.erasure import is_mark, mark_key
-from app.core.profile import Profile, decode_profile
+from app.core.profile import Profile
 from app.stream.partition import Partition
 from app.stream.table import RowTable
+from app.stream.unreadable import decode_row, row_anew
 from schemas.erasures import Subjects
 
 Fresh = Mapping[bytes, bytes | None]
@@ -18,19 +19,22 @@ Fresh = Mapping[bytes, bytes | None]
 class Loaded(NamedTuple):
     """The partition's decoded rows with those asked for among them.
 
-    `decoded` are the keys that were not among them before; of those `absent` have no row yet.
+    `decoded` are the keys that were not among them before; of those `absent` have no row yet. `unreadable` is what
+    stands in the place of a row and is none, by its key in the store; among the rows is one that takes its place.
     """
 
     rows: dict[bytes, Profile]
     decoded: list[bytes]
     absent: set[bytes]
+    unreadable: dict[bytes, bytes]
 
 
 class RowReader:
     """Reads rows of one table; with `subjects`, the marks of erased users in place of the rows they had."""
 
-    def __init__(self, table: RowTable, subjects: Subjects | None) -> None:
+    def __init__(self, table: RowTable, subjects: Subjects | None, clock_ms: Callable[[], int]) -> None:
         self._table = table
+        self._clock_ms = clock_ms
         self._subjects = subjects
 
     def load(self, partition: int, state: Partition, keys: list[bytes], fresh: Fresh) -> Loaded:
@@ -38,33 +42,42 @@ class RowReader:
         rows = state.cache.rows
         missing = [key for key in keys if key not in rows]
         absent: set[bytes] = set()
+        unreadable: dict[bytes, bytes] = {}
         if missing:
             for key, value in zip(missing, self._values(partition, missing, fresh), strict=True):
                 if value is None:
                     absent.add(key)
+                elif (row := decode_row(value)) is not None:
+                    rows[key] = row
                 else:
-                    rows[key] = decode_profile(value)
+                    unreadable[key] = value
+                    rows[key] = row_anew(key, self._clock_ms())
             if absent and self._subjects is not None and state.marks:
-                self._load_marks(partition, absent, rows, fresh, self._subjects)
-        return Loaded(rows, missing, absent)
+                unreadable |= self._load_marks(partition, absent, rows, fresh, self._subjects)
+        return Loaded(rows, missing, absent, unreadable)
 
     def reload(self, partition: int, key: bytes, fresh: Fresh) -> Profile | None:
         """One row as it was before the slice, decoded anew."""
         places = [key] if self._subjects is None else [key, mark_key(self._subjects, key)]
-        for value in self._values(partition, places, fresh):
+        for place, value in zip(places, self._values(partition, places, fresh), strict=True):
             if value is not None:
-                return decode_profile(value)
+                return decode_row(value) or row_anew(place, self._clock_ms())
         return None
 
     def _load_marks(
         self, partition: int, absent: set[bytes], rows: dict[bytes, Profile], fresh: Fresh, subjects: Subjects
-    ) -> None:
-        """Of those who have no row: the marks of those who were erased."""
+    ) -> dict[bytes, bytes]:
+        """Of those who have no row: the marks of those who were erased. Returns what is unreadable."""
         keys = [key for key in absent if not is_mark(key)]
-        values = self._values(partition, [mark_key(subjects, key) for key in keys], fresh)
-        for key, value in zip(keys, values, strict=True):
+        places = [mark_key(subjects, key) for key in keys]
+        unreadable: dict[bytes, bytes] = {}
+        for key, place, value in zip(keys, places, self._values(partition, places, fresh), strict=True):
             if value is not None:
-                rows[key] = decode_profile(value)
+                row = decode_row(value)
+                rows[key] = row_anew(place, self._clock_ms()) if row is None else row
+                if row is None:
+                    unreadable[place] = value
+        return unreadable
 
     def _values(self, partition: int, keys: Sequence[bytes], fresh: Fresh) -> list[bytes | None]:
         values = self._table.get_many(partition, keys)

@@ -120,6 +120,8 @@ class StoreFactory:
     def open(self, table: str, partition: int) -> PartitionStore:
         """Raises `StoreDamaged` when RocksDB refuses to open the files, `OSError` when the directory cannot be made."""
         path = self.path(table, partition)
+        if self._doubt_of(path).exists():
+            raise StoreDamaged(f"{path}: a row in it could not be read", path)
         path.mkdir(parents=True, exist_ok=True)
         try:
             memory = RowMemory(self.budget)
@@ -131,7 +133,17 @@ class StoreFactory:
 
     def wipe(self, table: str, partition: int) -> None:
         """Remove the store of a table partition; it must be closed."""
-        shutil.rmtree(self.path(table, partition), ignore_errors=True)
+        path = self.path(table, partition)
+        shutil.rmtree(path, ignore_errors=True)
+        self._doubt_of(path).unlink(missing_ok=True)
+
+    def doubt(self, table: str, partition: int) -> None:
+        """Note, beyond the end of the process, that the store of a table partition cannot be trusted."""
+        self._doubt_of(self.path(table, partition)).touch()
+
+    @staticmethod
+    def _doubt_of(path: Path) -> Path:
+        return path.with_name(f"{path.name}.doubt")
 
     def drop_stale(self, table: str, owned: Iterable[int], now_s: float) -> list[int]:
         """Remove the stores of partitions that are not ours and were not written for `STALE_S`; returns which.

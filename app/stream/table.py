@@ -121,6 +121,8 @@ class RowTable(faust.Table):
         """By partition and key the last of the pending writes that have the key."""
         self._unscanned: set[int] = set()
         """Partitions whose rows have changed since their client last saw them, or may have."""
+        self.rebuilt: set[int] = set()
+        """Partitions whose store was empty when it was opened: all that is in it came from the changelog."""
         self._standing = Standing(self)
         self._spilling = Spilling(self)
         self.rewrite: Callable[[int, list[bytes]], Awaitable[None]] = self._rewrite
@@ -269,6 +271,7 @@ class RowTable(faust.Table):
             self._keep(partition, self._open(partition))
             self._unscanned.add(partition)
         claimed: dict[int, int] = {}
+        wiped: set[int] = set()
         while True:
             try:
                 stores = {partition: self.stores[partition] for partition in partitions}
@@ -303,10 +306,17 @@ class RowTable(faust.Table):
                     log.info("stale_stores_removed", table=self.name, partitions=stale)
                 return True
             except StoreDamaged as exc:
-                damaged = next(p for p in partitions if self.factory.path(self.name, p) == exc.path)
-                log.error("store_damaged", table=self.name, partition=damaged, error=str(exc), action="rebuild")
-                self._wipe(damaged)
-                self._unscanned.add(damaged)
+                self._rebuild(exc, partitions, wiped)
+
+    def _rebuild(self, exc: StoreDamaged, partitions: set[int], wiped: set[int]) -> None:
+        """Have the damaged store read anew. Raises `exc` when that was done before, and so is of no use."""
+        damaged = next(p for p in partitions if self.factory.path(self.name, p) == exc.path)
+        if damaged in wiped:
+            raise exc
+        wiped.add(damaged)
+        log.error("store_damaged", table=self.name, partition=damaged, error=str(exc), action="rebuild")
+        self._wipe(damaged)
+        self._unscanned.add(damaged)
 
     async def _scanned(
         self, partition: int, visit: Callable[[Sequence[tuple[bytes, bytes]]], None], interrupted: Callable[[], bool]
@@ -349,6 +359,11 @@ class RowTable(faust.Table):
     def _keep(self, partition: int, store: PartitionStore) -> None:
         self.stores[partition] = store
         self.fences[partition] = Fence(store.epoch)
+        (self.rebuilt.discard if store.next_offset else self.rebuilt.add)(partition)
+
+    def doubt(self, partition: int) -> None:
+        """Have the next start rebuild this partition's store. Raises `OSError`."""
+        self.factory.doubt(self.name, partition)
 
     def _open(self, partition: int) -> PartitionStore:
         try:

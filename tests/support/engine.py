@@ -74,7 +74,7 @@ class FakeProducer:
         self, topic: str, key: bytes | None, value: bytes | None, headers: Any = (), partition: int | None = None
     ) -> asyncio.Future[Any]:
         self.outputs.append(Output(topic, key, value, list(headers)))
-        return self._future("outputs", None)
+        return self._future("outputs", SimpleNamespace(partition=0, offset=len(self.outputs) - 1))
 
     async def enqueue_batch(
         self, topic: str, partition: int, records: Sequence[Output], timestamp_ms: int

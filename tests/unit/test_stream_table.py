@@ -178,3 +178,11 @@ async def test_what_is_acknowledged_after_its_partition_was_given_up_does_not_re
     await late
     assert table.get_many(0, [b"a"]) == [b"new"]
     assert table.stores[0].next_offset == 9
+
+
+async def test_a_store_that_is_damaged_again_right_after_it_was_rebuilt_is_not_rebuilt_for_ever(
+    table: BareTable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answer(monkeypatch, 0, 0)
+    with pytest.raises(StoreDamaged):
+        await Scans().restore(table, {0})
