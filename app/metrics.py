@@ -11,6 +11,7 @@ from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histo
 from app.core.effects import Effects
 from app.core.ids import stable_id
 from app.core.plan import Plan
+from app.stream.unreadable import BAD_ROW
 from schemas.topics import EVENTS
 
 CAMPAIGN_QUALITY: Final = {
@@ -342,7 +343,8 @@ class WorkerObserver:
         }
         self._show_minima()
         # Prometheus sees an increase only of a series that was there before: the first failure would raise no alert.
-        metrics.dead_letters.labels(EVENTS, "processing_failed")
+        for reason in ("processing_failed", BAD_ROW):
+            metrics.dead_letters.labels(EVENTS, reason)
 
     def effects(self, effects: Effects, partition: int) -> None:
         """Count what a chunk did."""

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
 from prometheus_client import CollectorRegistry
 
 from app.core.effects import Effects
@@ -41,10 +42,11 @@ def test_effects_are_counted_under_their_labels() -> None:
     assert value("nudge_values_ignored_total") == 2
 
 
-def test_a_first_failure_is_an_increase() -> None:
+@pytest.mark.parametrize("reason", ["processing_failed", "bad_row"])
+def test_a_first_failure_is_an_increase(reason: str) -> None:
     registry = CollectorRegistry()
     WorkerObserver(Metrics(registry), Plan(version="1"))
-    labels = {"topic": "events", "reason": "processing_failed"}
+    labels = {"topic": "events", "reason": reason}
     assert registry.get_sample_value("nudge_dead_letter_records_total", labels) == 0
 
 
