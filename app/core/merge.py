@@ -25,9 +25,10 @@ from app.core.batch import Batch, trace_of
 from app.core.effects import Record
 from app.core.erasure import Refusal
 from app.core.ids import stable_id
-from app.core.profile import Profile, decode_profile, due_ms, encode_profile, forget
+from app.core.profile import Profile, due_ms, encode_profile, forget
 from app.core.row_heads import BadRow
 from app.core.row_parts import Output
+from app.core.whole_row import decode_whole
 from schemas.erasures import Subjects
 from schemas.events import ABSORB, MERGE, USER_CHARS_MAX, Event, Rejected, encode_event
 from schemas.topics import EVENTS
@@ -82,7 +83,7 @@ def fold_absorb(batch: Batch, profile: Profile, event: Event, subjects: Subjects
         batch.count("merges", "repeated")
         return
     try:
-        other = decode_profile(base64.b64decode(row))
+        other = decode_whole(base64.b64decode(row))
     except (BadRow, ValueError) as exc:
         raise Refusal(Rejected("merge_refused", "the message holds no row")) from exc
     due_before_ms = due_ms(profile)

@@ -25,6 +25,7 @@ from app.core.interest import worth
 from app.core.items import state_of
 from app.core.plan import Plan
 from app.core.profile import Profile, decode_profile, encode_profile
+from app.core.row_heads import BadRow
 from app.core.triggers import Candidate
 from app.core.values import milli
 from schemas.catalog import CatalogItem
@@ -218,6 +219,8 @@ def offer_all(run: Run, offers: Mapping[bytes, Offer], mark: int) -> None:
             if found:
                 owed.trim(profile, run.acked_offset)
                 arbiter.arbitrate(batch, profile, found, run.turn.scorer, run.turn.features_of)
+        except BadRow:
+            raise
         except Exception:
             batch.cut()
             batch.count("offers", "failed")

@@ -15,7 +15,7 @@ import msgspec
 from app.core.browsing import Browsing
 from app.core.panes import NEVER_MS, Panes
 from app.core.rare_fields import RareFields
-from app.core.row_heads import COUNT_AT, FLAG_OUTBOX, HEAD, HEAD_IDS_MAX, PACK_HEAD, BadRow
+from app.core.row_heads import COUNT_AT, FLAG_OUTBOX, HEAD, HEAD_IDS_MAX, PACK_HEAD, UNDECODABLE, BadRow
 from app.core.row_parts import Propensity, Rare, Timer
 from app.core.row_upgrades import OLDEST_VERSION, upgraded
 
@@ -273,7 +273,7 @@ def decode_profile(raw: bytes) -> Profile:
                 raise BadRow(f"row version {version}; this build reads {OLDEST_VERSION} to {ROW_VERSION}")
             body = upgraded(body, version)
         fields: Body = _decode(body)
-    except (IndexError, msgspec.MsgspecError) as exc:
+    except (IndexError, *UNDECODABLE) as exc:
         raise BadRow(f"not a profile row: {exc}") from exc
     profile = Profile(
         fields[0],

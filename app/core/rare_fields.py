@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from app.core.row_heads import BadRow
+from app.core.row_heads import UNDECODABLE, BadRow
 from app.core.row_parts import OlderTraits, OutboxEntry, Pending, PendingReward, Rare, SendMemory, Slim
 
 _encode = msgspec.msgpack.Encoder().encode
@@ -284,5 +284,5 @@ def _decoded(encoded: bytes) -> Rare:
     """In a function of its own: rare."""
     try:
         return _decode(encoded) if encoded else Rare()
-    except msgspec.MsgspecError as exc:
+    except UNDECODABLE as exc:
         raise BadRow(f"not a profile row: {exc}") from exc

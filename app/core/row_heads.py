@@ -21,6 +21,8 @@ COUNT_AT: Final = HEAD.size - 1
 PACK_HEAD: Final = tuple(struct.Struct(f">BBqB{count}I").pack for count in range(HEAD_IDS_MAX + 1))
 """By the number of segments."""
 FLAG_OUTBOX: Final = 1
+UNDECODABLE: Final = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
+"""What msgspec raises over bytes that are no such thing: text that is no UTF-8, and nesting without end, too."""
 
 
 class BadRow(ValueError):

@@ -20,6 +20,7 @@ from app.core.local_time import instant_ms
 from app.core.panes import NEVER_MS
 from app.core.profile import Profile, decode_profile, due_ms, encode_profile
 from app.core.raised import where_raised
+from app.core.row_heads import BadRow
 from app.core.row_parts import Output
 from app.core.turn import Turn
 from schemas.dead_letters import DeadLetter, cut, dead_letter_headers
@@ -92,6 +93,8 @@ class Run:
             batch.untouched = True
             try:
                 fates[self._take(profile, event, record)] += 1
+            except BadRow:
+                raise  # of all of it, whoever gave us the rows is to see to that
             except Exception as exc:
                 batch.cut()
                 fates["rejected"] += 1
@@ -274,6 +277,8 @@ class Run:
             if profile.policy != batch.index.policy_id:
                 self.turn.adopt(profile)
             self.turn.clock(profile)
+        except BadRow:
+            raise
         except Exception:
             batch.cut()
             batch.count("timers", "failed")
@@ -324,6 +329,8 @@ class Run:
         try:
             owed.trim(profile, self.acked_offset)
             change()
+        except BadRow:
+            raise
         except Exception:
             batch.cut()
             batch.count(what, "failed")

@@ -47,7 +47,7 @@ class UserDesk:
         if found is None:
             return None
         partition, raw = found
-        profile = decode_row(raw)
+        profile = decode_row(raw, whole=True)
         if profile is None or profile.erased_ms:  # what is left of an erased user is not theirs to be found by
             return None
         async with self._one_at_a_time:

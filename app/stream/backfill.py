@@ -21,6 +21,7 @@ from aiokafka.errors import KafkaError
 
 from app.core.history import Windows
 from app.core.profile import Profile
+from app.core.row_heads import BadRow
 from app.stream.background import Background
 from app.stream.engine import Engine
 from app.stream.history import HistoryReader
@@ -161,9 +162,7 @@ class _Sweep:
                 return False
             with self._b._pace:
                 page = store.page(cursor, PAGE_ROWS)
-                rows = {key: decode_row(value) for key, value in page}
-                # What is no row is looked at as one that is not of the policy, which has another take its place.
-                wants = {key: [] if row is None else self._b._policy.wants(row) for key, row in rows.items()}
+                wants = {key: self._wants(value) for key, value in page}
             plain = [key for key, features in wants.items() if features is not None and not features]
             lacking |= {key: features for key, features in wants.items() if features}
             if plain and not await self._bring(plain, Windows()):
@@ -174,6 +173,14 @@ class _Sweep:
             if len(page) < PAGE_ROWS:
                 return whole and self._current()
             cursor = page[-1][0]
+
+    def _wants(self, value: bytes) -> Sequence[int] | None:
+        """As of a policy. What is no row is brought to it as any other, which has a row take its place."""
+        try:
+            row = decode_row(value)
+            return [] if row is None else self._b._policy.wants(row)
+        except BadRow:
+            return []
 
     async def _rest(self) -> None:
         await self._b._pace.rest()

@@ -20,6 +20,7 @@ from aiokafka.errors import KafkaError
 from app.core.erasure import is_mark
 from app.core.percentiles import Board, Measured, Tally, counted
 from app.core.profile import Profile
+from app.core.row_heads import BadRow
 from app.stream.backfill import LAG_MAX, PAGE_ROWS
 from app.stream.background import Background
 from app.stream.engine import Engine
@@ -192,7 +193,11 @@ class Census(Background):
             if (profile := decode_row(value)) is None:
                 continue
             user = key.decode()
-            if tally.put(profile, now_ms, user) and self._policy.astray(profile, user, now_ms):
+            try:
+                astray = tally.put(profile, now_ms, user) and self._policy.astray(profile, user, now_ms)
+            except BadRow:  # some of it is none: who reads it next has another row take its place
+                continue
+            if astray:
                 yield key
 
     async def _rest(self, partition: int) -> None:

@@ -28,7 +28,7 @@ from app.core import owed
 from app.core.effects import Effects
 from app.core.erasure import is_mark, mark_key
 from app.core.history import Windows
-from app.core.profile import BadRow
+from app.core.row_heads import BadRow
 from app.core.row_parts import Output
 from app.stream import replays
 from app.stream.app import StreamApp
@@ -36,7 +36,7 @@ from app.stream.batch import RecordBatch
 from app.stream.contracts import BatchProcessor, Observer
 from app.stream.inflight import InFlight
 from app.stream.partition import Partition, RowCache, Settling, Work
-from app.stream.rows import RowReader
+from app.stream.rows import Loaded, RowReader
 from app.stream.table import PendingWrite, RowTable
 from app.stream.unreadable import BAD_ROW, decode_row, letter_about, readable
 from schemas.dead_letters import cut, dead_letter_headers
@@ -144,7 +144,7 @@ class Engine:
         outputs = [
             entry.output
             for key, value in zip(keys, self.table.get_many(partition, keys), strict=True)
-            if value is not None and (row := decode_row(value)) is not None
+            if value is not None and (row := decode_row(value, whole=True)) is not None
             for entry in owed.outputs(row, key)
             if entry.mark >= committed
         ]
@@ -200,16 +200,16 @@ class Engine:
         partition = batch.partition
         state = self._partitions[partition]
         keys = list({record.key: None for record in part if record.key and record.key < _NO_USER})
-        loaded = self._reader.load(partition, state, keys, work.rows)
-        effects = self.processor.process(
+        process = partial(
+            self.processor.process,
             part,
             batch.topic,
             partition,
-            loaded.rows,
             now_ms=self._clock_ms(),
             acked_offset=self._acked(partition),
             reload=lambda key: self._reader.reload(partition, key, work.rows),
         )
+        loaded, effects = self._process(partition, state, keys, work, process)
         work.add(effects, loaded.absent)
         if effects.moved:
             self._move(state, effects, work)
@@ -219,6 +219,23 @@ class Engine:
             work.doubts += replays.doubts(part, loaded.rows)
         state.cache.end_slice(loaded.decoded)
         return effects.moved
+
+    def _process(
+        self, partition: int, state: Partition, keys: list[bytes], work: Work, process: Callable[..., Effects]
+    ) -> tuple[Loaded, Effects]:
+        """Load rows and have them processed.
+
+        Most of a row is decoded when somebody asks for it. Should that turn out to be no row, all of these are looked
+        through, and processed from the beginning: effects come whole or not at all.
+        """
+        loaded = self._reader.load(partition, state, keys, work.rows)
+        try:
+            return loaded, process(rows=loaded.rows)
+        except BadRow:
+            loaded = self._reader.load(partition, state, keys, work.rows, whole=True)
+            if not loaded.unreadable:
+                raise
+            return loaded, process(rows=loaded.rows)
 
     async def _bury(self, partition: int, unreadable: Mapping[bytes, bytes]) -> None:
         """Keep as dead letters what is no row, and return when they are acknowledged.
@@ -299,8 +316,8 @@ class Engine:
             return None
         async with state.lock:
             work = Work()
-            loaded = self._reader.load(partition, state, keys, work.rows)
-            effects = process(keys, loaded.rows, mark=state.position, acked_offset=self._acked(partition))
+            run = partial(process, keys, mark=state.position, acked_offset=self._acked(partition))
+            loaded, effects = self._process(partition, state, keys, work, run)
             work.add(effects, loaded.absent)
             if loaded.unreadable:
                 work.replace(loaded.unreadable, self._clock_ms())

@@ -250,7 +250,7 @@ class FanOut(Background):
                 return
             with self._pace:
                 page = store.page(cursor, PAGE_ROWS)
-                rows = [(key, row) for key, value in page if (row := decode_row(value)) is not None]
+                rows = [(key, row) for key, value in page if (row := decode_row(value, whole=True)) is not None]
             yield rows
             if len(page) < PAGE_ROWS:
                 return

@@ -37,8 +37,11 @@ class RowReader:
         self._clock_ms = clock_ms
         self._subjects = subjects
 
-    def load(self, partition: int, state: Partition, keys: list[bytes], fresh: Fresh) -> Loaded:
-        """Have the rows of `keys` in the partition's cache."""
+    def load(self, partition: int, state: Partition, keys: list[bytes], fresh: Fresh, *, whole: bool = False) -> Loaded:
+        """Have the rows of `keys` in the partition's cache; with `whole`, anew, and each decoded to its last field."""
+        if whole:
+            for key in keys:
+                state.cache.rows.pop(key, None)
         rows = state.cache.rows
         missing = [key for key in keys if key not in rows]
         absent: set[bytes] = set()
@@ -47,13 +50,13 @@ class RowReader:
             for key, value in zip(missing, self._values(partition, missing, fresh), strict=True):
                 if value is None:
                     absent.add(key)
-                elif (row := decode_row(value)) is not None:
+                elif (row := decode_row(value, whole=whole)) is not None:
                     rows[key] = row
                 else:
                     unreadable[key] = value
                     rows[key] = row_anew(key, self._clock_ms())
             if absent and self._subjects is not None and state.marks:
-                unreadable |= self._load_marks(partition, absent, rows, fresh, self._subjects)
+                unreadable |= self._load_marks(partition, absent, rows, fresh, self._subjects, whole=whole)
         return Loaded(rows, missing, absent, unreadable)
 
     def reload(self, partition: int, key: bytes, fresh: Fresh) -> Profile | None:
@@ -61,11 +64,18 @@ class RowReader:
         places = [key] if self._subjects is None else [key, mark_key(self._subjects, key)]
         for place, value in zip(places, self._values(partition, places, fresh), strict=True):
             if value is not None:
-                return decode_row(value) or row_anew(place, self._clock_ms())
+                return decode_row(value, whole=True) or row_anew(place, self._clock_ms())
         return None
 
     def _load_marks(
-        self, partition: int, absent: set[bytes], rows: dict[bytes, Profile], fresh: Fresh, subjects: Subjects
+        self,
+        partition: int,
+        absent: set[bytes],
+        rows: dict[bytes, Profile],
+        fresh: Fresh,
+        subjects: Subjects,
+        *,
+        whole: bool,
     ) -> dict[bytes, bytes]:
         """Of those who have no row: the marks of those who were erased. Returns what is unreadable."""
         keys = [key for key in absent if not is_mark(key)]
@@ -73,7 +83,7 @@ class RowReader:
         unreadable: dict[bytes, bytes] = {}
         for key, place, value in zip(keys, places, self._values(partition, places, fresh), strict=True):
             if value is not None:
-                row = decode_row(value)
+                row = decode_row(value, whole=whole)
                 rows[key] = row_anew(place, self._clock_ms()) if row is None else row
                 if row is None:
                     unreadable[place] = value

@@ -13,7 +13,9 @@ from collections.abc import Iterable
 from typing import Final
 
 from app.core.erasure import is_mark
-from app.core.profile import ROW_VERSION, BadRow, Profile, decode_profile, read_heads
+from app.core.profile import ROW_VERSION, Profile, decode_profile
+from app.core.row_heads import BadRow, read_heads
+from app.core.whole_row import decode_whole
 from schemas.dead_letters import DeadLetter
 
 BAD_ROW: Final = "bad_row"
@@ -23,10 +25,13 @@ _NEWER: Final = 16
 Row = tuple[bytes, bytes]
 
 
-def decode_row(raw: bytes) -> Profile | None:
-    """The row; None when it is none. Raises `BadRow` for one of a newer version."""
+def decode_row(raw: bytes, *, whole: bool = False) -> Profile | None:
+    """The row; None when it is none. Raises `BadRow` for one of a newer version.
+
+    What is wrong with fields that few ask for is found with `whole`, or by who asks, who is told by a `BadRow`.
+    """
     try:
-        return decode_profile(raw)
+        return decode_whole(raw) if whole else decode_profile(raw)
     except BadRow:
         if raw and ROW_VERSION < raw[0] <= ROW_VERSION + _NEWER:
             raise
@@ -54,7 +59,7 @@ def _has_head(row: Row) -> bool:
 def letter_about(raw: bytes, changelog: str, partition: int, next_offset: int, now_ms: int) -> DeadLetter:
     """The dead letter of bytes that are no row; they stand in the changelog before `next_offset`."""
     try:
-        decode_profile(raw)
+        decode_whole(raw)
         detail = ""
     except BadRow as exc:
         detail = str(exc)

@@ -8,16 +8,19 @@ import pytest
 
 from app.core.erasure import mark_key
 from app.core.processor import Processor
-from app.core.profile import ROW_VERSION, BadRow, Profile, Timer, decode_profile, encode_profile
+from app.core.profile import ROW_VERSION, Profile, decode_profile, encode_profile
+from app.core.row_heads import BadRow
+from app.core.row_parts import Timer
 from app.stream.store import StoreDamaged
 from schemas.dead_letters import read_dead_letter
 from schemas.erasures import Subjects
 from tests.support.engine import Died, Rig, make_rig
 from tests.support.plans import FixedScorer, campaign_only, make_plan
-from tests.support.streams import record, track
+from tests.support.streams import identify, record, track
 
 SUBJECTS = Subjects(b"test secret of the privacy")
-GARBAGE = encode_profile(Profile(offset=3, traits={"name": "Ann"}))[:-9]
+ANN = encode_profile(Profile(offset=3, first_ms=1, timezone="Europe/Vienna", traits={"name": "Ann"}))
+GARBAGE = ANN[:-9]
 
 
 async def worker(path: Path, rows: dict[bytes, bytes], *, rebuilt: bool = True) -> Rig:
@@ -53,6 +56,7 @@ async def test_one_bad_row_is_kept_as_a_dead_letter_and_its_neighbours_are_folde
     assert (letter.topic, letter.key, letter.value) == ("dead-letters", b"ann", GARBAGE)
     told = read_dead_letter(letter.headers)
     assert (told.topic, told.partition, told.offset, told.reason) == ("changelog", 0, 39, "bad_row")
+    assert told.detail
     assert "Ann" not in told.detail
     assert len(rig.table.stores[0]) == 3
     await arrive(rig, "ann", start=60)
@@ -125,3 +129,21 @@ async def test_an_erased_users_mark_stays_one(tmp_path: Path) -> None:
     assert row(rig, place).erased_ms == 1_000_000
     assert rig.table.get_many(0, [b"ann"]) == [None]
     assert len(rig.app.durable_producer.outputs) == 1
+
+
+@pytest.mark.parametrize("name", [b"name", b"Ann"])
+async def test_what_is_found_only_when_somebody_asks_for_it_is_found_all_the_same(tmp_path: Path, name: bytes) -> None:
+    """Traits stay encoded until an event asks for them: here one that is not the user's first."""
+    bad = ANN.replace(name, b"\xff" * len(name))
+    assert decode_profile(bad).offset == 3
+    rig = await worker(tmp_path, {b"ann": bad, b"bob": encode_profile(Profile(offset=7, events=4))})
+    await arrive(rig, "ann", "bob")
+    assert rig.app.durable_producer.outputs == []
+    batch = rig.batch(("bob", ""), ("ann", ""), start=60)
+    batch.records = [record(track("View", 0, "bob"), 60), record(identify(0, "ann", plan="pro"), 61)]
+    await rig.engine.submit(batch)
+    await rig.settled()
+    (letter,) = rig.app.durable_producer.outputs
+    assert (letter.key, dict(letter.headers)["nudge_reason"]) == (b"ann", b"bad_row")
+    assert (row(rig, b"bob").events, row(rig, b"bob").offset) == (6, 60)
+    assert (row(rig, b"ann").traits, row(rig, b"ann").consent) == ({"plan": "pro"}, 0)
