@@ -166,13 +166,24 @@ class LedgerPages:
 
 
 class SuppressionFeed:
-    """Reads consent events of all partitions, so that an opt-out counts at the last moment before a send."""
+    """Reads consent events of all partitions, so that an opt-out counts at the last moment before a send.
+
+    What is read from the beginning counts when all of it has been read: until then somebody who has opted out and in
+    again seems to have opted out, and their messages would end for good.
+    """
 
     def __init__(self, settings: Settings) -> None:
-        self.suppressions = Suppressions(secrets.token_bytes(32))
+        self._key = secrets.token_bytes(32)
+        self.suppressions = Suppressions(self._key)
+        self._read: Suppressions | None = None
+        """What has been read since the reader began anew, until that is everything."""
         self._subjects = Subjects(settings.privacy_bytes())
         self._clock = settings.make_clock()
-        self.reader = BroadcastReader(settings.client_settings(), EVENTS, self.apply)
+        self.reader = BroadcastReader(settings.client_settings(), EVENTS, self.apply, anew=self.begin)
+
+    def begin(self) -> None:
+        """The topic is about to be read from its beginning."""
+        self._read = Suppressions(self._key)
 
     def apply(self, key: bytes | None, value: bytes | None, _offset: int) -> None:
         """One record of `events`."""
@@ -181,11 +192,12 @@ class SuppressionFeed:
         event = decode_event(value, key)
         if isinstance(event, Rejected):
             return
+        suppressions = self.suppressions if self._read is None else self._read
         if event.type != ERASE:
-            self.suppressions.feed(event, received_ms=self._clock.now_ms(), wall_ms=_wall_ms())
+            suppressions.feed(event, received_ms=self._clock.now_ms(), wall_ms=_wall_ms())
         elif self._subjects.requested(event):
             user = event.user_id or event.anonymous_id or ""
-            self.suppressions.refuse(user, at_ms=self._clock.now_ms(), wall_ms=_wall_ms())
+            suppressions.refuse(user, at_ms=self._clock.now_ms(), wall_ms=_wall_ms())
 
     async def start(self, timeout_s: float = READ_S_MAX) -> None:
         """Begin to read; return when all was read, or after `timeout_s`: what needs the feed waits for it by itself."""
@@ -196,11 +208,13 @@ class SuppressionFeed:
 
     def check(self, user: str, category: str) -> bool | None:
         """Whether the user has opted out; None when that cannot be told."""
-        return self.suppressions.check(user, category, self._look())
+        wall_ms = self._look()
+        return self.suppressions.check(user, category, wall_ms)
 
     def fresh(self) -> bool:
         """Whether the feed can tell at all."""
-        return self.suppressions.fresh(self._look())
+        wall_ms = self._look()
+        return self.suppressions.fresh(wall_ms)
 
     def age_s(self) -> float:
         """Seconds since everything had been read."""
@@ -209,6 +223,8 @@ class SuppressionFeed:
     def _look(self) -> int:
         """Pass on how far the reader is; returns the wall-clock time (ms)."""
         wall_ms = _wall_ms()
+        if self._read is not None and self.reader.whole:
+            self.suppressions, self._read = self._read, None
         if self.reader.as_of:  # 0: it has not been at the end yet
             behind_ms = int((time.monotonic() - self.reader.as_of) * 1000)
             self.suppressions.caught_up(wall_ms - behind_ms)

@@ -45,19 +45,30 @@ async def read_to_end(settings: Mapping[str, Any], topic: str, apply: Apply, tim
 class BroadcastReader:
     """Calls `apply(key, value, offset)` for every record of `topic`, oldest first, for as long as it runs.
 
+    `anew` is called before the topic is read from its beginning: once at first, and again after a failure.
+
     `apply` must not raise: a bad record is its business to count and skip. Should it raise all the same, everything is
     read again, and again: what depends on the topic stays as it was, and `as_of` says so.
     """
 
     def __init__(
-        self, settings: Mapping[str, Any], topic: str, apply: Apply, *, connect: Callable[..., Any] = AIOKafkaConsumer
+        self,
+        settings: Mapping[str, Any],
+        topic: str,
+        apply: Apply,
+        *,
+        anew: Callable[[], object] = lambda: None,
+        connect: Callable[..., Any] = AIOKafkaConsumer,
     ) -> None:
         self._settings = dict(settings)
         self._topic = topic
         self._apply = apply
+        self._anew = anew
         self._connect = connect
         self._task: asyncio.Task[None] | None = None
         self._ready = asyncio.Event()
+        self.whole = False
+        """Whether everything has been read since it last began anew."""
         self.as_of: float = 0.0
         """Monotonic time at which the reader was last known to have read everything: at the end of each partition, as
         the broker said then. While no broker answers it stands still."""
@@ -110,6 +121,8 @@ class BroadcastReader:
         await consumer.start()
         try:
             reading = _Reading(consumer, await self._partitions(consumer))
+            self.whole = False
+            self._anew()
             while True:
                 fetched = await consumer.getmany(timeout_ms=wait_ms)
                 for records in fetched.values():
@@ -117,6 +130,7 @@ class BroadcastReader:
                         self._take(record)
                 if (as_of := await reading.complete()) is not None:
                     self.as_of = as_of
+                    self.whole = True
                     self._ready.set()
                     wait_ms = consumer._fetcher._fetch_max_wait_ms = _FOLLOW_MS
                 if added := self._numbers(consumer) - reading.numbers():

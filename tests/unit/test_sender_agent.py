@@ -12,6 +12,7 @@ from app.sender.worker import SuppressionFeed
 from app.settings import load_settings
 from app.stream.batch import RecordBatch
 from app.stream.broadcast import BroadcastReader
+from schemas.events import NOTIFICATIONS_DISABLED, NOTIFICATIONS_ENABLED, Event, encode_event
 from schemas.topics import EVENTS
 from tests.unit.test_stream_broadcast import Topic, until
 
@@ -65,6 +66,31 @@ async def test_a_transactional_message_is_not_kept_behind_a_few_that_are_held_ba
 
 async def test_what_is_under_way_is_bounded_in_records() -> None:
     assert await under_way(batches(40, 500)) == deliveries.RECORDS_MAX // 500
+
+
+def consent(event: str, timestamp_ms: int) -> bytes:
+    return encode_event(Event(type="track", event=event, user_id="ann", timestamp=timestamp_ms))
+
+
+async def test_who_opted_in_again_is_not_taken_for_opted_out_while_the_topic_is_read_again() -> None:
+    topic = Topic([consent(NOTIFICATIONS_DISABLED, 1_000), consent(NOTIFICATIONS_ENABLED, 2_000)])
+    topic.key = b"ann"
+    feed = SuppressionFeed(load_settings(profile="dev", broker="127.0.0.1:1"))
+    feed.reader = BroadcastReader({}, EVENTS, feed.apply, anew=feed.begin, connect=topic)
+    topic.known = 1
+    await feed.start(0.05)
+    assert feed.check("ann", "") is None, "not opted out for good before all has been read"
+    topic.known = 2
+    await until(lambda: feed.check("ann", "") is False)
+    topic.known = 1
+    feed.reader.restart()
+    await until(lambda: not feed.reader.whole)
+    await until(lambda: any(state.position == 1 for state in topic._states.values()))
+    assert feed.check("ann", "") is False, "as it was known before"
+    topic.partitions[0].append(consent(NOTIFICATIONS_DISABLED, 3_000))
+    topic.known = 3
+    await until(lambda: feed.check("ann", "") is True)
+    await feed.reader.stop()
 
 
 async def test_while_opt_outs_are_still_being_read_the_sender_begins_and_holds_promotional_messages_back() -> None:

@@ -31,10 +31,15 @@ class Reader(BroadcastReader):
 class Topic:
     """Partitions as lists of values; stands for the consumer, which may not reach the broker."""
 
+    key: bytes | None = None
+    """Of every record."""
+
     def __init__(self, *partitions: list[bytes]) -> None:
         self.partitions = list(partitions)
         self.silent: set[int] = set()
         """Partitions of which nothing comes, though there may be more."""
+        self.known = 1_000
+        """Of each partition so many records can be read as yet, though it has more."""
         self.assignments = 0
         self._states: dict[Any, SimpleNamespace] = {}
         self._client = self._fetcher = SimpleNamespace(force_metadata_update=self.start)
@@ -76,11 +81,11 @@ class Topic:
             if tp.partition in self.silent:
                 continue
             log = self.partitions[tp.partition]
+            end = min(len(log), self.known)
             fetched[tp] = [
-                SimpleNamespace(key=None, value=log[offset], offset=offset)
-                for offset in range(state.position, len(log))
+                SimpleNamespace(key=self.key, value=log[offset], offset=offset) for offset in range(state.position, end)
             ]
-            state.position = state.end = len(log)
+            state.position, state.end = end, len(log)
             state.stamp = time.monotonic_ns()
         return fetched
 
