@@ -383,7 +383,10 @@ class LearnerService:
                 for name in sorted(dirty):
                     learner = state.learners[name]
                     await self._guard(learner)
+                    shrinks = learner.shrinks
                     await self._say(learner, state, partition)
+                    if learner.shrinks > shrinks:
+                        log.warning("model_shrunk", model=name, forgotten="the features with the least evidence")
                     self._observer.learned(learner)
                 await self._publish_choices(state, partition)
                 for batch in waiting:

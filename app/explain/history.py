@@ -14,10 +14,7 @@ import msgspec
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.partitioner import murmur2
 
-from app.stream import wire
 from app.stream.committed import READ_COMMITTED, readable_end
-
-wire.install()
 
 RECORDS_MAX: Final = 100_000
 SECONDS_MAX: Final = 10.0

@@ -89,6 +89,8 @@ class Learner:
         Outcomes of another model, or whose label is neither 0 nor 1.
     corrected
         Examples taken back because they were opened after the horizon.
+    shrinks
+        How often, since the start, features were forgotten for the snapshot to fit a message.
     challenger
         A model of another kind that learns the same examples and is promoted when it is surely better.
     alarms
@@ -114,6 +116,7 @@ class Learner:
         self.duplicates = 0
         self.refused = 0
         self.corrected = 0
+        self.shrinks = 0
         self._recent: deque[int] = deque()
         self._known: set[int] = set()
 
@@ -255,6 +258,7 @@ class Learner:
         """
         state = self._encode()
         while len(state) > STATE_BYTES_MAX and self._shrink():
+            self.shrinks += 1
             state = self._encode()
         return ModelSnapshot(
             model=self.name,

@@ -3,11 +3,17 @@
 A producer with transactions may take back what stands in the log already. Until it has ended its transaction nobody
 reads beyond its first record (the last stable offset), and of what it took back nothing is delivered. The offsets of
 both, and those of the markers that end a transaction, are gaps. Producers without transactions are read as ever.
+
+Whoever reads imports this, and so reads whatever bytes name a header (`app.stream.wire`).
 """
 
 from __future__ import annotations
 
 from typing import Any, Final
+
+from app.stream import wire
+
+wire.install()
 
 READ_COMMITTED: Final = "read_committed"
 """`isolation_level` of every consumer of events and of what others than ourselves write."""

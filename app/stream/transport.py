@@ -28,7 +28,6 @@ from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
 from faust.types.tuples import ConsumerMessage
 
-from app.stream import wire
 from app.stream.backlog import Backlog
 from app.stream.barrier import Barrier
 from app.stream.batch import RecordBatch
@@ -38,7 +37,6 @@ from app.stream.jumps import Jumps
 from app.stream.lease import Lease
 from app.stream.replays import another_log
 
-wire.install()
 log = structlog.get_logger(__name__)
 
 DRAIN_TIMEOUT_S = 30.0

@@ -7,11 +7,13 @@ from types import SimpleNamespace
 from typing import Any, Literal
 
 import pytest
+from structlog.testing import capture_logs
 
 from agents.learner import LearnerService
 from app.core.plan import ModelPlan
 from app.learning.arms import ArmLearner
 from app.learning.book import ModelBook
+from app.learning.constant import ConstantModel
 from app.learning.items import ItemLearner
 from app.learning.learner import Learner
 from app.learning.personas import PersonaLearner
@@ -241,3 +243,28 @@ async def test_of_a_partition_that_was_given_up_while_a_snapshot_was_on_its_way_
     state.dirty, state.dirty_items = {"churn", "open"}, {"open"}
     await agent.publish()
     assert said == [b"churn"]
+
+
+async def test_a_model_that_is_too_large_for_a_message_forgets_and_the_log_says_so() -> None:
+    class Fat(ConstantModel):
+        size = 600_000
+
+        def to_bytes(self) -> bytes:
+            return b" " * self.size + super().to_bytes()
+
+        def shrink(self) -> bool:
+            self.size //= 4
+            return True
+
+    agent, learner = service(Topic()), learner_of("alarm")
+    learner.model = Fat()
+    await agent.before_resume({0: 0})
+    state = agent._partitions[0]
+    state.learners["open"] = learner
+    said = []
+    for _ in range(2):
+        state.dirty = {"open"}
+        with capture_logs() as logs:
+            await agent.publish()
+        said.append([entry["event"] for entry in logs])
+    assert said == [["model_shrunk"], []]

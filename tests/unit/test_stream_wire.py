@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import pytest
 from aiokafka import TopicPartition
 from aiokafka.consumer import fetcher
@@ -43,8 +46,13 @@ def fetched(raw: bytes) -> list[fetcher.ConsumerRecord]:
     return list(fetcher.PartitionRecords(tp, fetcher.MemoryRecords(raw), [], 0, None, None, False, 0))
 
 
-def test_aiokafka_reads_with_it() -> None:
-    assert fetcher.MemoryRecords is WireRecords
+@pytest.mark.parametrize(
+    "module", ["app.stream.transport", "app.stream.broadcast", "app.whole_topic", "app.explain.history"]
+)
+def test_whoever_reads_reads_with_it(module: str) -> None:
+    script = f"import {module}; from aiokafka.consumer import fetcher; print(fetcher.MemoryRecords.__name__)"
+    found = subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, text=True, timeout=60)
+    assert found.stdout.strip() == WireRecords.__name__
 
 
 def test_a_header_that_is_no_text_takes_no_record_and_no_neighbour_from_a_fetch() -> None:

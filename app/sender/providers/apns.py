@@ -23,6 +23,7 @@ from app.sender.providers.answers import read_answer, word
 from app.sender.providers.base import Accepted, BadProvider, Message, Outcome, Rejected, Retry
 from app.sender.providers.bearer import Bearer
 from app.sender.providers.http2 import Answer, Failure, Http2Client, Http2Settings
+from schemas.decoding import json_decoder
 
 PAYLOAD_BYTES_MAX: Final = 4096
 TOKEN_AGE_S_MAX: Final = 50 * 60.0
@@ -178,10 +179,13 @@ class _Error(msgspec.Struct):
     reason: str = ""
 
 
+_decode_error = json_decoder(_Error)
+
+
 def _reason(body: bytes) -> str:
     try:
-        reason = msgspec.json.decode(body, type=_Error).reason
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        reason = _decode_error(body).reason
+    except msgspec.MsgspecError:
         return ""
     return reason if re.fullmatch(r"[A-Za-z]{1,60}", reason) else ""
 

@@ -20,6 +20,7 @@ from app.sender.providers.base import Accepted, Message, Outcome, Rejected, Retr
 from app.sender.providers.bearer import Bearer
 from app.sender.providers.google_token import GoogleToken, NoToken
 from app.sender.providers.http2 import Answer, Http2Client, Http2Settings
+from schemas.decoding import json_decoder
 
 PAYLOAD_BYTES_MAX: Final = 4096
 QUOTA_PAUSE_MS: Final = 60_000
@@ -28,6 +29,7 @@ _CODE: Final = re.compile(r"[A-Z][A-Z0-9_]{0,59}")
 _ERROR_TYPE: Final = "type.googleapis.com/google.firebase.fcm.v1.FcmError"
 
 _encode = msgspec.json.Encoder().encode
+_decode = json_decoder(dict[str, Any])
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,10 +173,9 @@ def _code(value: object) -> str:
 
 def _json(body: bytes) -> dict[str, Any]:
     try:
-        found = msgspec.json.decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return _decode(body)
+    except msgspec.MsgspecError:
         return {}
-    return found if isinstance(found, dict) else {}
 
 
 def _text(value: object) -> str:
