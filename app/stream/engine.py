@@ -422,9 +422,7 @@ class Engine:
         self._observer.effects(effects, partition)
         if effects.wished:
             self.on_wished(partition, effects.wished)
-        add = state.timers.add
-        for due, key in effects.due:
-            add(due, key)
+        state.timers.add_all(effects.due)
         try:
             write = None
             if work.rows:

@@ -321,7 +321,7 @@ class PartitionStore:
         OSError
             When the disk refuses what is spilled, with the store's path.
         """
-        self.memory.put(dict(rows))
+        self.memory.put(rows)
         self._next_offset, self._count, self._epoch = self._after(added, next_offset, epoch)
         if self.memory.dirty_bytes > self._dirty_bytes:
             self.spill()

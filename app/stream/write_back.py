@@ -11,8 +11,7 @@ not read again soon.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
-from itertools import repeat
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, Final
 
 ENTRY_BYTES: Final = 230
@@ -64,7 +63,7 @@ class RowMemory:
 
     def __init__(self, budget: Budget) -> None:
         self.budget = budget
-        self._rows: dict[bytes, Value] = {}
+        self._rows: dict[bytes, Any] = {}
         """What was spilled longest ago comes first; what is dirty is wherever it was, or at the end."""
         self._dirty: dict[bytes, Value] = {}
         self.bytes = 0
@@ -81,25 +80,42 @@ class RowMemory:
 
     def get_many(self, keys: Sequence[bytes]) -> tuple[list[Any], list[int]]:
         """Values in the order of `keys`, and the places of those that are not known here, which mean nothing."""
-        values = list(map(self._rows.get, keys, repeat(_UNKNOWN)))
-        missing = [place for place, value in enumerate(values) if value is _UNKNOWN]
+        rows = self._rows
+        values: list[Any] = []
+        missing: list[int] = []
+        for key in keys:
+            value: Any = rows.get(key, _UNKNOWN)
+            if value is _UNKNOWN:
+                missing.append(len(values))
+            values.append(value)
         self.budget.misses += len(missing)
         self.budget.hits += len(values) - len(missing)
         return values, missing
 
-    def put(self, rows: Mapping[bytes, Value]) -> None:
+    def put(self, rows: Iterable[tuple[bytes, Value]]) -> None:
         """Values that RocksDB has not yet."""
-        size = _bytes(rows.values()) + ENTRY_BYTES * len(rows)
-        self.bytes += size - self._held(self._rows, rows)
-        self.dirty_bytes += size - self._held(self._dirty, rows)
-        self._rows.update(rows)
-        self._dirty.update(rows)
+        held, dirty = self._rows, self._dirty
+        added = added_dirty = 0
+        for key, value in rows:
+            size = _size(value)
+            added += size
+            added_dirty += size
+            before: Any = held.get(key, _UNKNOWN)
+            if before is not _UNKNOWN:
+                freed = _size(before)
+                added -= freed
+                if key in dirty:  # then with the same value
+                    added_dirty -= freed
+            held[key] = value
+            dirty[key] = value
+        self.bytes += added
+        self.dirty_bytes += added_dirty
 
     def spilled(self) -> None:
         """RocksDB has all that was dirty. Of keys that were deleted nothing stays: they may name who was erased."""
         rows = self._rows
         for key, value in self._dirty.items():
-            del rows[key]
+            del rows[key]  # it comes last now
             if value is None:
                 self.bytes -= ENTRY_BYTES
             else:
@@ -111,27 +127,23 @@ class RowMemory:
     def forget(self, keys: Collection[bytes]) -> None:
         """RocksDB gets other values of these rows by another way; nothing is dirty."""
         assert not self._dirty, "what is dirty would overwrite them"
-        self.bytes -= self._held(self._rows, keys)
         for key in keys:
-            self._rows.pop(key, None)
-
-    @staticmethod
-    def _held(rows: dict[bytes, Value], keys: Collection[bytes]) -> int:
-        """Bytes that `rows` has under some keys."""
-        found = [value for value in map(rows.get, keys, repeat(_UNKNOWN)) if value is not _UNKNOWN]
-        return _bytes(found) + ENTRY_BYTES * len(found)
+            before: Any = self._rows.pop(key, _UNKNOWN)
+            if before is not _UNKNOWN:
+                self.bytes -= _size(before)
 
     def _trim(self) -> None:
         keep = self.budget.share_bytes
-        oldest = []
+        oldest: list[bytes] = []
         for key, value in self._rows.items():
             if self.bytes <= keep:
                 break
-            self.bytes -= ENTRY_BYTES + len(value or b"")
+            self.bytes -= _size(value)
             oldest.append(key)
         for key in oldest:
             del self._rows[key]
 
 
-def _bytes(values: Collection[Value]) -> int:
-    return sum(map(len, filter(None, values)))
+def _size(value: Value) -> int:
+    """Bytes of memory that a row takes."""
+    return ENTRY_BYTES if value is None else ENTRY_BYTES + len(value)

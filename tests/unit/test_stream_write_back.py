@@ -96,17 +96,17 @@ def test_what_is_dirty_is_bounded_and_what_was_spilled_shares_its_room() -> None
     first, second = RowMemory(budget), RowMemory(budget)
     budget.join(first)
     budget.join(second)
-    first.put({b"%d" % n: b"x" * 100 for n in range(12)})
+    first.put({b"%d" % n: b"x" * 100 for n in range(12)}.items())
     assert len(first) == 12, "what is dirty stays"
     first.spilled()
     assert list(first._rows) == [b"%d" % n for n in range(2, 12)], "the oldest have gone"
-    first.put({b"2": b"y" * 100})
+    first.put({b"2": b"y" * 100}.items())
     first.spilled()
-    first.put({b"new": b"x" * 100})
+    first.put({b"new": b"x" * 100}.items())
     first.spilled()
     assert (b"2" in first._rows, b"3" in first._rows) == (True, False), "who was written again is the newest"
     budget.leave(second)
-    first.put({b"more-%d" % n: b"x" * 100 for n in range(20)})
+    first.put({b"more-%d" % n: b"x" * 100 for n in range(20)}.items())
     first.spilled()
     assert len(first) == 20
 
