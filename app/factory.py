@@ -187,6 +187,7 @@ class Worker:
         )
         self.app.on_rebalanced = self.metrics.rebalances.inc
         self.app.on_committed = self.metrics.commit_seconds.observe
+        self.app.on_gone = self.metrics.count_gone((EVENTS, OUTCOMES, CATALOG))
 
     @property
     def plan(self) -> Plan:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final
 
 from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histogram
@@ -104,6 +104,9 @@ class Metrics:
         )
         self.consumer_lag = Gauge(
             "nudge_consumer_lag_records", "Records not processed yet.", ["topic", "partition"], registry=registry
+        )
+        self.records_gone = Counter(
+            "nudge_records_gone", "Offsets that a topic's retention deleted unread.", ["topic"], registry=registry
         )
         self.rebalances = Counter("nudge_rebalances", "Assignments of partitions.", registry=registry)
         self.restore_remaining = Gauge(
@@ -307,6 +310,12 @@ class Metrics:
             "How much of the longest new window `events` no longer held when it was rebuilt.",
             registry=registry,
         )
+
+    def count_gone(self, topics: Iterable[str]) -> Callable[[str, int], None]:
+        """Count records that are gone unread. The series exist from now on, or the first loss would be no increase."""
+        for topic in topics:
+            self.records_gone.labels(topic)
+        return lambda topic, gone: self.records_gone.labels(topic).inc(gone)
 
 
 _OUTCOMES: Final = {"1": "opened", "0": "ignored"}

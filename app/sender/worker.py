@@ -291,6 +291,7 @@ class Sender:
         self.app.on_remaining = lambda table, remaining: self.metrics.restore_remaining.labels(table).set(remaining)
         self.app.on_rebalanced = self.metrics.rebalances.inc
         self.app.on_committed = self.metrics.commit_seconds.observe
+        self.app.on_gone = self.metrics.count_gone((DECISIONS,))
 
     async def _produce(
         self,

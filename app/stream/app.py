@@ -85,6 +85,7 @@ class StreamApp(faust.App):
         self.on_remaining: Callable[[str, int], None] = lambda table, remaining: None
         self.on_rebalanced: Callable[[], None] = lambda: None
         self.on_committed: Callable[[float], object] = lambda seconds: None
+        self.on_gone: Callable[[str, int], object] = lambda topic, gone: None
         super().__init__(*args, TableManager=RowTableManager, Worker=Process, **kwargs)
 
     def _new_transport(self) -> BatchedTransport:

@@ -25,10 +25,17 @@ class Jumps:
     ----------
     beginning
         Asks the broker for a partition's oldest offset; only after a gap.
+    on_gone
+        Told the topic, and how many offsets of it are gone unread.
     """
 
-    def __init__(self, beginning: Callable[[TP], Awaitable[int]]) -> None:
+    def __init__(
+        self,
+        beginning: Callable[[TP], Awaitable[int]],
+        on_gone: Callable[[str, int], object] = lambda topic, gone: None,
+    ) -> None:
         self._beginning = beginning
+        self._on_gone = on_gone
         self._next: dict[TP, int] = {}
         self.asking: set[asyncio.Task[None]] = set()
 
@@ -67,3 +74,4 @@ class Jumps:
             return
         if gone > 0:
             log.error("records_gone", topic=tp.topic, partition=tp.partition, offset=expected, records=gone)
+            self._on_gone(tp.topic, gone)

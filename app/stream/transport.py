@@ -104,7 +104,7 @@ class BatchedConsumer(driver.Consumer):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         self.barrier = Barrier()
         self.gaps = GapCheck()
-        self.jumps = Jumps(self._beginning)
+        self.jumps = Jumps(self._beginning, self._gone)
         self.backlog = Backlog()
         self.flow_epoch = 0
         """How often the flow was stopped: what was begun in another epoch is void."""
@@ -235,6 +235,9 @@ class BatchedConsumer(driver.Consumer):
         self._committed_offset.clear()
         self._committed_offset.update(offsets)
         return offsets
+
+    def _gone(self, topic: str, offsets: int) -> None:
+        self.app.on_gone(topic, offsets)
 
     async def _beginning(self, tp: TP) -> int:
         thread: BatchedConsumerThread = self._thread

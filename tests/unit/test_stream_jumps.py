@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from aiokafka.errors import KafkaConnectionError
 from faust.types import TP
+from prometheus_client import CollectorRegistry
 from structlog.testing import capture_logs
 
+from app.metrics import Metrics
 from app.stream.barrier import Barrier
 from app.stream.jumps import Jumps
 from app.stream.transport import BatchedConsumer
@@ -72,6 +75,22 @@ async def test_records_that_were_deleted_unread_are_counted() -> None:
     assert (said["event"], said["offset"], said["records"]) == ("records_gone", 12, 18)
     (said,) = await told((30, 31), begins=25)
     assert (said["offset"], said["records"]) == (10, 15)
+
+
+async def test_records_that_are_gone_are_counted_from_the_first_on() -> None:
+    registry = CollectorRegistry()
+    count = Metrics(registry).count_gone(["events"])
+    value = partial(registry.get_sample_value, "nudge_records_gone_total", {"topic": "events"})
+    assert value() == 0
+
+    async def begins(_tp: TP) -> int:
+        return 30
+
+    jumps = Jumps(begins, count)
+    jumps.start({EVENTS: 10})
+    jumps.read(EVENTS, 30, 31)
+    await asyncio.gather(*jumps.asking)
+    assert value() == 20
 
 
 async def test_a_log_that_goes_on_before_where_it_was_read_to_is_another() -> None:
