@@ -56,7 +56,7 @@ async def told(*batches: tuple[int, int], begins: int = 0, failure: Exception | 
             raise failure
         return begins
 
-    jumps = Jumps(beginning)
+    jumps = Jumps(beginning, pause_s=0)
     jumps.start({EVENTS: 10})
     with capture_logs() as said:
         for first, end in batches:
@@ -86,7 +86,7 @@ async def test_records_that_are_gone_are_counted_from_the_first_on() -> None:
     async def begins(_tp: TP) -> int:
         return 30
 
-    jumps = Jumps(begins, count)
+    jumps = Jumps(begins, count, pause_s=0)
     jumps.start({EVENTS: 10})
     jumps.read(EVENTS, 30, 31)
     await asyncio.gather(*jumps.asking)
@@ -101,3 +101,21 @@ async def test_a_log_that_goes_on_before_where_it_was_read_to_is_another() -> No
 async def test_a_broker_that_does_not_answer_is_no_loss_and_no_end() -> None:
     (said,) = await told((30, 31), failure=KafkaConnectionError("away"))
     assert said["event"] == "gap_not_explained"
+
+
+async def test_many_gaps_are_one_question_and_each_is_answered() -> None:
+    asked: list[int] = []
+    gone: list[int] = []
+
+    async def begins(_tp: TP) -> int:
+        asked.append(len(asked))
+        return 40
+
+    jumps = Jumps(begins, lambda _topic, offsets: gone.append(offsets), pause_s=0.01)
+    jumps.start({EVENTS: 10})
+    for first in (12, 14, 35, 60, 70):  # what is before 40 was deleted, what is behind is markers
+        jumps.read(EVENTS, first, first + 1)
+        await asyncio.sleep(0)
+    await asyncio.gather(*jumps.asking)
+    assert len(asked) == 2, "the first at once, the others together"
+    assert gone == [2, 1, 20, 4]
