@@ -5,8 +5,9 @@
 
 Every contender processes events that were in the topic before it started: decode, a windowed count a user, and a
 changelog. The worker does more: segments, recency, de-duplication, RFM, timers, RocksDB, and an acknowledgement for
-everything. Of the two floors one keeps its counts in a dict, the other rows like the worker's on disk, and neither
-decides anything. The slow ones get fewer events (they would take minutes), which favours them: their state stays small.
+everything. Of the three floors one keeps its counts in a dict, the others rows like the worker's on disk, which the
+last does not even decode; none decides anything. The slow ones get fewer events (they would take minutes), which
+favours them: their state stays small.
 
 With peers, or with --kafka, all contenders of a turn run on one real Apache Kafka (Java and Maven are needed); without,
 on an embedded broker. A peer that cannot run is null in the results, with the reason.
@@ -74,6 +75,9 @@ async def _turn(options: Any, bootstrap: str, seed: int) -> dict[str, Outcome]:
         "faust": lambda: faust_idiomatic.measure(bootstrap, FAUST_TOPIC, options.partitions, small, options.users),
         "floor": lambda: floor.measure(bootstrap, EVENTS, options.partitions, count, options.users),
         "floor_with_rows": lambda: floor_rows.measure(bootstrap, EVENTS, options.partitions, count, options.users),
+        "floor_with_undecoded_rows": lambda: floor_rows.measure(
+            bootstrap, EVENTS, options.partitions, count, options.users, undecoded=True
+        ),
     }
     if "quix" in options.peers:
         few = await filled(QUIX_TOPIC, options.quix_events)
@@ -122,6 +126,7 @@ def ratios_of(outcomes: dict[str, Outcome]) -> dict[str, float | None]:
         "ratio_vs_kafka_streams": per_core,
         "share_of_floor": rate("floor"),
         "share_of_floor_with_rows": rate("floor_with_rows"),
+        "share_of_floor_with_undecoded_rows": rate("floor_with_undecoded_rows"),
     }
 
 

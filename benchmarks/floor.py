@@ -15,6 +15,7 @@ import time
 import uuid
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -64,18 +65,21 @@ async def consume(bootstrap: str, topic: str, partitions: int, count: int) -> tu
         return await _run(consumer, producer, changelog, count)
 
 
+def changelog_contract(name: str) -> Topic:
+    """A topic of as many partitions as the events have."""
+    return Topic(
+        name=name, key="user", value="row", partitions="events", cleanup="compact", retention_ms=-1, purpose="benchmark"
+    )
+
+
 @asynccontextmanager
 async def clients(
-    bootstrap: str, topic: str, partitions: int
+    bootstrap: str, topic: str, partitions: int, consumer_class: type[AIOKafkaConsumer] = AIOKafkaConsumer
 ) -> AsyncIterator[tuple[AIOKafkaConsumer, AIOKafkaProducer, str]]:
     """A consumer of the whole topic, a producer, and the name of a changelog that was made for this run."""
     changelog = f"floor-{uuid.uuid4().hex[:8]}-changelog"
-    contract = Topic(
-        name=changelog, key="user", value="row", partitions="events", cleanup="compact", retention_ms=-1,
-        purpose="benchmark",
-    )  # fmt: skip
-    await create_topics(bootstrap, partitions, topics=[contract])
-    consumer = AIOKafkaConsumer(bootstrap_servers=bootstrap, auto_offset_reset="earliest", enable_auto_commit=False)
+    await create_topics(bootstrap, partitions, topics=[changelog_contract(changelog)])
+    consumer = consumer_class(bootstrap_servers=bootstrap, auto_offset_reset="earliest", enable_auto_commit=False)
     producer = AIOKafkaProducer(bootstrap_servers=bootstrap, acks="all", max_batch_size=BATCH_BYTES)
     await consumer.start()
     await producer.start()
@@ -136,27 +140,35 @@ def _contend(options: argparse.Namespace) -> None:
     write_report(options.report, seconds, {"rows": rows, "loop": uvloop.__name__}, cpu_s)
 
 
-async def _preloaded(options: argparse.Namespace, measured: Callable[..., Result]) -> None:
+async def _preloaded(options: argparse.Namespace, measured: Callable[..., Result], asked: dict[str, Any]) -> None:
     async with broker_at(options.broker) as bootstrap:
         topic = f"bench-{uuid.uuid4().hex[:8]}"
         now_ms = time.time_ns() // 1_000_000
         records = events(options.events, options.users, options.seed, start_ms=now_ms - 600_000)
         count = await preload(bootstrap, topic, options.partitions, records, timestamp_ms=now_ms)
-        result = await asyncio.to_thread(measured, bootstrap, topic, options.partitions, count, options.users)
+        arguments = (bootstrap, topic, options.partitions, count, options.users)
+        result = await asyncio.to_thread(partial(measured, *arguments, **asked))
     sizes = {"events": options.events, "users": options.users, "partitions": options.partitions}
     print_results([result], describe(options.seed, **sizes), {}, as_json=options.json)
 
 
-def command(doc: str | None, measured: Callable[..., Result], contend: Callable[[argparse.Namespace], None]) -> None:
-    """Measure a floor by itself, or (with --report) be the measured process."""
+def command(
+    doc: str | None,
+    measured: Callable[..., Result],
+    contend: Callable[[argparse.Namespace], None],
+    *flags: str,
+) -> None:
+    """Measure a floor, or (with --report) be the measured process. `measured` is told which flags were given."""
     arguments = parser(doc)
+    for flag in flags:
+        arguments.add_argument(f"--{flag}", action="store_true")
     arguments.add_argument("--topic", default="", help=argparse.SUPPRESS)
     arguments.add_argument("--report", type=Path, help=argparse.SUPPRESS)
     options = arguments.parse_args()
     if options.report:
         contend(options)
     else:
-        asyncio.run(_preloaded(options, measured))
+        asyncio.run(_preloaded(options, measured, {flag: getattr(options, flag) for flag in flags}))
 
 
 if __name__ == "__main__":

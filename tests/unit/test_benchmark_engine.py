@@ -28,6 +28,7 @@ def test_processor_time_is_that_of_the_work_where_the_contender_took_it() -> Non
 def test_the_ratio_to_kafka_streams_is_per_processor_second_and_the_others_per_second() -> None:
     nudge, fast = result(1.0, work_cpu_s=1.0), result(0.5, work_cpu_s=2.0)
     others = {"faust": result(50.0), "floor": fast, "floor_with_rows": result(2.0), "quix": fast, "kafka_streams": fast}
+    others["floor_with_undecoded_rows"] = fast
     found = ratios_of({"nudge": nudge, **others})
     assert found == {
         "ratio_vs_faust": 50.0,
@@ -35,6 +36,7 @@ def test_the_ratio_to_kafka_streams_is_per_processor_second_and_the_others_per_s
         "ratio_vs_kafka_streams": 2.0,
         "share_of_floor": 0.5,
         "share_of_floor_with_rows": 2.0,
+        "share_of_floor_with_undecoded_rows": 0.5,
     }
 
 
