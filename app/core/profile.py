@@ -15,7 +15,7 @@ import msgspec
 from app.core.browsing import Browsing
 from app.core.panes import NEVER_MS, Panes
 from app.core.rare_fields import RareFields
-from app.core.row_heads import COUNT_AT, FLAG_OUTBOX, HEAD, HEAD_IDS_MAX, PACK_HEAD, UNDECODABLE, BadRow
+from app.core.row_heads import COUNT_AT, FLAG_OUTBOX, HEAD_BYTES, HEAD_IDS_MAX, PACK_HEAD, UNDECODABLE, BadRow
 from app.core.row_parts import Propensity, Rare, Timer
 from app.core.row_upgrades import OLDEST_VERSION, upgraded
 
@@ -267,7 +267,7 @@ def decode_profile(raw: bytes) -> Profile:
     """Raises `BadRow`; of what only the rare fields have wrong, when one of them is asked for."""
     try:
         version = raw[0]
-        body: Any = memoryview(raw)[HEAD.size + 4 * raw[COUNT_AT] :]
+        body = raw[HEAD_BYTES + 4 * raw[COUNT_AT] :]
         if version != ROW_VERSION:
             if not OLDEST_VERSION <= version < ROW_VERSION:
                 raise BadRow(f"row version {version}; this build reads {OLDEST_VERSION} to {ROW_VERSION}")

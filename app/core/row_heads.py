@@ -16,8 +16,10 @@ import msgspec
 from app.core.panes import NEVER_MS
 
 HEAD: Final = struct.Struct(">BBqB")
+HEAD_BYTES: Final = 11
+"""Without the ids. A number and not `HEAD.size`, as the next, since the compiled core has these as constants."""
+COUNT_AT: Final = 10
 HEAD_IDS_MAX: Final = 255
-COUNT_AT: Final = HEAD.size - 1
 PACK_HEAD: Final = tuple(struct.Struct(f">BBqB{count}I").pack for count in range(HEAD_IDS_MAX + 1))
 """By the number of segments."""
 FLAG_OUTBOX: Final = 1
@@ -65,7 +67,7 @@ def read_heads(rows: Sequence[tuple[bytes, bytes]]) -> RowHeads:
     due: list[tuple[int, bytes]] = []
     owing: list[bytes] = []
     packed: list[bytes] = []
-    head, begin = HEAD.unpack_from, HEAD.size
+    head, begin = HEAD.unpack_from, HEAD_BYTES
     try:
         for key, raw in rows:
             _version, flags, due_ms, count = head(raw)

@@ -61,7 +61,7 @@ timers, as they were then; they never change."""
 _NOTHING_RARE: Final = msgspec.msgpack.encode([_NEW[at] for at in _RARE])
 
 
-def upgraded(body: memoryview, version: int) -> bytes:
+def upgraded(body: bytes, version: int) -> bytes:
     """The body of a row of an earlier version as one of the present. Raises `msgspec.DecodeError` for other bytes."""
     row: Any = msgspec.msgpack.decode(body)
     try:

@@ -10,7 +10,7 @@ from typing import Any, Final
 import msgspec
 
 from app.core.profile import Profile, encode_profile
-from app.core.row_heads import COUNT_AT, HEAD
+from app.core.row_heads import COUNT_AT, HEAD_BYTES
 
 FIELDS_OF_VERSION_3: Final = [
     "offset",
@@ -76,7 +76,7 @@ def stored_rows(version: int) -> dict[str, bytes]:
 
 def split(raw: bytes) -> tuple[bytes, list[Any]]:
     """The header of a stored row, and its fields."""
-    length = HEAD.size + 4 * raw[COUNT_AT]
+    length = HEAD_BYTES + 4 * raw[COUNT_AT]
     return raw[:length], msgspec.msgpack.decode(raw[length:])
 
 

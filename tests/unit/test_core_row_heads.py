@@ -6,7 +6,7 @@ import pytest
 
 from app.core.panes import NEVER_MS
 from app.core.profile import Profile, due_ms, encode_profile
-from app.core.row_heads import BadRow, peek, read_heads
+from app.core.row_heads import COUNT_AT, HEAD, HEAD_BYTES, BadRow, peek, read_heads
 from app.core.row_parts import OutboxEntry, Output
 
 
@@ -30,3 +30,7 @@ def test_many_rows_are_read_as_each_of_them() -> None:
 def test_a_row_that_ends_within_its_header_is_no_row(length: int) -> None:
     with pytest.raises(BadRow):
         read_heads([(b"a", row(1)[:length])])
+
+
+def test_the_numbers_that_the_compiled_core_has_as_constants_are_those_of_the_header() -> None:
+    assert (HEAD.size, HEAD.size - 1) == (HEAD_BYTES, COUNT_AT)
