@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import msgspec
 import structlog
@@ -52,6 +52,20 @@ class Tracing:
         return _TracedProvider(name, inner, self._tracer)
 
 
+class _Traced(NamedTuple):
+    """A record with the span's context: those that the parser made cannot be changed."""
+
+    key: bytes | None
+    value: bytes | None
+    offset: int
+    timestamp: int
+    headers: tuple[tuple[str, bytes | None], ...]
+
+
+def _with(own: tuple[str, bytes], record: Any) -> _Traced:
+    return _Traced(record.key, record.value, record.offset, record.timestamp, (*record.headers, own))
+
+
 class _TracedBatches:
     def __init__(self, inner: Batches, tracer: Tracer) -> None:
         self._inner = inner
@@ -74,9 +88,7 @@ class _TracedBatches:
         ) as span:
             if span.is_recording():
                 own = (_HEADER, _inject()[_HEADER].encode())
-                for record in batch.records:
-                    if not _context_of(record):
-                        record.headers = (*record.headers, own)
+                batch.records = [record if _context_of(record) else _with(own, record) for record in batch.records]
             await self._inner.submit(batch)
 
 

@@ -33,7 +33,8 @@ def engine(axes: Axes, found: dict[str, Any]) -> None:
     names = sorted(contenders, key=lambda name: contenders[name]["events_per_second"])
     rates = [contenders[name]["events_per_second"] for name in names]
     colours = [_INK if name == "nudge" else _PALE for name in names]
-    bars = axes.barh([name.replace("_", " ") for name in names], rates, color=colours, log=True)
+    labels = [name.replace("_", " ").replace(" with ", "\nwith ") for name in names]
+    bars = axes.barh(labels, rates, color=colours, log=True)
     axes.bar_label(bars, [f"{rate:,}" for rate in rates], padding=3)
     axes.margins(x=0.25)
     axes.set_xlabel("events/s")
