@@ -104,7 +104,7 @@ async def run(
             figures |= {f"{fault}: events meanwhile": during, f"{fault}: caught_up_s": found["caught_up_s"]}
             fired = fired and during > 0 and site.proxy.hit[fault] > 0
             await fleet.all_say(200, 60.0)
-            ends = await ends_of(site, site.lines())
+            ends = await ends_of(site, site.lines)
             assert not keeper.done(), keeper.exception()
     finally:
         keeper.cancel()

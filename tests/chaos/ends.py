@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections import Counter
+from collections.abc import Callable
 
 from schemas.decisions import decode_decision
 from schemas.events import NOTIFICATION_FAILED, NOTIFICATION_SENT, Event, decode_event
@@ -11,13 +12,14 @@ from schemas.topics import DECISIONS, EVENTS
 from tests.support.site import Site, eventually
 
 
-async def ends_of(site: Site, lines: Counter[str], timeout_s: float = 90.0) -> dict[str, int]:
+async def ends_of(site: Site, delivered_by: Callable[[], Counter[str]], timeout_s: float = 90.0) -> dict[str, int]:
     """What became of every decision to send, by its receipt; those that have none after `timeout_s` are `untold`.
 
     Parameters
     ----------
-    lines
-        By decision: how often it was delivered.
+    delivered_by
+        Gives, by decision, how often it was delivered. Asked when all have a receipt: a sender that was cut off sends
+        when its feed of opt-outs is up to date again, later than a worker has caught up.
 
     A message may be delivered and its receipt say `unknown`: the sender did not live to hear the answer. One that is
     said to be sent and was not delivered is `missing_sends`.
@@ -32,7 +34,7 @@ async def ends_of(site: Site, lines: Counter[str], timeout_s: float = 90.0) -> d
 
     with contextlib.suppress(AssertionError):  # who is left is counted below
         await eventually(all_have, "every decision to send has a receipt", timeout_s)
-    delivered = lines.keys()
+    delivered = delivered_by().keys()
     counts = Counter(ends.get(made, "untold") for made in wanted)
     return {
         "to_send": len(wanted), "delivered": len(delivered & wanted), "sent": 0, "unknown": 0, "untold": 0, **counts,

@@ -214,8 +214,8 @@ async def run(
                     )
                 figures_of_lives = figures(watch.trends())
             found = await verdict(site, [], 300.0, policy=SOAK, apart_from=BY_TIMERS)
-            sent = Counter({made: count for made, count in served.fake.accepted.items() if count})
-            ends = await ends_of(site, sent, 120.0)
+            ends = await ends_of(site, lambda: +Counter(served.fake.accepted), 120.0)
+            sent = +Counter(served.fake.accepted)
             learned = max(site.metric(child, "nudge_model_examples", model="open") for child in town.workers())
             assert not keeper.done(), keeper.exception()
         finally:

@@ -91,7 +91,7 @@ async def run(site: Site, *, seed: int = 1, rate: int = 300, old: str = "") -> d
             for child in workers:
                 await at_work(site, child, int(await applied(site, child)) + 1)
         found = await verdict(site, workers, apart_from=() if alike else CONVERTED)
-        ends = await ends_of(site, site.lines())
+        ends = await ends_of(site, site.lines)
     finally:
         fleet.close()
     return {
