@@ -10,10 +10,10 @@ from typing import Any
 
 from app.stream.app import StreamApp
 from app.stream.batch import RecordBatch
+from app.stream.refused import bury
 from schemas.catalog import decode_item
-from schemas.dead_letters import DeadLetter, cut, dead_letter_headers
 from schemas.events import Rejected
-from schemas.topics import CATALOG, DEAD_LETTERS
+from schemas.topics import CATALOG
 
 
 class CatalogCheck:
@@ -43,16 +43,7 @@ class CatalogCheck:
             found = decode_item(record.value, record.key)
             if isinstance(found, Rejected):
                 self._refused(found.reason)
-                letter = DeadLetter(
-                    topic=CATALOG,
-                    partition=batch.partition,
-                    offset=record.offset,
-                    reason=found.reason,
-                    detail=found.detail,
-                    at_ms=self._clock_ms(),
-                )
-                headers = dead_letter_headers(letter, record.value)
-                await self._app.durable_producer.send(DEAD_LETTERS, cut(record.key), cut(record.value), headers)
+                await bury(self._app.durable_producer, CATALOG, batch.partition, record, found, self._clock_ms())
         batch.complete()
 
 

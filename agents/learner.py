@@ -30,11 +30,11 @@ from app.learning.served_personas import is_personas
 from app.stream.app import StreamApp
 from app.stream.batch import RecordBatch
 from app.stream.broadcast import Apply, read_to_end
-from schemas.dead_letters import DeadLetter, cut, dead_letter_headers
+from app.stream.refused import bury
 from schemas.events import Rejected
 from schemas.models import BadSignature, ModelSnapshot, decode_snapshot, encode_snapshot, supersedes
 from schemas.outcomes import LATE_OPT_OUT, Outcome, read_outcome
-from schemas.topics import DAY_MS, DEAD_LETTERS, MODELS, OUTCOMES
+from schemas.topics import DAY_MS, MODELS, OUTCOMES
 
 if TYPE_CHECKING:
     from app.learning.arms import ArmLearner
@@ -300,16 +300,7 @@ class LearnerService:
     async def _dead_letter(self, partition: int, record: Any, refused: Rejected) -> None:
         """Acknowledged before the batch can be complete: the record stands in the way until then."""
         self._observer.refused(refused.reason)
-        letter = DeadLetter(
-            topic=OUTCOMES,
-            partition=partition,
-            offset=record.offset,
-            reason=refused.reason,
-            detail=refused.detail,
-            at_ms=self._clock_ms(),
-        )
-        headers = dead_letter_headers(letter, record.value)
-        await self._app.durable_producer.send(DEAD_LETTERS, cut(record.key), cut(record.value), headers)
+        await bury(self._app.durable_producer, OUTCOMES, partition, record, refused, self._clock_ms())
 
     def _teach(self, state: _Partition, outcome: Outcome, offset: int) -> None:
         if outcome.items:

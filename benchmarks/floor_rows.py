@@ -164,8 +164,7 @@ class _Floor:
             part = records[start : start + SLICE_RECORDS]
             keys = list({record.key for record in part})
             rows = {}
-            for key, stored in zip(keys, store.get_many(keys), strict=True):
-                raw = changed.get(key) or underway.get(key) or stored
+            for key, raw in _newest(keys, store, changed, underway):
                 added += raw is None
                 rows[key] = decode_profile(self.usual if raw is None else raw)
             for record in part:
@@ -200,8 +199,7 @@ class _Undecoded(_Floor):
         added = 0
         for start in range(0, len(records), SLICE_RECORDS):
             keys = list({record.key for record in records[start : start + SLICE_RECORDS]})
-            for key, stored in zip(keys, store.get_many(keys), strict=True):
-                raw = changed.get(key) or underway.get(key) or stored
+            for key, raw in _newest(keys, store, changed, underway):
                 added += raw is None
                 # Another object: a row that is changed is written, it is not the one that was read.
                 changed[key] = bytes(bytearray(self.usual if raw is None else raw))
@@ -213,6 +211,14 @@ class _Undecoded(_Floor):
         batches = pack_outputs(some, _now_ms(), BATCH_BYTES)
         self.publishing = await self._send(self.outputs, written.partition, batches)
         await asyncio.gather(*acknowledged)
+
+
+def _newest(
+    keys: list[bytes], store: PartitionStore, changed: dict[bytes, bytes], underway: dict[bytes, bytes]
+) -> list[tuple[bytes, bytes | None]]:
+    """Each key with its row: as it was changed in this fetch or the one before, or as it is stored."""
+    pairs = zip(keys, store.get_many(keys), strict=True)
+    return [(key, changed.get(key) or underway.get(key) or stored) for key, stored in pairs]
 
 
 def _now_ms() -> int:
