@@ -21,6 +21,7 @@ from app.preflight import Preflight
 from app.sender.courier import CourierSettings
 from app.sender.delivery import Deliverer, DeliverySettings
 from app.sender.providers.base import Provider
+from app.sender.since import Since
 from app.sender.suppressions import Suppressions
 from app.sender.sweeper import Sweeper
 from app.sender.throttle import ThrottleSettings
@@ -43,8 +44,8 @@ log = structlog.get_logger(__name__)
 BATCH_RECORDS_MAX: Final = 500
 """Of one partition in one batch. A fetch is bounded in bytes, as they are sent, compressed: many thousands may fit."""
 READ_S_MAX: Final = 60.0
-"""So long a sender waits at its start for `events` to be read. A week of many events takes longer: meanwhile
-transactional messages are sent, as whenever the feed is stale."""
+"""So long a sender waits at its start for `events` to be read. A first start may take longer: meanwhile transactional
+messages are sent, as whenever the feed is stale."""
 _CONSENT_MARK: Final = b"Notifications "
 """In every consent event, and in few others: the rest of `events` is not decoded."""
 _ERASE_MARK: Final = b'"erase"'
@@ -168,21 +169,36 @@ class LedgerPages:
 class SuppressionFeed:
     """Reads consent events of all partitions, so that an opt-out counts at the last moment before a send.
 
-    What is read from the beginning counts when all of it has been read: until then somebody who has opted out and in
-    again seems to have opted out, and their messages would end for good.
+    What is read at the start counts when all of it has been read: until then somebody who has opted out and in again
+    seems to have opted out, and their messages would end for good.
+
+    Parameters
+    ----------
+    done
+        The sender's committed offsets of `decisions`, of its own partitions.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, done: Callable[[], Mapping[int, int]] = dict) -> None:
         self._key = secrets.token_bytes(32)
         self.suppressions = Suppressions(self._key)
         self._read: Suppressions | None = None
         """What has been read since the reader began anew, until that is everything."""
         self._subjects = Subjects(settings.privacy_bytes())
         self._clock = settings.make_clock()
-        self.reader = BroadcastReader(settings.client_settings(), EVENTS, self.apply, anew=self.begin)
+        self.since = Since(
+            settings.client_settings(),
+            workers=settings.app_id,
+            senders=settings.sender_id,
+            subjects=self._subjects,
+            newest=lambda: self.reader.newest,
+            done=done,
+        )
+        self.reader = BroadcastReader(
+            settings.client_settings(), EVENTS, self.apply, anew=self.begin, starts=self.since.starts
+        )
 
     def begin(self) -> None:
-        """The topic is about to be read from its beginning."""
+        """The topic is about to be read from where it must be (`app.sender.since`)."""
         self._read = Suppressions(self._key)
 
     def apply(self, key: bytes | None, value: bytes | None, _offset: int) -> None:
@@ -259,7 +275,8 @@ class Sender:
         self.table = RowTable(
             self.app, name="ledger", changelog=LEDGER_CHANGELOG, partitions=settings.partitions, factory=factory
         )
-        self.feed = SuppressionFeed(settings)
+        self.feed = SuppressionFeed(settings, lambda: self.app.batches.committed(DECISIONS))
+        self.app.commit_note = self.feed.since.note
         self.deliverer = Deliverer(
             table=self.table,
             produce=self._produce,
@@ -308,13 +325,14 @@ class Sender:
         log.info("http", address=f"http://{self.settings.http_host}:{self.health.port}")
         await self.preflight.wait()
         await self.feed.start()
+        self.feed.since.start()
         self.sweeper.start()
         self.memory.start()
         if CLOCK in self.preflight.present:
             self.skew.start()
 
     async def _on_shutdown(self, _app: Any, **_kwargs: Any) -> None:
-        parts = (self.sweeper, self.memory, self.skew, self.feed.reader, self.health)
+        parts = (self.sweeper, self.memory, self.skew, self.feed.since, self.feed.reader, self.health)
         await asyncio.gather(*(part.stop() for part in parts), self.deliverer.close())
 
     def _before_scrape(self) -> None:

@@ -86,6 +86,8 @@ class StreamApp(faust.App):
         self.on_rebalanced: Callable[[], None] = lambda: None
         self.on_committed: Callable[[float], object] = lambda seconds: None
         self.on_gone: Callable[[str, int], object] = lambda topic, gone: None
+        self.commit_note: Callable[[str, int, int], str] = lambda topic, partition, offset: ""
+        """What a commit of an offset carries as metadata. Asked in the consumer's thread."""
         super().__init__(*args, TableManager=RowTableManager, Worker=Process, **kwargs)
 
     def _new_transport(self) -> BatchedTransport:

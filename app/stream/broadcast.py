@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
 from typing import Any, Final
 
 import structlog
@@ -45,7 +45,8 @@ async def read_to_end(settings: Mapping[str, Any], topic: str, apply: Apply, tim
 class BroadcastReader:
     """Calls `apply(key, value, offset)` for every record of `topic`, oldest first, for as long as it runs.
 
-    `anew` is called before the topic is read from its beginning: once at first, and again after a failure.
+    `anew` is called before the topic is read from its beginning: once at first, and again after a failure. `starts`
+    may say, for partitions of which less will do, at which offset to begin.
 
     `apply` must not raise: a bad record is its business to count and skip. Should it raise all the same, everything is
     read again, and again: what depends on the topic stays as it was, and `as_of` says so.
@@ -58,15 +59,19 @@ class BroadcastReader:
         apply: Apply,
         *,
         anew: Callable[[], object] = lambda: None,
+        starts: Callable[[Collection[int]], Awaitable[Mapping[int, int]]] | None = None,
         connect: Callable[..., Any] = AIOKafkaConsumer,
     ) -> None:
         self._settings = dict(settings)
         self._topic = topic
         self._apply = apply
         self._anew = anew
+        self._starts = starts
         self._connect = connect
         self._task: asyncio.Task[None] | None = None
         self._ready = asyncio.Event()
+        self.newest: dict[int, Any] = {}
+        """The last record that has been read of each partition."""
         self.whole = False
         """Whether everything has been read since it last began anew."""
         self.as_of: float = 0.0
@@ -120,14 +125,18 @@ class BroadcastReader:
         )
         await consumer.start()
         try:
-            reading = _Reading(consumer, await self._partitions(consumer))
+            partitions = await self._partitions(consumer)
+            starts = await self._starts([tp.partition for tp in partitions]) if self._starts else {}
+            reading = _Reading(consumer, {tp: starts.get(tp.partition, 0) for tp in partitions})
+            self.newest.clear()
             self.whole = False
             self._anew()
             while True:
                 fetched = await consumer.getmany(timeout_ms=wait_ms)
-                for records in fetched.values():
+                for tp, records in fetched.items():
                     for record in records:
                         self._take(record)
+                        self.newest[tp.partition] = record
                 if (as_of := await reading.complete()) is not None:
                     self.as_of = as_of
                     self.whole = True
@@ -157,11 +166,11 @@ class BroadcastReader:
 class _Reading:
     """What a consumer is assigned by hand, and when it was last known to have read it all."""
 
-    def __init__(self, consumer: Any, partitions: Iterable[TopicPartition]) -> None:
+    def __init__(self, consumer: Any, offsets: Mapping[TopicPartition, int]) -> None:
         self._consumer = consumer
         self._read: dict[TopicPartition, tuple[int | None, float]] = {}
         """Which end of a partition was met last (aiokafka's stamp of the fetch that told it), and when (monotonic)."""
-        self._begin(dict.fromkeys(partitions, 0))
+        self._begin(offsets)
 
     def _begin(self, offsets: Mapping[TopicPartition, int]) -> None:
         self._read = dict.fromkeys(offsets, (None, 0.0))

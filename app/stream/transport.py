@@ -7,7 +7,7 @@ is delivered in batches; control topics that every worker reads whole go through
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
 from time import monotonic
 from typing import Any
 
@@ -23,6 +23,7 @@ from aiokafka.errors import (
     UnknownMemberIdError,
 )
 from aiokafka.protocol.group import HeartbeatRequest, SyncGroupRequest
+from aiokafka.structs import OffsetAndMetadata
 from faust.events import Event
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
@@ -286,6 +287,11 @@ class BatchedConsumer(driver.Consumer):
             done = max(done, self._position(tp) or 0)
         return max(0, end - done)
 
+    def committed(self, topic: str) -> dict[int, int]:
+        """Up to where our partitions of a topic are committed, or where they begin."""
+        found = {tp.partition: offset for tp, offset in self._committed_offset.items() if tp.topic == topic}
+        return {partition: offset for partition, offset in found.items() if offset is not None}
+
     def lag(self) -> dict[TP, int]:
         """Records of each partition that are not complete yet, where the broker has said how far it reaches."""
         result: dict[TP, int] = {}
@@ -365,6 +371,7 @@ class BatchedConsumerThread(driver.AIOKafkaConsumerThread):
         consumer = super()._create_worker_consumer(transport)
         consumer._fetch_max_wait_ms = FETCH_WAIT_MS_MAX
         consumer._isolation_level = READ_COMMITTED  # Faust would only in a transaction of its own
+        add_notes(consumer, self.app.commit_note)
         return consumer
 
     async def on_start(self) -> None:
@@ -415,6 +422,17 @@ class BatchedTransport(driver.Transport):
     """Faust's aiokafka transport with the batched consumer."""
 
     Consumer = BatchedConsumer
+
+
+def add_notes(consumer: Any, note: Callable[[str, int, int], str]) -> None:
+    """Have each commit carry what `note` says of topic, partition and offset, as Kafka's metadata of it."""
+    commit = consumer.commit
+
+    async def noted(offsets: Mapping[TopicPartition, OffsetAndMetadata]) -> None:
+        places = {tp: at.offset for tp, at in offsets.items()}
+        await commit({tp: OffsetAndMetadata(at, note(tp.topic, tp.partition, at)) for tp, at in places.items()})
+
+    consumer.commit = noted
 
 
 def keep_lease(coordinator: Any, lease: Lease) -> None:
