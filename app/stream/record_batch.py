@@ -24,7 +24,7 @@ _LENGTH_COVERS: Final = HEAD_BYTES - 12
 """Bytes of the head that follow the length."""
 _FORMAT: Final = 2
 _NOBODY: Final = -1
-_RECORD_PARTS: Final = 6
+_RECORD_PARTS: Final = 7
 _PIECE_RECORDS: Final = 32
 """How many records are joined at a time, roughly as many bytes as stay in the processor's cache."""
 
@@ -48,6 +48,8 @@ def varint(number: int) -> bytes:
 
 _SMALL: Final[list[bytes]] = [varint(number) for number in range(4096)]
 _NONE: Final = varint(-1)
+_BEGINNINGS: Final[list[bytes]] = [b"\0\0" + place for place in _SMALL]
+"""Of a record by its place in the batch: no attributes, the batch's own timestamp, the place."""
 
 
 def _varint(number: int) -> bytes:
@@ -91,17 +93,25 @@ class RecordBatchBuilder:
     def add(self, key: bytes | None, value: bytes | None, headers: bytes) -> bool:
         """Add a record with `headers` from `encode_headers`; False when the batch is full. The first always fits."""
         name, content = key or b"", value or b""
-        place = _varint(self._records)
-        before = b"\0\0" + place + (_NONE if key is None else _varint(len(name)))
+        place = self._records
+        begins = _BEGINNINGS[place] if place < len(_BEGINNINGS) else b"\0\0" + varint(place)
+        before = _NONE if key is None else _varint(len(name))
         between = _NONE if value is None else _varint(len(content))
-        size = len(before) + len(name) + len(between) + len(content) + len(headers)
+        size = len(begins) + len(before) + len(name) + len(between) + len(content) + len(headers)
         length = _varint(size)
         whole = self._size + len(length) + size
         if whole > self._size_max and self._records:
             return False
         self._size = whole
-        self._records += 1
-        self._parts += (length, before, name, between, content, headers)
+        self._records = place + 1
+        parts = self._parts
+        parts.append(length)
+        parts.append(begins)
+        parts.append(before)
+        parts.append(name)
+        parts.append(between)
+        parts.append(content)
+        parts.append(headers)
         return True
 
     # -- what aiokafka asks of a builder

@@ -12,7 +12,6 @@ minutes, a little at each look so that none is held up, and the minute that has 
 from __future__ import annotations
 
 import heapq
-import struct
 from collections.abc import Iterator
 from itertools import islice
 from typing import Final
@@ -32,14 +31,15 @@ _LONG: Final = 255
 _UNIQUE_BYTES_MIN: Final = 4096
 
 
-_HEAD: Final = struct.Struct(">HB").pack
+_PLACES: Final[list[bytes]] = [place.to_bytes(2, "big") for place in range(HOUR)]
+_SIZES: Final[list[bytes]] = [bytes((size,)) for size in range(_LONG + 1)]
 
 
 def _entry(place: int, key: bytes) -> bytes:
     size = len(key)
     if size < _LONG:
-        return _HEAD(place, size) + key
-    return _HEAD(place, _LONG) + size.to_bytes(4, "big") + key
+        return b"".join((_PLACES[place], _SIZES[size], key))
+    return b"".join((_PLACES[place], _SIZES[_LONG], size.to_bytes(4, "big"), key))
 
 
 class _Run:
@@ -98,9 +98,9 @@ class _Runs:
         self.entries = 0
 
     def add(self, bucket: int, key: bytes) -> None:
-        number, place = divmod(bucket, self._span)
+        number = bucket // self._span
         run = self._run(number)
-        run.add(place, key)
+        run.add(bucket - number * self._span, key)
         self.entries += 1
         if len(run.data) > run.limit:
             self.entries -= run.make_unique()
