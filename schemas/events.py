@@ -69,6 +69,13 @@ class Event(msgspec.Struct, rename="camel", omit_defaults=True, kw_only=True, gc
     traits: dict[str, Any] = {}
 
 
+EventFields = tuple[
+    str, str, str | None, str | None, str | None, datetime | int | None, datetime | int | None, str | None,
+    dict[str, Any], dict[str, Any], dict[str, Any],
+]  # fmt: skip
+"""An `Event`'s fields in order, as `msgspec.structs.astuple` gives them."""
+
+
 @final
 class Rejected(msgspec.Struct, frozen=True):
     """Why a record was refused: a machine-readable `reason` (one of `REASONS`) and a `detail` without personal data."""
@@ -99,7 +106,7 @@ parse_event = msgspec.json.Decoder(Event).decode
 """JSON to `Event`, types checked and nothing else. Raises `msgspec.DecodeError`, `UnicodeDecodeError`,
 `RecursionError`."""
 _encoder = msgspec.json.Encoder()
-_TYPES = frozenset({"track", "identify", "alias", ERASE, MERGE, ABSORB})
+TYPES: Final = frozenset({"track", "identify", "alias", ERASE, MERGE, ABSORB})
 
 
 def epoch_ms(value: datetime | int) -> int:
@@ -128,7 +135,7 @@ def decode_event(raw: bytes | None, key: bytes | None) -> Event | Rejected:
 
 def check_event(event: Event, key: bytes | None) -> Event | Rejected:
     """Apply the rules that the struct's types cannot say."""
-    if event.type not in _TYPES:
+    if event.type not in TYPES:
         return Rejected("unknown_type", "type must be track, identify or alias")
     user = event.user_id or event.anonymous_id
     if not user:

@@ -8,6 +8,7 @@ from typing import Final
 import xxhash
 
 BUCKETS: Final = 10_000
+_digest: Final = xxhash.xxh3_64_digest  # looked up once, see app.core.owed
 
 
 def stable_id(text: str) -> int:
@@ -36,7 +37,8 @@ RECENT_BYTES: Final = WORD_BYTES * RECENT_MAX
 
 def message_word(message_id: str) -> bytes:
     """A hash of a message id for de-duplication, as `WORD_BYTES` bytes."""
-    return xxhash.xxh3_64_digest(message_id.encode())[:WORD_BYTES]
+    word: bytes = _digest(message_id.encode())
+    return word[:WORD_BYTES]
 
 
 _FULL_CHARS: Final = 36

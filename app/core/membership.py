@@ -240,5 +240,4 @@ def _move(
         if wordings is not None:
             wordings[key] = wording
     batch.emit_move(profile, wording, origin)
-    batch.move(segment.name, 1 if inside else -1)
     return segment, wording.change

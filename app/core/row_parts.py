@@ -6,6 +6,7 @@ Fields may be added at the end with a default; they may not be removed or re-ord
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Final
 
 import msgspec
@@ -27,7 +28,7 @@ class Output(msgspec.Struct, array_like=True, frozen=True, gc=False):
     topic: str
     key: bytes | None
     value: bytes | None
-    headers: list[tuple[str, bytes]] = []
+    headers: Sequence[tuple[str, bytes]] = ()
 
 
 class OutboxEntry(msgspec.Struct, array_like=True, frozen=True, gc=False):

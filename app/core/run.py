@@ -29,15 +29,16 @@ from schemas.events import (
     EVENT_BYTES_MAX,
     MERGE,
     NAME_CHARS_MAX,
+    TYPES,
     USER_CHARS_MAX,
     Event,
     Rejected,
-    check_event,
     decode_event,
     parse_event,
 )
 from schemas.topics import DEAD_LETTERS
 
+_parse: Final = parse_event  # looked up once, see app.core.owed
 RETRY_MS: Final = 60_000
 """When a row whose timers raised is tried again."""
 
@@ -77,38 +78,46 @@ class Run:
     def records(self, records: Sequence[Record]) -> None:
         """Apply records; those that raise are dead-lettered and leave no trace but that."""
         batch, rows, fates = self.batch, self.rows, self.fates
+        applied = 0
         for record in records:
-            event = _read(record.value, record.key)
-            if type(event) is Rejected:
+            key, value = record.key, record.value
+            event = _read(batch, value, key)
+            if event is None or key is None:
                 fates["rejected"] += 1
-                batch.outputs.append(self._dead_letter(record, event))
+                refused = decode_event(value, key)
+                assert isinstance(refused, Rejected), "nobody else is refused"
+                batch.outputs.append(self._dead_letter(record, refused))
                 continue
-            key: bytes = record.key  # type: ignore[assignment]  # decode_event has checked it
+            offset = record.offset
             profile = rows.get(key)
             if profile is None:
                 profile = rows[key] = Profile()
-            elif record.offset <= profile.offset:
+            elif offset <= profile.offset:
                 fates["replayed"] += 1
                 continue
             batch.untouched = True
             try:
-                fates[self._take(profile, event, record)] += 1
+                fate = self._take(profile, event, record, key, offset)
             except BadRow:
                 raise  # of all of it, whoever gave us the rows is to see to that
             except Exception as exc:
                 batch.cut()
-                fates["rejected"] += 1
-                refused = exc.rejected if isinstance(exc, erasure.Refusal) else None
-                self.failed[record.offset] = refused or Rejected("processing_failed", where_raised(exc))
+                fate = "rejected"
+                why = exc.rejected if isinstance(exc, erasure.Refusal) else None
+                self.failed[offset] = why or Rejected("processing_failed", where_raised(exc))
                 self._put_back(records, record)
+            if fate is None:
+                applied += 1
+            else:
+                fates[fate] += 1
+        fates["applied"] += applied
 
-    def _take(self, profile: Profile, event: Event, record: Record) -> str:
-        """Apply one event to its row; returns its fate."""
+    def _take(self, profile: Profile, event: Event, record: Record, key: bytes, offset: int) -> str | None:
+        """Apply the event that the batch has heard to its row; returns its fate, None for nearly all: applied."""
         batch = self.batch
         index = batch.index
-        offset = record.offset
         now_ms = batch.now_ms
-        stamp = event.timestamp
+        stamp = batch.stamp
         at_ms = now_ms
         if stamp is not None:
             at_ms = stamp if isinstance(stamp, int) else instant_ms(stamp)
@@ -121,7 +130,7 @@ class Run:
                     return "rejected"
                 at_ms = now_ms
         recent = profile.recent
-        message_id = event.message_id
+        message_id = batch.message_id
         digest = message_word(message_id) if message_id else b""
         if digest and recent and _remembers(recent, digest):
             profile.offset = offset
@@ -129,9 +138,7 @@ class Run:
         foreign = profile.policy != index.policy_id
         if foreign and erasure.bars(profile, event, at_ms):
             return "erased"
-        key: bytes = record.key  # type: ignore[assignment]  # decode_event has checked it
         batch.mark, batch.key, batch.source = offset, key, record
-        batch.user = event.user_id or event.anonymous_id or ""
         if key not in self.changed:
             if self.snapshots is None and not profile.owed and not profile.owes_records():
                 self.changed[key] = profile  # as `_touch` would
@@ -140,11 +147,11 @@ class Run:
         forwarded = foreign and self._adopt(profile, event, at_ms, record)
         profile.offset = offset
         if digest:
-            recent += digest
+            recent = recent + digest  # `+=` would be looked up
             profile.recent = recent if len(recent) <= RECENT_BYTES else recent[-RECENT_BYTES:]
         if forwarded:
             return "forwarded"
-        return "applied" if self.turn.event(profile, event, at_ms, offset) else "late"
+        return None if self.turn.event(profile, event, at_ms, offset) else "late"
 
     def _adopt(self, profile: Profile, event: Event, at_ms: int, record: Record) -> bool:
         """Bring a row that is not of this policy version to it; True if it was merged and the event was passed on."""
@@ -235,7 +242,8 @@ class Run:
         if refusal is not None:
             self._reject(profile, record, refusal)
         else:
-            self._take(profile, event, record)
+            self.batch.hear(event)
+            self._take(profile, event, record, record.key or b"", record.offset)
 
     def _before(self, key: bytes) -> Profile | None:
         if self.reload is not None:
@@ -351,27 +359,28 @@ class Run:
         return effects
 
 
-def _read(raw: bytes | None, key: bytes | None) -> Event | Rejected:
-    """As `decode_event`, compiled: what nearly every record is, told in one go."""
+def _read(batch: Batch, raw: bytes | None, key: bytes | None) -> Event | None:
+    """As `decode_event`, compiled, and heard by the batch; None where that has something to say against it."""
     if not raw or len(raw) > EVENT_BYTES_MAX:
-        return decode_event(raw, key)
+        return None
     try:
-        event = parse_event(raw)
+        event = _parse(raw)
     except (ValueError, RecursionError):
-        return decode_event(raw, key)  # which says what is wrong with it
-    user = event.user_id
-    named = event.type == "track" and 0 < len(event.event) <= NAME_CHARS_MAX
-    if named and user and len(user) <= USER_CHARS_MAX and key == user.encode():
-        return event
-    return check_event(event, key)
+        return None
+    batch.hear(event)
+    user = batch.user
+    if not user or len(user) > USER_CHARS_MAX or not key or key != user.encode() or len(batch.name) > NAME_CHARS_MAX:
+        return None
+    kind = batch.kind
+    return event if (batch.name if kind == "track" else kind in TYPES) else None
 
 
 def _remembers(recent: bytes, digest: bytes) -> bool:
     """Whether the hash is one of those remembered, and not the end of one and the beginning of the next."""
-    at = recent.find(digest)
-    while at % WORD_BYTES and at > 0:
-        at = recent.find(digest, at + 1)
-    return at >= 0
+    first = digest[0]
+    return any(
+        recent[at] == first and recent[at : at + WORD_BYTES] == digest for at in range(0, len(recent), WORD_BYTES)
+    )
 
 
 def _is_current(profile: Profile, policy_id: int) -> bool:

@@ -35,8 +35,8 @@ from schemas.events import ABSORB, ERASE, MERGE, Event
 class Turn:
     """Applies events and timers to rows, accumulating in a batch.
 
-    The caller sets the batch's `mark`, `key`, `user` and `source` first. Whatever raises here leaves the row
-    half-changed: the caller has to put it back.
+    The caller sets the batch's `mark`, `key`, `user` and `source` first, and has it hear an event. Whatever raises
+    here leaves the row half-changed: the caller has to put it back.
     """
 
     __slots__ = ("batch", "features_of", "scorer", "subjects")
@@ -68,24 +68,25 @@ class Turn:
         """Apply an event. Returns False when it was too late to trigger anything (it counts all the same)."""
         batch = self.batch
         index = batch.index
-        context = event.context
+        context = batch.context
         if context and at_ms >= profile.seen_ms:
             identity.fold_context(profile, context, at_ms)
-        if event.type == "track":
-            reason = event.event
+        kind = batch.kind
+        if kind == "track":
+            reason = batch.name
             ops = index.by_name.get(reason) or index.learn(reason)
             before_ms = fold.fold_track(batch, profile, ops, event, at_ms)
-        elif event.type == ERASE:
+        elif kind == ERASE:
             erasure.fold_erase(batch, profile, event, offset, self.subjects)
             return True
-        elif event.type == MERGE:
+        elif kind == MERGE:
             merge.fold_merge(batch, profile, event, offset, self.subjects)
             return True
-        elif event.type == ABSORB:
+        elif kind == ABSORB:
             merge.fold_absorb(batch, profile, event, self.subjects)
             return True
         else:
-            reason, ops, before_ms = event.type, index.on_traits, AGES_AGO_MS
+            reason, ops, before_ms = kind, index.on_traits, AGES_AGO_MS
             batch.suspects = 0
             fold.fold_activity(profile, at_ms)
             merge.ask(batch, profile, event.previous_id if reason == "alias" else event.anonymous_id, self.subjects)
@@ -99,7 +100,7 @@ class Turn:
         candidates = triggers.on_event(batch, profile, ops, event, at_ms, offset) if ops.triggers else None
         in_time = at_ms >= batch.now_ms - index.grace_ms
         if changes and in_time and index.starts:
-            candidates = (candidates or []) + triggers.on_changes(batch, changes, event.properties, offset)
+            candidates = (candidates or []) + triggers.on_changes(batch, changes, batch.properties, offset)
         if candidates:
             arbiter.arbitrate(batch, profile, candidates, self.scorer, self.features_of)
         return in_time

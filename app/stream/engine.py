@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, Final
@@ -25,7 +24,7 @@ import structlog
 from faust.types import TP
 
 from app.core import owed
-from app.core.effects import Effects
+from app.core.effects import Effects, Tally
 from app.core.erasure import is_mark, mark_key
 from app.core.history import Windows
 from app.core.row_heads import BadRow
@@ -262,7 +261,7 @@ class Engine:
                 letter=f"{place.partition}-{place.offset}",
                 action="the user starts anew, without consent",
             )
-            self._observer.effects(Effects(counts=Counter({("dead_letters", BAD_ROW): 1})), partition)
+            self._observer.effects(Effects(counts=Tally({("dead_letters", BAD_ROW): 1})), partition)
 
     async def _look_up(self, partition: int, state: Partition, doubt: replays.Doubt) -> None:
         """Look whether the farthest row that passed events by has its last event where it says, or end."""

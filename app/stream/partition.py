@@ -7,6 +7,7 @@ import itertools
 from collections.abc import Mapping, Sequence
 from typing import Final
 
+from app.core.batch import add_up
 from app.core.effects import Effects
 from app.core.erasure import is_mark
 from app.core.profile import Profile, encode_profile
@@ -83,11 +84,8 @@ class Work:
         whole.outputs += effects.outputs
         whole.due += effects.due
         whole.latencies_ms += effects.latencies_ms
-        counts, members = whole.counts, whole.members
-        for label, number in effects.counts.items():  # `Counter.update` is Python, and takes 2 us a slice
-            counts[label] += number
-        for segment, change in effects.members.items():
-            members[segment] += change
+        add_up(whole.counts, effects.counts)
+        add_up(whole.members, effects.members)
         whole.wished += effects.wished
 
 

@@ -24,7 +24,7 @@ PLAN = make_plan([at_least(VIEWS, 1, "first"), at_least(VIEWS, 2, "second")], [V
 @given(st.text(min_size=1), st.text(), st.text(), st.integers(0, 2**62), st.integers(0, 2**80))
 def test_the_record_is_what_the_contract_encodes(user: str, name: str, reason: str, at_ms: int, origin: int) -> None:
     wording = owed.Wording(name, "enter", "event", reason, "v%1")
-    identity = wording.identity(user, origin)
+    identity = wording.identity(user.encode(), origin)
     change = MembershipChange(
         id=identity.hex(), user=user, segment=name, change="enter", at_ms=at_ms, cause="event", reason=reason,
         policy_version="v%1",
@@ -34,7 +34,7 @@ def test_the_record_is_what_the_contract_encodes(user: str, name: str, reason: s
 
 def test_ids_differ_by_user_segment_direction_and_origin() -> None:
     wordings = [owed.Wording(name, change, "event", "", "1") for name in ("a", "b") for change in ("enter", "leave")]  # type: ignore[arg-type]
-    ids = {wording.identity(user, origin) for wording in wordings for user in ("u", "v") for origin in (1, 2)}
+    ids = {wording.identity(user, origin) for wording in wordings for user in (b"u", b"v") for origin in (1, 2)}
     assert len(ids) == 16
 
 
@@ -63,11 +63,12 @@ def test_what_is_acknowledged_is_dropped_when_the_row_is_next_touched_and_no_mor
 
 def test_the_trace_context_goes_with_it() -> None:
     wording = owed.Wording("s", "leave", "clock", "", "1")
-    identity = wording.identity(USER, 7)
-    row = Profile(owed=wording.pack(3, START, identity, b"00-trace") + wording.pack(4, START, identity, None))
+    identity = wording.identity(KEY, 7)
+    first = wording.owe(b"", 3, owed.packed_ms(START), identity, b"00-trace")
+    row = Profile(owed=wording.owe(first, 4, owed.packed_ms(START), identity, None))
     assert [(entry.mark, entry.output.topic, entry.output.headers) for entry in owed.outputs(row, KEY)] == [
         (3, SEGMENTS, [("traceparent", b"00-trace")]),
-        (4, SEGMENTS, []),
+        (4, SEGMENTS, ()),
     ]
 
 
@@ -98,6 +99,8 @@ def test_a_row_that_was_written_before_is_still_read() -> None:
 def test_trimming_stops_at_the_first_that_is_not_acknowledged(acked: int) -> None:
     wording = owed.Wording("s", "enter", "event", "Go", "1")
     marks = [0, 2, 3, 9]
-    row = Profile(owed=b"".join(wording.pack(mark, START, bytes(16), None) for mark in marks))
+    row = Profile()
+    for mark in marks:
+        row.owed = wording.owe(row.owed, mark, owed.packed_ms(START), bytes(16), None)
     owed.trim(row, acked)
     assert [entry.mark for entry in owed.outputs(row, KEY)] == [mark for mark in marks if mark >= acked]
