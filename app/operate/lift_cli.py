@@ -12,6 +12,10 @@ from app.cli_common import Broker, fail, out, read_settings
 
 def lift(
     yes: Annotated[bool, typer.Option("--yes", help="Do it; without this it is only said what would be done.")] = False,
+    mirrored: Annotated[
+        bool,
+        typer.Option("--mirrored", help="The topic was mirrored, or copied, from the old one."),
+    ] = False,
     broker: Broker = None,
 ) -> None:
     """After `events` was made anew: bring its offsets beyond those that rows have seen, so that no event is passed by.
@@ -30,7 +34,7 @@ def lift(
         if yes and (running := await lifting.members(client, settings.app_id)):
             why = f"{running} workers are in the group {settings.app_id} (NUDGE_APP_ID): stop them first"
             raise fail(f"{why} (one that was killed is let go when its session has run out, within 30 s)", 1)
-        lifts = await lifting.examine(client)
+        lifts = await lifting.examine(client, settings.app_id, mirrored=mirrored)
         for what in lifts:
             out.print(
                 f"events[{what.partition}]: rows have seen offsets up to {what.seen - 1}, and {what.begin} to "
@@ -38,8 +42,15 @@ def lift(
                 highlight=False,
                 soft_wrap=True,
             )
+            if what.known and not mirrored:
+                out.print(
+                    f"events[{what.partition}]: rows have folded the event at {what.known - 1} and may have folded "
+                    "those before it, elsewhere: if the topic was mirrored, say --mirrored, or they count twice",
+                    highlight=False,
+                    soft_wrap=True,
+                )
             if yes:
-                copied = await lifting.lift(client, what)
+                copied = await lifting.lift(client, what, settings.app_id)
                 out.print(f"events[{what.partition}]: lifted; {copied} records stand behind now", highlight=False)
         if not lifts:
             out.print("events is the log that the rows were folded from: there is nothing to do")

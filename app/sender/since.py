@@ -25,6 +25,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import GroupAuthorizationFailedError, KafkaError
 
 from app.stream.background import Background
+from app.stream.commits import read_commits
 from app.stream.committed import READ_COMMITTED, readable_end
 from schemas.erasures import Subjects
 from schemas.topics import DECISIONS, EVENTS
@@ -178,8 +179,8 @@ class Since(Background):
         """
         async with asyncio.timeout(_TIMEOUT_S):
             try:
-                folded = await _commits(self._settings, self._workers, EVENTS, partitions)
-                ours = await _commits(self._settings, self._senders, DECISIONS, partitions)
+                folded = await read_commits(self._settings, self._workers, EVENTS, partitions)
+                ours = await read_commits(self._settings, self._senders, DECISIONS, partitions)
             except GroupAuthorizationFailedError as exc:
                 log.warning("commits_not_known", error=str(exc), events="read from their beginning")
                 return {}
@@ -217,7 +218,7 @@ class Since(Background):
         for partition, record in self._newest().items():
             if partition in done:
                 self._marks.propose(partition, record.offset, self._digest(record))
-        committed = await _commits(self._settings, self._workers, EVENTS, done)
+        committed = await read_commits(self._settings, self._workers, EVENTS, done)
         folded = self._marks.folded({p: offset for p, (offset, _) in committed.items()})
         for partition, (_, end) in (await look(self._settings, DECISIONS, {p: done[p] for p in folded})).items():
             self._marks.ripen(partition, end, done[partition])
@@ -226,20 +227,6 @@ class Since(Background):
         key, value = record.key or b"", record.value or b""
         head = b"%d %d %d " % (record.timestamp, len(key), len(value))
         return self._subjects.of(head + key + value).hex()
-
-
-async def _commits(
-    settings: Mapping[str, Any], group: str, topic: str, partitions: Iterable[int]
-) -> dict[int, tuple[int, str]]:
-    """What a group has committed, of partitions where it has: offset and metadata."""
-    places = [TopicPartition(topic, partition) for partition in partitions]
-    consumer = AIOKafkaConsumer(group_id=group, enable_auto_commit=False, **settings)
-    await consumer.start()  # without a subscription it joins nothing
-    try:
-        found = await consumer._coordinator.fetch_committed_offsets(places)
-    finally:
-        await consumer.stop()
-    return {tp.partition: (at.offset, at.metadata or "") for tp, at in found.items()}
 
 
 async def look(settings: Mapping[str, Any], topic: str, offsets: Mapping[int, int]) -> dict[int, Look]:

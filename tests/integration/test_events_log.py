@@ -12,6 +12,7 @@ from aiokafka import AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient
 
 from app.core.profile import decode_profile
+from app.operate import lift as lifting
 from app.topics import create_topics
 from schemas.events import Event, encode_event
 from schemas.topics import EVENTS, PROFILES_CHANGELOG
@@ -104,6 +105,84 @@ async def make_anew(site: Site) -> None:
     finally:
         await admin.close()
     await create_topics(site.bootstrap, site.partitions, 1)
+
+
+async def fold_and_end(site: Site, number: int) -> None:
+    with site.worker() as worker:
+        await site.ready(worker)
+
+        async def done() -> bool:
+            return applied(site, worker) == number
+
+        await eventually(done, "all is folded")
+        await asyncio.to_thread(worker.stop)
+        assert worker.returncode == 0, worker.log_tail()
+
+
+async def refuses(site: Site) -> None:
+    with site.worker() as worker:
+
+        async def ended() -> bool:
+            return worker.returncode is not None
+
+        await eventually(ended, "the worker ends")
+        assert worker.returncode == 70
+        assert "is not the log that the rows were folded from" in site.log(worker)
+
+
+async def lift(site: Site, *options: str) -> None:
+    async def lifted() -> bool:
+        """Once the group has let the worker go."""
+        return (await site.command("topics", "lift", "--yes", *options)).returncode == 0
+
+    await eventually(lifted, "the topic is lifted")
+    assert "there is nothing to do" in (await site.command("topics", "lift", "--yes")).stdout
+
+
+async def test_of_a_log_that_lost_its_end_the_rest_is_not_folded_again_and_what_follows_is(site: Site) -> None:
+    """40 events are more than the 32 ids that a row remembers: what is read twice would count twice."""
+    kept = [*(view(f"u{n}", number) for number in range(40) for n in (2, 3)), view("u0", 0), view("u1", 0)]
+    lost = [view(f"u{n}", number) for number in range(40, 50) for n in (2, 3)]
+    await site.happen([*kept, *lost])
+    await fold_and_end(site, 102)
+    await make_anew(site)
+    await site.happen(kept)
+    await site.happen([view(f"u{n}", 100) for n in range(4)])
+    await refuses(site)
+    await lift(site)
+    await site.happen([view(f"u{n}", 101) for n in range(4)])
+    await fold_and_end(site, 8)
+    assert await views(site) == {"u0": 3, "u1": 3, "u2": 52, "u3": 52}
+
+
+async def test_in_a_mirrored_log_what_rows_have_folded_is_not_folded_again_also_after_an_interruption(
+    site: Site,
+) -> None:
+    users = [f"u{n}" for n in range(4)]
+    old = [view(user, number) for number in range(50) for user in users]
+    await site.happen(old)
+    await fold_and_end(site, 200)
+    await make_anew(site)
+    await site.happen(old[40:])
+    await site.happen([view(user, 100) for user in users])
+    await refuses(site)
+    told = await site.command("topics", "lift")
+    assert told.stdout.count("say --mirrored") == site.partitions
+    settings, group = {"bootstrap_servers": site.bootstrap}, f"worker-{site.run}"
+
+    def interrupted(_offsets: int) -> None:
+        raise InterruptedError
+
+    async def empty() -> bool:
+        return await lifting.members(settings, group) == 0
+
+    await eventually(empty, "the group has let the worker go")
+    for what in await lifting.examine(settings, group, mirrored=True):
+        with pytest.raises(InterruptedError):
+            await lifting.lift(settings, what, group, interrupted)
+    await lift(site)
+    await fold_and_end(site, 4)
+    assert await views(site) == dict.fromkeys(users, 51)
 
 
 async def test_after_events_was_made_anew_a_worker_ends_before_it_loses_any_and_goes_on_once_it_was_lifted(
