@@ -25,6 +25,7 @@ CORE = (
     "features",
     "fold",
     "guardrails",
+    "id_map",
     "identity",
     "ids",
     "index",
@@ -34,6 +35,7 @@ CORE = (
     "lengths",
     "local_time",
     "logged",
+    "longs",
     "marks",
     "membership",
     "owed",
@@ -51,6 +53,7 @@ CORE = (
     "turn",
     "values",
     "weariness",
+    "window_map",
 )
 """Of `app/core`, those of the hot path."""
 

@@ -24,6 +24,7 @@ from app.core.explain_choice import VariantView
 from app.core.explain_gates import Gate, gates, refusal
 from app.core.explain_items import ProductView, ThresholdView, WishView
 from app.core.expression_explain import Clause, Explain, explain_expression, explain_hysteresis
+from app.core.id_map import IdMap
 from app.core.ids import full_id, stable_id
 from app.core.index import PlanIndex
 from app.core.item_table import NO_ITEMS, ItemTable
@@ -33,6 +34,7 @@ from app.core.profile import FIELDS, Profile
 from app.core.row_parts import Timer
 from app.core.scores import OPEN, persona_of
 from app.core.weariness import opt_out_risk
+from app.core.window_map import WindowMap
 from schemas.percentiles import Percentiles
 
 Contributions = Callable[[Mapping[str, float]], Mapping[str, float]]
@@ -170,9 +172,13 @@ def profile_summary(profile: Profile, plan: Plan) -> dict[str, Any]:
     }
 
 
+def _as_json(value: object) -> Any:
+    return msgspec.to_builtins(dict(value.items()) if isinstance(value, IdMap | WindowMap) else value, str_keys=True)
+
+
 def row_as_json(profile: Profile) -> dict[str, Any]:
     """The row's fields by name. Of the devices, whose keys are push tokens, and of what it owes only the number."""
-    shown: dict[str, Any] = {name: msgspec.to_builtins(getattr(profile, name), str_keys=True) for name in FIELDS}
+    shown: dict[str, Any] = {name: _as_json(getattr(profile, name)) for name in FIELDS}
     shown["devices"] = len(profile.devices)
     shown["outbox"] = len(owed.outputs(profile, b""))
     del shown["owed"]
@@ -262,7 +268,7 @@ class Explainer:
             name=segment.name,
             description=segment.description,
             inside=segment.id in profile.segments,
-            since_ms=profile.segments.get(segment.id, 0),
+            since_ms=profile.segments.number(segment.id, 0),
             clause=explain(profile, batch.now_ms, batch.user) if explain else None,
         )
 

@@ -26,6 +26,7 @@ NextChange = Callable[..., int]
 # Reads worth doing once a call: local name to the expression that gives it.
 _LOCALS: Final[dict[str, str]] = {
     "get": "p.features.get",
+    "total": "p.features.total",
     "last": "p.last.get",
     "minute": "now_ms // 60000",
     "hour": "now_ms // 3600000",
@@ -36,7 +37,7 @@ _FUNCTIONS: Final[dict[str, Any]] = {
     **{
         name: getattr(expression_runtime, name)
         for name in (
-            "total", "crossing_ms", "total_step_ms", "did_change", "linear_change", "same", "differs", "less",
+            "crossing_ms", "total_step_ms", "did_change", "linear_change", "same", "differs", "less",
             "less_or_same", "among", "not_among", "contains", "lacks", "starts_with", "lower", "number", "path",
             "plus", "minus", "times", "divide",
         )
@@ -44,7 +45,7 @@ _FUNCTIONS: Final[dict[str, Any]] = {
     **{
         name: getattr(marks, name)
         for name in (
-            "distinct", "distinct_crossing_ms", "distinct_step_ms", "followed_ms", "session_events", "session_minutes",
+            "distinct", "distinct_crossing_ms", "distinct_step_ms", "followed_ms", "repeated_ms", "session_events", "session_minutes",
             "session_end_ms", "sessions", "sessions_step_ms",
         )
     },

@@ -150,8 +150,8 @@ def quote(template: str, **parts: ast.expr | Scalar | tuple[object, ...] | froze
 
     Examples
     --------
-    >>> ast.unparse(quote("total(get(ID), hour, 48) >= T", ID=7, T=3))
-    'total(get(7), hour, 48) >= 3'
+    >>> ast.unparse(quote("total(ID, hour, 48) >= T", ID=7, T=3))
+    'total(7, hour, 48) >= 3'
     """
     trees = {
         name: part if isinstance(part, ast.expr) else ast.Constant(part)  # type: ignore[arg-type]

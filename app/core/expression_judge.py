@@ -30,7 +30,7 @@ _OFTEN: Final = 3
 _OF_THE_ROW: Final = frozenset({
     "get", "last", "total", "same", "differs", "less", "less_or_same", "among", "not_among", "contains", "lacks",
     "starts_with", "lower", "number", "path", "plus", "minus", "times", "divide", "min", "max", "recency_score",
-    "upward_score", "distinct", "followed_ms", "did_change",
+    "upward_score", "distinct", "followed_ms", "repeated_ms", "did_change",
 })  # fmt: skip
 _ANY_TIMES_MS: Final = (10**12, 2 * 10**12, 4 * 10**12)
 """The years 2001, 2033 and 2096: what only grows or falls with time and is the same at each is so for ever."""
@@ -44,10 +44,7 @@ moves = None
 held = p.segments
 doubt = p.seen_ms > now_ms
 """
-_READ = """
-state = get(ID)
-TOTAL = 0 if not state else state[0] if state[1] > PANE - SIZE and state[-2] <= PANE else total(state, PANE, SIZE)
-"""
+_READ = "TOTAL = total(ID, PANE, SIZE)"
 _FIXED = """
 inside = TRUTH
 if inside is not (ID in held):
@@ -231,9 +228,8 @@ class _Reads:
         found: list[ast.stmt] = []
         for call in self._calls.values():
             if local := self._local(call):
-                get, pane, size = call.args
-                assert isinstance(get, ast.Call)
-                found += _statements(_READ, TOTAL=_name(local), ID=get.args[0], PANE=pane, SIZE=size)
+                feature, pane, size = call.args
+                found += _statements(_READ, TOTAL=_name(local), ID=feature, PANE=pane, SIZE=size)
         return found
 
 

@@ -7,19 +7,20 @@ judged by them where one segment is asked by itself, and by its function everywh
 
 from __future__ import annotations
 
-from app.core import panes
 from app.core.expression_runtime import crossing_ms
-from app.core.panes import NEVER_MS, Panes
+from app.core.id_map import IdMap
+from app.core.panes import AGES_AGO_MS, NEVER_MS
+from app.core.window_map import WindowMap
 
 
 class Known:
     """A condition on the windows (by feature id) and the newest times (by event id) of a row."""
 
-    def holds(self, features: dict[int, Panes], last: dict[int, int], now_ms: int) -> bool:
+    def holds(self, windows: WindowMap, last: IdMap, now_ms: int) -> bool:
         """Whether it is true."""
         raise NotImplementedError
 
-    def change_ms(self, features: dict[int, Panes], last: dict[int, int], now_ms: int) -> int:
+    def change_ms(self, windows: WindowMap, last: IdMap, now_ms: int) -> int:
         """The earliest instant at which the clock alone may change that, as the condition's `next_change`."""
         raise NotImplementedError
 
@@ -33,14 +34,13 @@ class TotalAtLeast(Known):
         self.pane_ms = pane_ms
         self.size = size
 
-    def holds(self, features: dict[int, Panes], last: dict[int, int], now_ms: int) -> bool:
+    def holds(self, windows: WindowMap, last: IdMap, now_ms: int) -> bool:
         """Whether it is true."""
-        state = features.get(self.feature_id)
-        return panes.total(state, current=now_ms // self.pane_ms, size=self.size) >= self.threshold
+        return windows.total(self.feature_id, now_ms // self.pane_ms, self.size) >= self.threshold
 
-    def change_ms(self, features: dict[int, Panes], last: dict[int, int], now_ms: int) -> int:
+    def change_ms(self, windows: WindowMap, last: IdMap, now_ms: int) -> int:
         """When the oldest panes leave too little, unless more comes."""
-        state = features.get(self.feature_id)
+        state = windows.get(self.feature_id)
         return crossing_ms(state, self.threshold, now_ms // self.pane_ms, self.size, self.pane_ms)
 
 
@@ -51,17 +51,14 @@ class LongAgo(Known):
         self.event_id = event_id
         self.bound_ms = bound_ms
 
-    def holds(self, features: dict[int, Panes], last: dict[int, int], now_ms: int) -> bool:
+    def holds(self, windows: WindowMap, last: IdMap, now_ms: int) -> bool:
         """Whether it is true."""
-        at_ms = last.get(self.event_id)
-        return at_ms is None or now_ms >= at_ms + self.bound_ms
+        return now_ms >= last.number(self.event_id, AGES_AGO_MS) + self.bound_ms
 
-    def change_ms(self, features: dict[int, Panes], last: dict[int, int], now_ms: int) -> int:
+    def change_ms(self, windows: WindowMap, last: IdMap, now_ms: int) -> int:
         """When it becomes true, unless there is such an event before."""
-        at_ms = last.get(self.event_id)
-        if at_ms is None or now_ms >= at_ms + self.bound_ms:
-            return NEVER_MS
-        return at_ms + self.bound_ms
+        at_ms = last.number(self.event_id, AGES_AGO_MS) + self.bound_ms
+        return NEVER_MS if now_ms >= at_ms else at_ms
 
 
 class Opposite(Known):
@@ -70,13 +67,13 @@ class Opposite(Known):
     def __init__(self, item: Known) -> None:
         self.item = item
 
-    def holds(self, features: dict[int, Panes], last: dict[int, int], now_ms: int) -> bool:
+    def holds(self, windows: WindowMap, last: IdMap, now_ms: int) -> bool:
         """Whether it is true."""
-        return not self.item.holds(features, last, now_ms)
+        return not self.item.holds(windows, last, now_ms)
 
-    def change_ms(self, features: dict[int, Panes], last: dict[int, int], now_ms: int) -> int:
+    def change_ms(self, windows: WindowMap, last: IdMap, now_ms: int) -> int:
         """When the other changes."""
-        return self.item.change_ms(features, last, now_ms)
+        return self.item.change_ms(windows, last, now_ms)
 
 
 class Several(Known):
@@ -86,20 +83,20 @@ class Several(Known):
         self.items = items
         self.everything = everything
 
-    def holds(self, features: dict[int, Panes], last: dict[int, int], now_ms: int) -> bool:
+    def holds(self, windows: WindowMap, last: IdMap, now_ms: int) -> bool:
         """Whether it is true; no more items are asked than needed."""
         everything = self.everything
         for item in self.items:
-            if item.holds(features, last, now_ms) != everything:
+            if item.holds(windows, last, now_ms) != everything:
                 return not everything
         return everything
 
-    def change_ms(self, features: dict[int, Panes], last: dict[int, int], now_ms: int) -> int:
+    def change_ms(self, windows: WindowMap, last: IdMap, now_ms: int) -> int:
         """The earliest change of the items; while some stand in the way, the latest of those (`expression_codegen`)."""
         latest_ms = -1
         for item in self.items:
-            if item.holds(features, last, now_ms) != self.everything:
-                at_ms = item.change_ms(features, last, now_ms)
+            if item.holds(windows, last, now_ms) != self.everything:
+                at_ms = item.change_ms(windows, last, now_ms)
                 if at_ms >= NEVER_MS:
                     return NEVER_MS
                 latest_ms = max(latest_ms, at_ms)
@@ -107,5 +104,5 @@ class Several(Known):
             return latest_ms
         soonest_ms = NEVER_MS
         for item in self.items:
-            soonest_ms = min(soonest_ms, item.change_ms(features, last, now_ms))
+            soonest_ms = min(soonest_ms, item.change_ms(windows, last, now_ms))
         return soonest_ms

@@ -75,13 +75,13 @@ def _total_parts(feature: Feature) -> dict[str, ast.expr | Scalar]:
 def _at_least(feature: Feature, threshold: int) -> Truth:
     parts = _total_parts(feature)
     return Atom(
-        quote("total(get(ID), PANE, SIZE) >= T", T=threshold, **parts),
+        quote("total(ID, PANE, SIZE) >= T", T=threshold, **parts),
         quote("crossing_ms(get(ID), T, PANE, SIZE, PANE_MS)", T=threshold, **parts),
         events=frozenset({feature.event}),
         postponed=True,
         # An event counts 1, but may add any amount, or take it away.
         flipped=quote(
-            f"total(get(ID), PANE, SIZE) {'==' if feature.kind == 'count' else '>='} T", T=threshold, **parts
+            f"total(ID, PANE, SIZE) {'==' if feature.kind == 'count' else '>='} T", T=threshold, **parts
         ),
         suspect=Suspect(feature.id, threshold) if feature.kind == "count" else None,
         known=TotalAtLeast(feature.id, threshold, feature.pane_ms, feature.size),
@@ -90,7 +90,7 @@ def _at_least(feature: Feature, threshold: int) -> Truth:
 
 def _total(feature: Feature, scale: int) -> Value:
     parts = _total_parts(feature)
-    code = quote("total(get(ID), PANE, SIZE)", **parts)
+    code = quote("total(ID, PANE, SIZE)", **parts)
     return Value(
         kind="number",
         code=code if scale == 1 else quote("TOTAL / SCALE", TOTAL=code, SCALE=scale),
@@ -197,7 +197,8 @@ def _followed_by(call: Call) -> Truth:
     within_ms = _duration_ms(call, 2, "how soon, such as '30m'")
     parts: dict[str, ast.expr | Scalar] = {"W": within_ms}
     parts |= {"FIRST": _times(call, first).id, "SECOND": _times(call, second).id}
-    found = quote("followed_ms(get(FIRST), get(SECOND), W)", **parts)
+    once = "repeated_ms(get(SECOND), W)" if first == second else "followed_ms(get(FIRST), get(SECOND), W)"
+    found = quote(once, **parts)
     if call.optional_text(3, "how long ago at most, such as '7d'") is None:
         return Atom(quote("FOUND is not None", FOUND=found))
     window_ms = _duration_ms(call, 3, "how long ago at most, such as '7d'")

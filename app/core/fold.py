@@ -10,9 +10,11 @@ from typing import Any, Final
 
 from app.core import interest, marks, panes
 from app.core.batch import ALL_SUSPECT, Batch
+from app.core.id_map import IdMap
 from app.core.index import EventOps, FeatureOp
 from app.core.profile import Profile
 from app.core.values import NAME_CHARS_MAX, milli, property_at
+from app.core.window_map import AHEAD, WindowMap
 from schemas.events import Event
 
 LAST_MAX: Final = 64
@@ -37,13 +39,11 @@ def fold_track(batch: Batch, profile: Profile, ops: EventOps, event: Event, at_m
             profile.first_ms = at_ms
     last = profile.last
     event_id = ops.event_id
-    newest = last.get(event_id)
-    if newest is None:
-        if len(last) >= LAST_MAX:
-            _forget_one(last, batch.index.known_ids)
-        last[event_id] = at_ms
-    elif at_ms > newest:
-        last[event_id] = at_ms
+    newest: int = last.number(event_id, panes.AGES_AGO_MS)
+    if newest == panes.AGES_AGO_MS and len(last) >= LAST_MAX:
+        _forget_one(last, batch.index.known_ids)
+    if at_ms > newest:
+        last.put(event_id, at_ms)
     properties = event.properties
     batch.suspects = 0
     if ops.features:
@@ -56,12 +56,12 @@ def fold_track(batch: Batch, profile: Profile, ops: EventOps, event: Event, at_m
         category = properties.get("category")
         if category.__class__ is str and 0 < len(category) <= NAME_CHARS_MAX:
             _fold_affinity(profile.affinity, category, at_ms)
-    return panes.AGES_AGO_MS if newest is None else newest
+    return newest
 
 
-def _forget_one(last: dict[int, int], known: frozenset[int]) -> None:
+def _forget_one(last: IdMap, known: frozenset[int]) -> None:
     """The oldest name that the policy does not mention, or else the oldest: segments may ask for the others."""
-    del last[min(last, key=lambda event_id: (event_id in known, last[event_id]))]
+    last.remove(min(last.keys(), key=lambda event_id: (event_id in known, last[event_id])))
 
 
 def fold_activity(profile: Profile, at_ms: int) -> None:
@@ -75,7 +75,7 @@ def fold_activity(profile: Profile, at_ms: int) -> None:
 
 def _fold_features(
     batch: Batch,
-    states: dict[int, panes.Panes],
+    windows: WindowMap,
     features: tuple[tuple[int, tuple[FeatureOp, ...]], ...],
     properties: dict[str, Any],
     at_ms: int,
@@ -97,22 +97,9 @@ def _fold_features(
                         batch.count("ignored_values")
                     continue
                 value = amount
-            state = states.get(op.id)
-            if state is None:
-                state = states[op.id] = [value, pane, value]
-            elif (newest := state[-2] if state else pane + 1) == pane:
-                state[0] += value  # the oldest panes wait for the next one to be dropped
-                state[-1] += value
-            elif newest < pane and state[1] > current - size:
-                state[0] += value
-                state += (pane, value)
-            else:
-                panes.add(state, pane, value, current=current, size=size)
+            total = windows.add(op.id, pane, value, current, size)
             if levels := op.levels:
-                ahead = state[-2] > current  # counted by a clock that is ahead of this one
-                batch.suspects |= (
-                    ALL_SUSPECT if ahead else levels.get(panes.total(state, current=current, size=size), 0)
-                )
+                batch.suspects |= ALL_SUSPECT if total == AHEAD else levels.get(total, 0)
 
 
 def _fold_affinity(affinity: dict[str, int], category: str, at_ms: int) -> None:

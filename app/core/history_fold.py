@@ -65,5 +65,5 @@ class HistoryFold:
 
     def read_to(self, next_offset: int) -> Windows:
         """The windows as they are when every record before `next_offset` has been folded."""
-        by_key: dict[bytes, dict[int, Panes]] = {key: row.features for key, row in self._rows.items()}
+        by_key: dict[bytes, dict[int, Panes]] = {key: dict(row.features.items()) for key, row in self._rows.items()}
         return Windows(self._covers, next_offset, by_key)

@@ -37,7 +37,7 @@ def with_hysteresis(segment_id: int, when: Expression, until: Expression | None,
 
     def next_change(profile: Profile, now_ms: int, user: str) -> int:
         change_ms = min(part.next_change(profile, now_ms, user) for part in parts)
-        stays_until_ms = profile.segments.get(segment_id, now_ms) + stay_ms
+        stays_until_ms = profile.segments.number(segment_id, now_ms) + stay_ms
         return min(change_ms, stays_until_ms) if stays_until_ms > now_ms else change_ms
 
     features: dict[str, Feature] = {feature.text: feature for part in parts for feature in part.features}

@@ -13,6 +13,7 @@ met. A session is told by the order of arrival: an event that is older than the 
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Mapping
 from typing import Any, Final, NamedTuple
 
@@ -22,6 +23,7 @@ from app.core import panes
 from app.core.expression_runtime import total, total_step_ms
 from app.core.panes import NEVER_MS, Panes
 from app.core.values import property_at
+from app.core.window_map import WindowMap
 from schemas.events import Event
 
 DISTINCT_MAX: Final = 64
@@ -59,13 +61,13 @@ def value_hash(value: object) -> int | None:
 # -- folding
 
 
-def fold(states: dict[int, list[int]], ops: tuple[MarkOp, ...], event: Event, at_ms: int, now_ms: int) -> None:
+def fold(windows: WindowMap, ops: tuple[MarkOp, ...], event: Event, at_ms: int, now_ms: int) -> None:
     """Apply a track event."""
     properties = event.properties
     for op in ops:
         if op.where is not None and not op.where(properties):
             continue
-        state = states.get(op.id) or []
+        state = windows.get(op.id) or []
         if op.kind == "times":
             add_time(state, at_ms)
         elif op.kind == "session":
@@ -77,7 +79,7 @@ def fold(states: dict[int, list[int]], ops: tuple[MarkOp, ...], event: Event, at
             elif (digest := value_hash(property_at(properties, op.path))) is not None:
                 add_distinct(state, digest, pane, current=current, size=op.size)
         if state:
-            states[op.id] = state
+            windows[op.id] = state
 
 
 def add_distinct(state: list[int], digest: int, pane: int, *, current: int, size: int) -> None:
@@ -157,17 +159,17 @@ def distinct_step_ms(state: list[int] | None, current: int, size: int, pane_ms: 
 
 
 def followed_ms(first: list[int] | None, second: list[int] | None, within_ms: int) -> int | None:
-    """When the second event last came no later than `within_ms` after one of the first; None if it never did.
+    """When the second event last came no later than `within_ms` after one of the first; None if it never did."""
+    for end_ms in reversed(second or ()):
+        if any(end_ms - within_ms <= start_ms <= end_ms for start_ms in first or ()):
+            return end_ms
+    return None
 
-    The two may be one event (the same list): then it must have happened twice.
-    """
-    if not first or not second:
-        return None
-    same = first is second
-    for at in range(len(second) - 1, -1, -1):
-        end_ms = second[at]
-        before = second[:at] if same else first
-        if any(end_ms - within_ms <= start_ms <= end_ms for start_ms in before):
+
+def repeated_ms(times: list[int] | None, within_ms: int) -> int | None:
+    """As `followed_ms` of an event and itself: it must have happened twice."""
+    for before_ms, end_ms in reversed(list(itertools.pairwise(times or ()))):
+        if end_ms - within_ms <= before_ms:
             return end_ms
     return None
 

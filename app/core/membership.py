@@ -80,7 +80,7 @@ def _ask_suspects(
     batch: Batch, profile: Profile, ops: EventOps, suspects: int, due_ms: int, moves: Moves | None
 ) -> tuple[int, Moves | None]:
     """Judge segments one by one; `suspects` are their bits."""
-    now_ms, features, last, held = batch.now_ms, profile.features, profile.last, profile.segments
+    now_ms, windows, last, held = batch.now_ms, profile.features, profile.last, profile.segments
     while suspects:
         bit = suspects & -suspects
         suspects ^= bit
@@ -91,18 +91,18 @@ def _ask_suspects(
             if found is not None:
                 moves = found if moves is None else moves + found
             continue
-        inside = one.known.holds(features, last, now_ms)
-        if inside != (one.id in held):
+        inside = one.known.holds(windows, last, now_ms)
+        if inside != held.has(one.id):
             if moves is None:
                 moves = []
             moves.append((one.segment, inside))
-        due_ms = min(due_ms, one.known.change_ms(features, last, now_ms))
+        due_ms = min(due_ms, one.known.change_ms(windows, last, now_ms))
     return due_ms, moves
 
 
 def leave_all(batch: Batch, profile: Profile, offset: int, reason: str) -> None:
     """Take a member out of everything, for another reason than the segments' conditions."""
-    for segment_id in list(profile.segments):
+    for segment_id in profile.segments.keys():
         segment = batch.index.plan.segment_by_id.get(segment_id)
         if segment is not None:
             _move(batch, profile, segment, False, offset, "event", reason)
@@ -141,8 +141,8 @@ def backfill(batch: Batch, profile: Profile, windows: Mapping[int, Panes], cover
             continue
         if feature_id in windows:
             profile.features[feature_id] = windows[feature_id]
-        else:
-            profile.features.pop(feature_id, None)
+        elif feature_id in profile.features:
+            del profile.features[feature_id]
     profile.missing = [feature_id for feature_id in profile.missing if feature_id not in covers]
     _judge_anew(batch, profile, "backfill")
 
@@ -165,14 +165,14 @@ def merged(batch: Batch, profile: Profile) -> None:
 def _adopt(batch: Batch, profile: Profile, cause: Cause) -> None:
     """Forget what the policy no longer has, and note what it has that the row has not."""
     index = batch.index
-    for segment_id in [known for known in profile.segments if known not in index.segment_ids]:
+    for segment_id in [known for known in profile.segments.keys() if known not in index.segment_ids]:
         name = index.earlier.segments.get(segment_id)
         if name is None:
             del profile.segments[segment_id]
         else:
             gone = Segment(name, "", _nobody, _never, frozenset(), id=segment_id)
             _move(batch, profile, gone, False, _policy_origin(batch), cause, cause)
-    for feature_id in [known for known in profile.features if known not in index.feature_ids]:
+    for feature_id in [known for known in profile.features.keys() if known not in index.feature_ids]:
         del profile.features[feature_id]
     profile.missing = index.unasked(profile)
     profile.policy = index.policy_id
@@ -209,7 +209,7 @@ def _evaluate_all(
             continue  # judged when the backfill has rebuilt what it reads
         if not (unready and segment_id in unready):
             inside = evaluate(profile, now_ms, user)
-            if inside is not (segment_id in profile.segments):
+            if inside is not profile.segments.has(segment_id):
                 changes.append(_move(batch, profile, segment, inside, origin, cause, cause))
         if next_change is not None:
             at_ms = max(next_change(profile, now_ms, user), now_ms + 1)
@@ -230,9 +230,9 @@ def _move(
     """`wordings` are those of this cause and reason that were needed before, by segment and direction."""
     segment_id = segment.id
     if inside:
-        profile.segments[segment_id] = batch.now_ms
+        profile.segments.put(segment_id, batch.now_ms)
     else:
-        del profile.segments[segment_id]
+        profile.segments.remove(segment_id)
     key = segment_id if inside else ~segment_id
     wording = None if wordings is None else wordings.get(key)
     if wording is None:

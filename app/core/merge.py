@@ -24,6 +24,7 @@ from app.core import membership, merge_rows, triggers
 from app.core.batch import Batch, trace_of
 from app.core.effects import Record
 from app.core.erasure import Refusal
+from app.core.id_map import IdMap
 from app.core.ids import stable_id
 from app.core.profile import Profile, due_ms, encode_profile, forget
 from app.core.row_heads import BadRow
@@ -66,7 +67,7 @@ def fold_merge(batch: Batch, profile: Profile, event: Event, offset: int, subjec
 
 def _absorb(subjects: Subjects, into: str, alias: str, profile: Profile) -> bytes:
     kept = profile.outbox, profile.owed
-    profile.outbox, profile.owed, profile.segments = [], b"", {}
+    profile.outbox, profile.owed, profile.segments = [], b"", IdMap()
     row = base64.b64encode(encode_profile(profile)).decode()
     profile.outbox, profile.owed = kept
     return encode_event(subjects.absorb_request(into, alias, row))

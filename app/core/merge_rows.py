@@ -15,6 +15,7 @@ from app.core.choose import SHOWN_MAX
 from app.core.devices import DEVICES_MAX
 from app.core.fold import AFFINITIES_MAX, LAST_MAX
 from app.core.guardrails import SENDS_MAX
+from app.core.id_map import IdMap
 from app.core.identity import ALIASES_MAX, CATEGORIES_MAX
 from app.core.ids import RECENT_BYTES
 from app.core.plan import Feature
@@ -105,8 +106,8 @@ def _facts(row: Profile, other: Profile) -> None:
     row.devices = dict(list(devices.items())[-DEVICES_MAX:])
     row.aliases = [*other.aliases, *(name for name in row.aliases if name not in other.aliases)][-ALIASES_MAX:]
     for name, at_ms in other.last.items():
-        row.last[name] = max(row.last.get(name, 0), at_ms)
-    row.last = dict(heapq.nlargest(LAST_MAX, row.last.items(), key=lambda item: item[1]))
+        row.last.put(name, max(row.last.number(name, 0), at_ms))
+    row.last = IdMap.of(dict(heapq.nlargest(LAST_MAX, row.last.items(), key=lambda item: item[1])))
     row.orders += other.orders
     row.revenue_milli += other.revenue_milli
     row.order_ms = max(row.order_ms, other.order_ms)

@@ -8,26 +8,33 @@ the version.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Final
 
 import msgspec
+from librt.strings import BytesWriter, write_i64_be
+from mypy_extensions import i64, u8
 
 from app.core.browsing import Browsing
+from app.core.id_map import IdMap
 from app.core.panes import NEVER_MS, Panes
 from app.core.rare_fields import RareFields
-from app.core.row_heads import COUNT_AT, FLAG_OUTBOX, HEAD_BYTES, HEAD_IDS_MAX, PACK_HEAD, UNDECODABLE, BadRow
+from app.core.row_heads import COUNT_AT, FLAG_OUTBOX, HEAD_BYTES, HEAD_IDS_MAX, UNDECODABLE, BadRow
 from app.core.row_parts import Propensity, Rare, Timer
 from app.core.row_upgrades import OLDEST_VERSION, upgraded
+from app.core.window_map import WindowMap
 
-ROW_VERSION: Final = 4
+ROW_VERSION: Final = 5
 HOURS_PER_WEEK: Final = 168
 
 Body = tuple[
     int, int, int, int, bytes, str, str, str, int, int, int, int, int, int, str, bytes,
-    dict[int, int], dict[int, Panes], dict[int, int], dict[str, int], list[int],
+    bytes, bytes, bytes, dict[str, int], list[int],
     list[Timer], Propensity | None, Browsing | None, bool, bytes,
 ]  # fmt: skip
-"""`COMMON_FIELDS` of a row (0 is a time that never comes), whether its outbox holds anything, and the rare fields."""
+"""`COMMON_FIELDS` of a row (0 is a time that never comes; last, features and segments are packed), whether its outbox
+holds anything, and the rare fields.
+"""
 
 COMMON_FIELDS: Final = (
     "offset",
@@ -149,9 +156,9 @@ class Profile(RareFields):
         erased_ms: int = 0,
         merged_into: str = "",
         owed: bytes = b"",
-        last: dict[int, int] | None = None,
-        features: dict[int, Panes] | None = None,
-        segments: dict[int, int] | None = None,
+        last: IdMap | Mapping[int, int] | None = None,
+        features: WindowMap | Mapping[int, Panes] | None = None,
+        segments: IdMap | Mapping[int, int] | None = None,
         affinity: dict[str, int] | None = None,
         missing: list[int] | None = None,
         timers: list[Timer] | None = None,
@@ -178,9 +185,9 @@ class Profile(RareFields):
         self.erased_ms = erased_ms
         self.merged_into = merged_into
         self.owed = owed
-        self.last: dict[int, int] = {} if last is None else last
-        self.features: dict[int, Panes] = {} if features is None else features
-        self.segments: dict[int, int] = {} if segments is None else segments
+        self.last: IdMap = last if isinstance(last, IdMap) else IdMap.of(last or {})
+        self.features: WindowMap = features if isinstance(features, WindowMap) else WindowMap.of(features or {})
+        self.segments: IdMap = segments if isinstance(segments, IdMap) else IdMap.of(segments or {})
         self.affinity: dict[str, int] = {} if affinity is None else affinity
         self.missing: list[int] = [] if missing is None else missing
         self.timers: list[Timer] = [] if timers is None else timers
@@ -223,15 +230,22 @@ def due_ms(profile: Profile) -> int:
     return due
 
 
+def _head(flags: int, due_ms: i64, segments: IdMap) -> bytes:
+    """The header, see `app.core.row_heads`."""
+    writer = BytesWriter()
+    writer.append(u8(ROW_VERSION))
+    writer.append(u8(flags))
+    write_i64_be(writer, due_ms)
+    segments.write_ids(writer, HEAD_IDS_MAX)
+    return writer.getvalue()
+
+
 def encode_profile(profile: Profile) -> bytes:
     """Header (version, flags, due time, segment ids) and body."""
-    ids = profile.segments
-    count = len(ids)
+    segments = profile.segments
     owes_records = profile.owes_records()
     flags = FLAG_OUTBOX if owes_records or profile.owed else 0
-    if count > HEAD_IDS_MAX:
-        ids, count = dict.fromkeys(list(ids)[:HEAD_IDS_MAX], 0), HEAD_IDS_MAX
-    head: bytes = PACK_HEAD[count](ROW_VERSION, flags, due_ms(profile), count, *ids)
+    head = _head(flags, due_ms(profile), segments)
     body = (
         profile.offset,
         profile.first_ms,
@@ -249,9 +263,9 @@ def encode_profile(profile: Profile) -> bytes:
         profile.erased_ms,
         profile.merged_into,
         profile.owed,
-        profile.last,
-        profile.features,
-        profile.segments,
+        profile.last.pack(),
+        profile.features.pack(),
+        segments.pack(),
         profile.affinity,
         profile.missing,
         profile.timers,
@@ -273,6 +287,7 @@ def decode_profile(raw: bytes) -> Profile:
                 raise BadRow(f"row version {version}; this build reads {OLDEST_VERSION} to {ROW_VERSION}")
             body = upgraded(body, version)
         fields: Body = _decode(body)
+        last, features, segments = IdMap(fields[16]), WindowMap(fields[17]), IdMap(fields[18])
     except (IndexError, *UNDECODABLE) as exc:
         raise BadRow(f"not a profile row: {exc}") from exc
     profile = Profile(
@@ -292,9 +307,9 @@ def decode_profile(raw: bytes) -> Profile:
         fields[13],
         fields[14],
         fields[15],
-        fields[16],
-        fields[17],
-        fields[18],
+        last,
+        features,
+        segments,
         fields[19],
         fields[20],
         fields[21],

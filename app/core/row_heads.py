@@ -20,8 +20,6 @@ HEAD_BYTES: Final = 11
 """Without the ids. A number and not `HEAD.size`, as the next, since the compiled core has these as constants."""
 COUNT_AT: Final = 10
 HEAD_IDS_MAX: Final = 255
-PACK_HEAD: Final = tuple(struct.Struct(f">BBqB{count}I").pack for count in range(HEAD_IDS_MAX + 1))
-"""By the number of segments."""
 FLAG_OUTBOX: Final = 1
 UNDECODABLE: Final = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 """What msgspec raises over bytes that are no such thing: text that is no UTF-8, and nesting without end, too."""

@@ -5,6 +5,7 @@
 | 1 | 8 bytes of a message's hash in place of 6; logged features as maps from their names |
 | 2 | interests as [score, time]; ids of decisions in full; what is nearly always 0 or 1 as floats |
 | 3 | all fields in one array, none encoded by itself; 2**62 for a time that never comes |
+| 4 | newest times, windows and segments as maps |
 """
 
 from __future__ import annotations
@@ -13,9 +14,11 @@ from typing import Any, Final
 
 import msgspec
 
+from app.core.id_map import IdMap
 from app.core.ids import WORD_BYTES, short_id
 from app.core.interest import level_of
 from app.core.logged import pack, rounded
+from app.core.window_map import WindowMap
 
 OLDEST_VERSION: Final = 1
 NEVER_MS: Final = 2**61
@@ -49,6 +52,9 @@ _DUE: Final = 31
 _COMMON: Final = (0, 1, 2, 3, 4, 7, 8, 46, 16, 17, 18, 31, 33, 35, 44, 48, 13, 14, 15, 20, 36, 28, 42, 47)
 _RARE: Final = (5, 6, 9, 10, 11, 12, 19, *range(21, 28), 29, 30, 32, 34, *range(37, 42), 43, 45, 49, 50, 51)
 """Where the fields of version 4 stood, in its order: those that are common, and those that are rare."""
+_LAST_4: Final = 16
+_FEATURES_4: Final = 17
+_SEGMENTS_4: Final = 18
 _NEW: Final[tuple[Any, ...]] = (
     -1, 0, 0, 0, b"", {}, 0, "", "", -1, 0, [], [], {}, {}, {}, 0, 0, 0, {}, {}, 0, 0, 0, 0, 0,
     [], [], [], [], {}, NEVER_MS, {}, 0, 1, 0, [], {}, {}, {}, 0, 0, None, [], "", [], "", None, b"", [], b"", None,
@@ -69,8 +75,10 @@ def upgraded(body: bytes, version: int) -> bytes:
             _from_1(row)
         if version <= 2:
             _from_2(row)
-        row = _from_3(row)
-    except (TypeError, IndexError, AttributeError, KeyError, ValueError) as exc:
+        if version <= 3:
+            row = _from_3(row)
+        _from_4(row)
+    except (TypeError, IndexError, AttributeError, KeyError, ValueError, OverflowError) as exc:
         raise msgspec.DecodeError(f"not a row of version {version}") from exc
     return msgspec.msgpack.encode(row)
 
@@ -107,6 +115,12 @@ def _from_3(row: list[Any]) -> list[Any]:
     row[_DUE] = 0 if row[_DUE] >= NEVER_MS else row[_DUE]
     rare = msgspec.msgpack.encode([row[at] for at in _RARE])
     return [*(row[at] for at in _COMMON), bool(row[_OUTBOX]), b"" if rare == _NOTHING_RARE else rare]
+
+
+def _from_4(row: list[Any]) -> None:
+    row[_LAST_4] = IdMap.of(row[_LAST_4]).pack()
+    row[_FEATURES_4] = WindowMap.of(row[_FEATURES_4]).pack()
+    row[_SEGMENTS_4] = IdMap.of(row[_SEGMENTS_4]).pack()
 
 
 def _field(fields: list[Any], at: int) -> Any:

@@ -86,7 +86,7 @@ def _start_wait(
 ) -> None:
     # A start that arrives after its own end has nothing to wait for. `last` has no keys, so an order of another cart
     # silences a late one too: rather one reminder too few.
-    if any(profile.last.get(name, 0) > at_ms for name in batch.index.cancel_ids[campaign.id]):
+    if any(profile.last.number(name, 0) > at_ms for name in batch.index.cancel_ids[campaign.id]):
         return
     due_ms = batch.now_ms + campaign.trigger.wait_ms
     key = _key(campaign, properties)
@@ -197,4 +197,4 @@ def _resume(batch: Batch, profile: Profile, campaign: Campaign, timer: Timer) ->
 
 def _newest_activity_ms(profile: Profile, campaign: Campaign) -> int:
     name = campaign.trigger.event
-    return profile.last.get(event_id(name), 0) if name else profile.seen_ms
+    return profile.last.number(event_id(name), 0) if name else profile.seen_ms

@@ -15,7 +15,7 @@ from zoneinfo import ZoneInfo
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from app.core import marks, panes
+from app.core import marks
 from app.core.expression_errors import ExpressionErrors
 from app.core.expressions import compile_expression
 from app.core.index import mark_op
@@ -278,7 +278,7 @@ def _add(profile: Profile, feature: Feature, event: Happened) -> None:
     value = 1 if feature.kind == "count" else size * 1000 if type(size) is int else 0
     pane, current = event.at_ms // feature.pane_ms, NOW // feature.pane_ms
     if value and pane > current - feature.size:
-        panes.add(profile.features.setdefault(feature.id, []), pane, value, current=current, size=feature.size)
+        profile.features.add(feature.id, pane, value, current, feature.size)
 
 
 def _instants(world: World, until_ms: int) -> list[int]:

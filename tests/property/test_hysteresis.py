@@ -32,10 +32,9 @@ def test_membership_is_the_definition_step_by_step(minutes: list[int], until: st
         now_ms = START + minute * MINUTE
         events = minutes.count(minute)
         if events:
-            state = row.features.setdefault(feature.id, [0])
-            state[0] += events
-            state += (now_ms // HOUR, events)
-        panes = row.features.get(feature.id, [0])
+            before = row.features.get(feature.id) or [0]
+            row.features[feature.id] = [before[0] + events, *before[1:], now_ms // HOUR, events]
+        panes = row.features.get(feature.id) or [0]
         total = sum(panes[at + 1] for at in range(1, len(panes), 2) if panes[at] > now_ms // HOUR - 6)
         # The definition, asked each minute.
         if inside_since is None:
@@ -49,6 +48,6 @@ def test_membership_is_the_definition_step_by_step(minutes: list[int], until: st
             assert due_ms > now_ms
             if inside and SEGMENT not in row.segments:
                 row.segments[SEGMENT] = now_ms
-            elif not inside:
-                row.segments.pop(SEGMENT, None)
+            elif not inside and SEGMENT in row.segments:
+                del row.segments[SEGMENT]
         assert (SEGMENT in row.segments) is (inside_since is not None)

@@ -9,8 +9,10 @@ from typing import Any, Final
 
 import msgspec
 
+from app.core.id_map import IdMap
 from app.core.profile import Profile, encode_profile
 from app.core.row_heads import COUNT_AT, HEAD_BYTES
+from app.core.window_map import WindowMap
 
 FIELDS_OF_VERSION_3: Final = [
     "offset",
@@ -80,8 +82,13 @@ def split(raw: bytes) -> tuple[bytes, list[Any]]:
     return raw[:length], msgspec.msgpack.decode(raw[length:])
 
 
+def plain(value: object) -> object:
+    """A field as older builds had it: maps that are packed now were dicts."""
+    return dict(value.items()) if isinstance(value, IdMap | WindowMap) else value
+
+
 def version_3(row: Profile) -> tuple[bytes, list[Any]]:
     """The header and the fields of a row as builds of version 3 stored it; versions 1 and 2 had them in that order."""
     head, _ = split(encode_profile(row))
-    values = [getattr(row, name) for name in FIELDS_OF_VERSION_3]
+    values = [plain(getattr(row, name)) for name in FIELDS_OF_VERSION_3]
     return b"\x03" + head[1:], msgspec.msgpack.decode(msgspec.msgpack.encode(values))

@@ -1,0 +1,150 @@
+"""Numbers by stable id, a few of them, packed: when a user last did something, or entered a segment."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any, Final
+
+import msgspec
+from librt.strings import BytesWriter, write_i32_be
+from librt.vecs import append, pop, vec
+from mypy_extensions import i64, u8
+
+from app.core.longs import as_i32, pack, unpack
+
+_NOWHERE: Final = -1
+
+
+class IdMap:
+    """As a dict from id to number, in the order in which the ids came.
+
+    A row has a handful of them, so they are looked through; nothing is hashed, and nothing is boxed. `encoded` is what
+    `pack` gave; it raises `msgspec.DecodeError` when it is something else.
+    """
+
+    __slots__ = ("_flat",)
+
+    def __init__(self, encoded: bytes = b"") -> None:
+        self._flat: vec[i64] = unpack(encoded) if encoded else vec[i64]()
+        """An id and its number, and the next."""
+        if len(self._flat) % 2:
+            raise msgspec.DecodeError("an id has no number")
+
+    @staticmethod
+    def of(numbers: Mapping[int, int]) -> IdMap:
+        """One with these."""
+        made = IdMap()
+        for key, number in numbers.items():
+            made.put(key, number)
+        return made
+
+    def pack(self) -> bytes:
+        """Encoded; nothing when there is nothing."""
+        return pack(self._flat) if len(self._flat) else b""
+
+    def _at(self, key: i64) -> i64:
+        """Where the id's number is, `_NOWHERE` if it has none."""
+        flat = self._flat
+        end: i64 = len(flat)
+        at: i64 = 0
+        while at < end:
+            if flat[at] == key:
+                return at + 1
+            at += 2
+        return _NOWHERE
+
+    def has(self, key: i64) -> bool:
+        """Whether the id has a number."""
+        return self._at(key) != _NOWHERE
+
+    def number(self, key: i64, absent: i64) -> i64:
+        """The id's number, `absent` if it has none."""
+        at = self._at(key)
+        return absent if at == _NOWHERE else self._flat[at]
+
+    def put(self, key: i64, number: i64) -> None:
+        """Set the id's number."""
+        at = self._at(key)
+        if at != _NOWHERE:
+            self._flat[at] = number
+        else:
+            self._flat = append(append(self._flat, key), number)
+
+    def remove(self, key: i64) -> None:
+        """Forget the id. Raises `KeyError` when it has no number."""
+        at = self._at(key)
+        if at == _NOWHERE:
+            raise KeyError(key)
+        flat = self._flat
+        end: i64 = len(flat)
+        while at + 2 < end:
+            flat[at - 1] = flat[at + 1]
+            flat[at] = flat[at + 2]
+            at += 2
+        self._flat = pop(pop(flat)[0])[0]
+
+    def write_ids(self, writer: BytesWriter, most: i64) -> None:
+        """Their number, a byte, and the first ids, four bytes each."""
+        flat = self._flat
+        count: i64 = min(len(flat) // 2, most)
+        writer.append(u8(count))
+        at: i64 = 0
+        while at < 2 * count:
+            write_i32_be(writer, as_i32(flat[at]))
+            at += 2
+
+    # -- as a dict
+
+    def get(self, key: int, default: Any = None) -> Any:
+        """The id's number, or `default`."""
+        at = self._at(key)
+        return default if at == _NOWHERE else self._flat[at]
+
+    def __contains__(self, key: object) -> bool:
+        return isinstance(key, int) and self._at(key) != _NOWHERE
+
+    def __getitem__(self, key: int) -> int:
+        at = self._at(key)
+        if at == _NOWHERE:
+            raise KeyError(key)
+        return self._flat[at]
+
+    def __setitem__(self, key: int, number: int) -> None:
+        self.put(key, number)
+
+    def __delitem__(self, key: int) -> None:
+        self.remove(key)
+
+    def __len__(self) -> int:
+        return len(self._flat) // 2
+
+    def __bool__(self) -> bool:
+        return len(self._flat) > 0
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self.keys())
+
+    def keys(self) -> list[int]:
+        """The ids."""
+        return list(self._flat)[::2]
+
+    def values(self) -> list[int]:
+        """The numbers."""
+        return list(self._flat)[1::2]
+
+    def items(self) -> list[tuple[int, int]]:
+        """Ids with their numbers."""
+        return list(zip(self.keys(), self.values(), strict=True))
+
+    def __eq__(self, other: object) -> bool:
+        if isinstance(other, IdMap):
+            return dict(self.items()) == dict(other.items())
+        return dict(self.items()) == other
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __reduce__(self) -> tuple[type[IdMap], tuple[bytes]]:
+        return IdMap, (self.pack(),)
+
+    def __repr__(self) -> str:
+        return repr(dict(self.items()))
