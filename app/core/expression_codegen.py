@@ -45,8 +45,8 @@ _FUNCTIONS: Final[dict[str, Any]] = {
     **{
         name: getattr(marks, name)
         for name in (
-            "distinct", "distinct_crossing_ms", "distinct_step_ms", "followed_ms", "repeated_ms", "session_events", "session_minutes",
-            "session_end_ms", "sessions", "sessions_step_ms",
+            "distinct", "distinct_crossing_ms", "distinct_step_ms", "followed_ms", "repeated_ms", "session_events",
+            "session_minutes", "session_end_ms", "sessions", "sessions_step_ms",
         )
     },
     "above": sketch.above,

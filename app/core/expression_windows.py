@@ -80,9 +80,7 @@ def _at_least(feature: Feature, threshold: int) -> Truth:
         events=frozenset({feature.event}),
         postponed=True,
         # An event counts 1, but may add any amount, or take it away.
-        flipped=quote(
-            f"total(ID, PANE, SIZE) {'==' if feature.kind == 'count' else '>='} T", T=threshold, **parts
-        ),
+        flipped=quote(f"total(ID, PANE, SIZE) {'==' if feature.kind == 'count' else '>='} T", T=threshold, **parts),
         suspect=Suspect(feature.id, threshold) if feature.kind == "count" else None,
         known=TotalAtLeast(feature.id, threshold, feature.pane_ms, feature.size),
     )

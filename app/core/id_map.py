@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final
 
-import msgspec
 from librt.strings import BytesWriter, write_i32_be
 from librt.vecs import append, pop, vec
 from mypy_extensions import i64, u8
 
-from app.core.longs import as_i32, pack, unpack
+from app.core.longs import as_i32
 
 _NOWHERE: Final = -1
 
@@ -18,17 +17,14 @@ _NOWHERE: Final = -1
 class IdMap:
     """As a dict from id to number, in the order in which the ids came.
 
-    A row has a handful of them, so they are looked through; nothing is hashed, and nothing is boxed. `encoded` is what
-    `pack` gave; it raises `msgspec.DecodeError` when it is something else.
+    A row has a handful of them, so they are looked through; nothing is hashed, and nothing is boxed.
     """
 
     __slots__ = ("_flat",)
 
-    def __init__(self, encoded: bytes = b"") -> None:
-        self._flat: vec[i64] = unpack(encoded) if encoded else vec[i64]()
+    def __init__(self) -> None:
+        self._flat: vec[i64] = vec[i64]()
         """An id and its number, and the next."""
-        if len(self._flat) % 2:
-            raise msgspec.DecodeError("an id has no number")
 
     @staticmethod
     def of(numbers: Mapping[int, int]) -> IdMap:
@@ -38,9 +34,32 @@ class IdMap:
             made.put(key, number)
         return made
 
-    def pack(self) -> bytes:
-        """Encoded; nothing when there is nothing."""
-        return pack(self._flat) if len(self._flat) else b""
+    @staticmethod
+    def taken(numbers: vec[i64], begin: i64, count: i64, base: i64) -> IdMap:
+        """One with the `count` entries that `give` put into `numbers`."""
+        made = IdMap()
+        flat = numbers[begin : begin + 2 * count]
+        at: i64 = 1
+        while at < 2 * count:
+            flat[at] += base
+            at += 2
+        made._flat = flat
+        return made
+
+    def size(self) -> i64:
+        """How many ids there are."""
+        return len(self._flat) // 2
+
+    def give(self, numbers: vec[i64], begin: i64, base: i64) -> i64:
+        """Put ids and numbers, these less `base`, into `numbers`; returns where they end."""
+        flat = self._flat
+        end: i64 = len(flat)
+        at: i64 = 0
+        while at < end:
+            numbers[begin + at] = flat[at]
+            numbers[begin + at + 1] = flat[at + 1] - base
+            at += 2
+        return begin + end
 
     def _at(self, key: i64) -> i64:
         """Where the id's number is, `_NOWHERE` if it has none."""
@@ -116,7 +135,7 @@ class IdMap:
         self.remove(key)
 
     def __len__(self) -> int:
-        return len(self._flat) // 2
+        return self.size()
 
     def __bool__(self) -> bool:
         return len(self._flat) > 0
@@ -143,8 +162,8 @@ class IdMap:
 
     __hash__ = None  # type: ignore[assignment]
 
-    def __reduce__(self) -> tuple[type[IdMap], tuple[bytes]]:
-        return IdMap, (self.pack(),)
+    def __reduce__(self) -> tuple[Callable[..., IdMap], tuple[dict[int, int]]]:
+        return IdMap.of, (dict(self.items()),)
 
     def __repr__(self) -> str:
         return repr(dict(self.items()))

@@ -10,7 +10,7 @@ from typing import Final
 
 import msgspec
 from librt.strings import BytesWriter, read_i16_be, read_i32_be, read_i64_be, write_i16_be, write_i32_be, write_i64_be
-from librt.vecs import append, vec
+from librt.vecs import vec
 from mypy_extensions import i16, i32, i64, u8
 
 _COMPILED: Final = not __file__.endswith(".py")
@@ -31,22 +31,31 @@ _ARRAY32: Final = 0xDD
 _NEGATIVE: Final = 0xE0
 """First bytes of MessagePack: of the values themselves, or of what they name."""
 
-_ROOM: Final = 6
-"""For what is appended next: the panes of an event."""
+_ZEROS_COUNT: Final = 1024
+_ZEROS: Final = vec[i64]([0] * _ZEROS_COUNT)
+"""A part of it is copied in one go."""
 
 _decode = msgspec.msgpack.Decoder(list[int]).decode
 _encode = msgspec.msgpack.Encoder().encode
 
 
-def pack(numbers: vec[i64]) -> bytes:
-    """The same bytes as msgspec gives for a list of them."""
-    return _packed(numbers) if _COMPILED else _encode(list(numbers))
+def zeros(count: i64) -> vec[i64]:
+    """So many numbers, to be filled in."""
+    return _ZEROS[:count] if count <= _ZEROS_COUNT else vec[i64]([0] * count)
 
 
-def unpack(raw: bytes) -> vec[i64]:
-    """Raises `msgspec.DecodeError`, also for a number of more than 64 bits with their sign."""
+def write(numbers: vec[i64], writer: BytesWriter) -> None:
+    """Encode: the same bytes as msgspec gives for a list of them."""
+    if _COMPILED:
+        _write(numbers, writer)
+    else:
+        writer.write(_encode(list(numbers)))
+
+
+def read(raw: bytes, begin: i64, end: i64) -> vec[i64]:
+    """Decode a part of `raw`. Raises `msgspec.DecodeError`, also for a number of more than 63 bits and a sign."""
     try:
-        return _unpacked(raw) if _COMPILED else vec[i64](_decode(raw))
+        return _read(raw, begin, end) if _COMPILED else vec[i64](_decode(raw[begin:end]))
     except (IndexError, OverflowError) as exc:
         raise msgspec.DecodeError("no packed numbers") from exc
 
@@ -61,8 +70,7 @@ def as_i16(number: i64) -> i16:
     return i16(number - (1 << 16) if number >= 1 << 15 else number)
 
 
-def _packed(numbers: vec[i64]) -> bytes:
-    writer = BytesWriter()
+def _write(numbers: vec[i64], writer: BytesWriter) -> None:
     count = len(numbers)
     if count < _ARRAY_END - _ARRAY:
         writer.append(u8(_ARRAY + count))
@@ -89,7 +97,6 @@ def _packed(numbers: vec[i64]) -> bytes:
         else:
             writer.append(u8(_UINT64))
             write_i64_be(writer, number)
-    return writer.getvalue()
 
 
 def _put_negative(writer: BytesWriter, number: i64) -> None:
@@ -109,24 +116,14 @@ def _put_negative(writer: BytesWriter, number: i64) -> None:
         write_i64_be(writer, number)
 
 
-def _unpacked(raw: bytes) -> vec[i64]:
-    end: i64 = len(raw)
-    at: i64 = 1
-    kind: i64 = raw[0]
-    count: i64 = kind - _ARRAY
-    if kind == _ARRAY16:
-        count = i64(read_i16_be(raw, 1)) & 0xFFFF
-        at = 3
-    elif kind == _ARRAY32:
-        count = i64(read_i32_be(raw, 1)) & 0xFFFFFFFF
-        at = 5
-    elif not 0 <= count < _ARRAY_END - _ARRAY:
-        raise msgspec.DecodeError("packed numbers are no array")
+def _read(raw: bytes, begin: i64, end: i64) -> vec[i64]:
+    count, at = _read_count(raw, begin)
     if count > end - at:
         raise msgspec.DecodeError("packed numbers end too early")
-    numbers = vec[i64](capacity=count + _ROOM)
-    while at < end:
-        kind = raw[at]
+    numbers = zeros(count)
+    place: i64 = 0
+    while place < count:
+        kind: i64 = raw[at]
         at += 1
         number: i64
         if kind < _POSITIVE:
@@ -134,9 +131,9 @@ def _unpacked(raw: bytes) -> vec[i64]:
         elif kind == _UINT32:
             number = i64(read_i32_be(raw, at)) & 0xFFFFFFFF
             at += 4
-        elif kind == _UINT64 or kind == _INT64:  # noqa: PLR1714 - a tuple would be made, and searched
+        elif kind == _UINT64:
             number = read_i64_be(raw, at)
-            if number < 0 and kind == _UINT64:
+            if number < 0:
                 raise msgspec.DecodeError("a packed number has more than 63 bits")
             at += 8
         elif kind == _UINT8:
@@ -145,21 +142,40 @@ def _unpacked(raw: bytes) -> vec[i64]:
         elif kind == _UINT16:
             number = i64(read_i16_be(raw, at)) & 0xFFFF
             at += 2
-        elif kind >= _NEGATIVE:
-            number = kind - 256
-        elif kind == _INT8:
-            number = raw[at]
-            number -= 256
-            at += 1
-        elif kind == _INT16:
-            number = i64(read_i16_be(raw, at))
-            at += 2
-        elif kind == _INT32:
-            number = i64(read_i32_be(raw, at))
-            at += 4
         else:
-            raise msgspec.DecodeError("packed numbers have something else among them")
-        numbers = append(numbers, number)
-    if len(numbers) != count:
+            number, at = _read_negative(raw, at, kind)
+        numbers[place] = number
+        place += 1
+    if at != end:
         raise msgspec.DecodeError("packed numbers are not as many as they say")
     return numbers
+
+
+def _read_count(raw: bytes, at: i64) -> tuple[i64, i64]:
+    """How many numbers there are, and where they begin."""
+    kind: i64 = raw[at]
+    at += 1
+    if _ARRAY <= kind < _ARRAY_END:
+        return kind - _ARRAY, at
+    if kind == _ARRAY16:
+        return i64(read_i16_be(raw, at)) & 0xFFFF, at + 2
+    if kind == _ARRAY32:
+        return i64(read_i32_be(raw, at)) & 0xFFFFFFFF, at + 4
+    raise msgspec.DecodeError("packed numbers are no array")
+
+
+def _read_negative(raw: bytes, at: i64, kind: i64) -> tuple[i64, i64]:
+    """A number, and where it ends. Whoever writes positive numbers as signed ones is understood."""
+    number: i64 = kind - 256
+    if kind >= _NEGATIVE:
+        return number, at
+    if kind == _INT64:
+        return read_i64_be(raw, at), at + 8
+    if kind == _INT32:
+        return i64(read_i32_be(raw, at)), at + 4
+    if kind == _INT16:
+        return i64(read_i16_be(raw, at)), at + 2
+    if kind == _INT8:
+        number = raw[at]
+        return number - 256 if number >= 1 << 7 else number, at + 1
+    raise msgspec.DecodeError("packed numbers have something else among them")

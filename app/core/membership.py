@@ -102,7 +102,7 @@ def _ask_suspects(
 
 def leave_all(batch: Batch, profile: Profile, offset: int, reason: str) -> None:
     """Take a member out of everything, for another reason than the segments' conditions."""
-    for segment_id in profile.segments.keys():
+    for segment_id in list(profile.segments):
         segment = batch.index.plan.segment_by_id.get(segment_id)
         if segment is not None:
             _move(batch, profile, segment, False, offset, "event", reason)
@@ -165,14 +165,14 @@ def merged(batch: Batch, profile: Profile) -> None:
 def _adopt(batch: Batch, profile: Profile, cause: Cause) -> None:
     """Forget what the policy no longer has, and note what it has that the row has not."""
     index = batch.index
-    for segment_id in [known for known in profile.segments.keys() if known not in index.segment_ids]:
+    for segment_id in [known for known in profile.segments if known not in index.segment_ids]:
         name = index.earlier.segments.get(segment_id)
         if name is None:
             del profile.segments[segment_id]
         else:
             gone = Segment(name, "", _nobody, _never, frozenset(), id=segment_id)
             _move(batch, profile, gone, False, _policy_origin(batch), cause, cause)
-    for feature_id in [known for known in profile.features.keys() if known not in index.feature_ids]:
+    for feature_id in [known for known in profile.features if known not in index.feature_ids]:
         del profile.features[feature_id]
     profile.missing = index.unasked(profile)
     profile.policy = index.policy_id

@@ -1,9 +1,14 @@
 """The row: all that is known of one user, one value in one table.
 
-A row is encoded as a short fixed header, which a restore can read without decoding the row (`app.core.row_heads`), and
-a MessagePack array: the fields that an ordinary event asks for, and then one more, which is all the others encoded
-(`app.core.row_parts.Rare`). To those others more may be added, at the end; what stands before them changes only with
-the version.
+A row is encoded as
+
+- a short header, which a restore can read without decoding the row (`app.core.row_heads`),
+- the length of the next part, four bytes, and all that are numbers among the fields that an ordinary event asks for:
+  one MessagePack array, read and written by the compiled core itself (`app.core.longs`),
+- the texts among them, one after the other, whose lengths are among the numbers,
+- all other fields (`app.core.row_parts.Rare`), encoded by themselves. To those more may be added, at the end; the rest
+  changes only with the version,
+- and what most rows have none of, if there is any.
 """
 
 from __future__ import annotations
@@ -12,29 +17,21 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 import msgspec
-from librt.strings import BytesWriter, write_i64_be
+from librt.strings import BytesWriter, read_i32_be, write_i32_be, write_i64_be
 from mypy_extensions import i64, u8
 
 from app.core.browsing import Browsing
 from app.core.id_map import IdMap
+from app.core.longs import read, write, zeros
 from app.core.panes import NEVER_MS, Panes
 from app.core.rare_fields import RareFields
 from app.core.row_heads import COUNT_AT, FLAG_OUTBOX, HEAD_BYTES, HEAD_IDS_MAX, UNDECODABLE, BadRow
 from app.core.row_parts import Propensity, Rare, Timer
-from app.core.row_upgrades import OLDEST_VERSION, upgraded
+from app.core.row_upgrades import OLDEST_VERSION, Body, read_older
 from app.core.window_map import WindowMap
 
 ROW_VERSION: Final = 5
 HOURS_PER_WEEK: Final = 168
-
-Body = tuple[
-    int, int, int, int, bytes, str, str, str, int, int, int, int, int, int, str, bytes,
-    bytes, bytes, bytes, dict[str, int], list[int],
-    list[Timer], Propensity | None, Browsing | None, bool, bytes,
-]  # fmt: skip
-"""`COMMON_FIELDS` of a row (0 is a time that never comes; last, features and segments are packed), whether its outbox
-holds anything, and the rare fields.
-"""
 
 COMMON_FIELDS: Final = (
     "offset",
@@ -63,10 +60,17 @@ COMMON_FIELDS: Final = (
     "browsing",
 )
 """What an ordinary event asks for."""
+_NUMBERS: Final = 21
+"""Numbers that every row has; then come the newest times, the segments and the windows, so that these end the array."""
+_LENGTH_BYTES: Final = 4
+
+More = tuple[dict[str, int], list[int], list[Timer], Propensity | None, Browsing | None]
+"""Interests, missing windows, timers, propensity and browsing."""
+
 FIELDS: Final = (*COMMON_FIELDS, *Rare.__struct_fields__)
 
 _encode = msgspec.msgpack.Encoder().encode
-_decode = msgspec.msgpack.Decoder(Body).decode
+_decode_more = msgspec.msgpack.Decoder(More).decode
 
 
 class Profile(RareFields):
@@ -230,94 +234,156 @@ def due_ms(profile: Profile) -> int:
     return due
 
 
-def _head(flags: int, due_ms: i64, segments: IdMap) -> bytes:
-    """The header, see `app.core.row_heads`."""
+def encode_profile(profile: Profile) -> bytes:
+    """Header and body, as said above."""
+    last, segments, windows = profile.last, profile.segments, profile.features
+    base: i64 = profile.first_ms
+    recent, owed, rare = profile.recent, profile.owed, profile.rare_bytes()
+    timezone, device = profile.timezone.encode(), profile.device.encode()
+    locale, merged_into = profile.locale.encode(), profile.merged_into.encode()
+    owes_records = profile.owes_records()
+    pairs: i64 = last.size() + segments.size()
+    numbers = zeros(_NUMBERS + 2 * pairs + windows.size())
+    numbers[0] = profile.offset
+    numbers[1] = base
+    numbers[2] = profile.seen_ms - base
+    numbers[3] = profile.events
+    numbers[4] = profile.orders
+    numbers[5] = profile.revenue_milli
+    numbers[6] = profile.order_ms
+    due: i64 = profile.segments_due_ms
+    numbers[7] = due if due < NEVER_MS else 0
+    numbers[8] = profile.policy
+    numbers[9] = profile.erased_ms
+    numbers[10] = 1 if owes_records else 0
+    numbers[11] = len(recent)
+    numbers[12] = len(owed)
+    numbers[13] = len(timezone)
+    numbers[14] = len(device)
+    numbers[15] = len(locale)
+    numbers[16] = len(merged_into)
+    numbers[17] = len(rare)
+    numbers[18] = last.size()
+    numbers[19] = segments.size()
+    numbers[20] = windows.size()
+    at = segments.give(numbers, last.give(numbers, _NUMBERS, base), base)
+    windows.give(numbers, at)
+
     writer = BytesWriter()
     writer.append(u8(ROW_VERSION))
-    writer.append(u8(flags))
-    write_i64_be(writer, due_ms)
+    writer.append(u8(FLAG_OUTBOX if owes_records or len(owed) else 0))
+    write_i64_be(writer, due_ms(profile))
     segments.write_ids(writer, HEAD_IDS_MAX)
+    begin: i64 = len(writer)
+    write_i32_be(writer, 0)
+    write(numbers, writer)
+    length: i64 = len(writer) - begin - _LENGTH_BYTES
+    writer[begin] = u8(length >> 24)
+    writer[begin + 1] = u8(length >> 16 & 255)
+    writer[begin + 2] = u8(length >> 8 & 255)
+    writer[begin + 3] = u8(length & 255)
+    for text in (recent, owed, timezone, device, locale, merged_into, rare):
+        if text:
+            writer.write(text)
+    affinity, missing, timers = profile.affinity, profile.missing, profile.timers
+    propensity, browsing = profile.propensity, profile.browsing
+    if affinity or missing or timers or propensity is not None or browsing is not None:
+        writer.write(_encode((affinity, missing, timers, propensity, browsing)))
     return writer.getvalue()
-
-
-def encode_profile(profile: Profile) -> bytes:
-    """Header (version, flags, due time, segment ids) and body."""
-    segments = profile.segments
-    owes_records = profile.owes_records()
-    flags = FLAG_OUTBOX if owes_records or profile.owed else 0
-    head = _head(flags, due_ms(profile), segments)
-    body = (
-        profile.offset,
-        profile.first_ms,
-        profile.seen_ms,
-        profile.events,
-        profile.recent,
-        profile.timezone,
-        profile.device,
-        profile.locale,
-        profile.orders,
-        profile.revenue_milli,
-        profile.order_ms,
-        profile.segments_due_ms if profile.segments_due_ms < NEVER_MS else 0,
-        profile.policy,
-        profile.erased_ms,
-        profile.merged_into,
-        profile.owed,
-        profile.last.pack(),
-        profile.features.pack(),
-        segments.pack(),
-        profile.affinity,
-        profile.missing,
-        profile.timers,
-        profile.propensity,
-        profile.browsing,
-        owes_records,
-        profile.rare_bytes(),
-    )
-    return head + _encode(body)
 
 
 def decode_profile(raw: bytes) -> Profile:
     """Raises `BadRow`; of what only the rare fields have wrong, when one of them is asked for."""
     try:
         version = raw[0]
-        body = raw[HEAD_BYTES + 4 * raw[COUNT_AT] :]
-        if version != ROW_VERSION:
-            if not OLDEST_VERSION <= version < ROW_VERSION:
-                raise BadRow(f"row version {version}; this build reads {OLDEST_VERSION} to {ROW_VERSION}")
-            body = upgraded(body, version)
-        fields: Body = _decode(body)
-        last, features, segments = IdMap(fields[16]), WindowMap(fields[17]), IdMap(fields[18])
-    except (IndexError, *UNDECODABLE) as exc:
+        begin = HEAD_BYTES + 4 * raw[COUNT_AT]
+        if version == ROW_VERSION:
+            return _decoded(raw, begin)
+        if not OLDEST_VERSION <= version < ROW_VERSION:
+            raise BadRow(f"row version {version}; this build reads {OLDEST_VERSION} to {ROW_VERSION}")
+        return _upgraded(read_older(raw[begin:], version))
+    except (IndexError, OverflowError, *UNDECODABLE) as exc:
         raise BadRow(f"not a profile row: {exc}") from exc
-    profile = Profile(
-        fields[0],
-        fields[1],
-        fields[2],
-        fields[3],
-        fields[4],
-        fields[5],
-        fields[6],
-        fields[7],
-        fields[8],
-        fields[9],
-        fields[10],
-        fields[11],
-        fields[12],
-        fields[13],
-        fields[14],
-        fields[15],
-        last,
-        features,
-        segments,
-        fields[19],
-        fields[20],
-        fields[21],
-        fields[22],
-        fields[23],
-        fields[24],
-        fields[25],
+
+
+def _decoded(raw: bytes, begin: i64) -> Profile:
+    end: i64 = len(raw)
+    at: i64 = begin + _LENGTH_BYTES
+    after: i64 = at + (i64(read_i32_be(raw, begin)) & 0xFFFFFFFF)
+    if after > end:
+        raise msgspec.DecodeError("its numbers end too early")
+    numbers = read(raw, at, after)
+    if len(numbers) < _NUMBERS:
+        raise msgspec.DecodeError("it has too few numbers")
+    entries: i64 = numbers[18]
+    groups: i64 = numbers[19]
+    windows_at: i64 = _NUMBERS + 2 * (entries + groups)
+    if entries < 0 or groups < 0 or windows_at + numbers[20] != len(numbers):
+        raise msgspec.DecodeError("it has another number of numbers")
+    place: i64 = 11
+    more_at: i64 = after
+    while place <= 17:
+        if numbers[place] < 0:
+            raise msgspec.DecodeError("a text is shorter than nothing")
+        more_at += numbers[place]
+        place += 1
+    if more_at > end:
+        raise msgspec.DecodeError("a text ends too early")
+    affinity: dict[str, int] = {}
+    missing: list[int] = []
+    timers: list[Timer] = []
+    propensity: Propensity | None = None
+    browsing: Browsing | None = None
+    if more_at < end:
+        more: More = _decode_more(raw[more_at:])
+        affinity, missing, timers, propensity, browsing = more
+    owed_at: i64 = after + numbers[11]
+    timezone_at: i64 = owed_at + numbers[12]
+    device_at: i64 = timezone_at + numbers[13]
+    locale_at: i64 = device_at + numbers[14]
+    merged_at: i64 = locale_at + numbers[15]
+    rare_at: i64 = merged_at + numbers[16]
+    base: i64 = numbers[1]
+    return Profile(
+        numbers[0],
+        base,
+        numbers[2] + base,
+        numbers[3],
+        _part(raw, after, owed_at),
+        _text(raw, timezone_at, device_at),
+        _text(raw, device_at, locale_at),
+        _text(raw, locale_at, merged_at),
+        numbers[4],
+        numbers[5],
+        numbers[6],
+        numbers[7] or NEVER_MS,
+        numbers[8],
+        numbers[9],
+        _text(raw, merged_at, rare_at),
+        _part(raw, owed_at, timezone_at),
+        IdMap.taken(numbers, _NUMBERS, entries, base),
+        WindowMap.taken(numbers, windows_at),
+        IdMap.taken(numbers, _NUMBERS + 2 * entries, groups, base),
+        affinity,
+        missing,
+        timers,
+        propensity,
+        browsing,
+        numbers[10] > 0,
+        _part(raw, rare_at, more_at),
     )
-    if not profile.segments_due_ms:
-        profile.segments_due_ms = NEVER_MS
-    return profile
+
+
+def _part(raw: bytes, begin: i64, end: i64) -> bytes:
+    return b"" if begin == end else raw[begin:end]
+
+
+def _text(raw: bytes, begin: i64, end: i64) -> str:
+    return "" if begin == end else raw[begin:end].decode()
+
+
+def _upgraded(fields: Body) -> Profile:
+    """The row that an earlier version had so."""
+    *common, owes_records, _ = fields
+    known: dict[str, Any] = dict(zip(COMMON_FIELDS, common, strict=True))
+    return Profile(**known, owes_records=bool(owes_records), encoded=fields[-1])

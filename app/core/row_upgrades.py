@@ -5,7 +5,7 @@
 | 1 | 8 bytes of a message's hash in place of 6; logged features as maps from their names |
 | 2 | interests as [score, time]; ids of decisions in full; what is nearly always 0 or 1 as floats |
 | 3 | all fields in one array, none encoded by itself; 2**62 for a time that never comes |
-| 4 | newest times, windows and segments as maps |
+| 4 | one MessagePack array, with newest times, windows and segments as maps |
 """
 
 from __future__ import annotations
@@ -14,15 +14,27 @@ from typing import Any, Final
 
 import msgspec
 
-from app.core.id_map import IdMap
+from app.core.browsing import Browsing
 from app.core.ids import WORD_BYTES, short_id
 from app.core.interest import level_of
 from app.core.logged import pack, rounded
-from app.core.window_map import WindowMap
+from app.core.panes import Panes
+from app.core.row_parts import Propensity, Timer
 
 OLDEST_VERSION: Final = 1
+_NEWEST: Final = 4
 NEVER_MS: Final = 2**61
 """From here on a time never comes, in rows of any version."""
+
+Body = tuple[
+    int, int, int, int, bytes, str, str, str, int, int, int, int, int, int, str, bytes,
+    dict[int, int], dict[int, Panes], dict[int, int], dict[str, int], list[int],
+    list[Timer], Propensity | None, Browsing | None, bool, bytes,
+]  # fmt: skip
+"""`COMMON_FIELDS` of a row of version 4 (0 is a time that never comes), whether its outbox holds anything, and the
+rare fields.
+"""
+_decode = msgspec.msgpack.Decoder(Body).decode
 
 _RECENT: Final = 4
 _AFFINITY: Final = 20
@@ -52,9 +64,7 @@ _DUE: Final = 31
 _COMMON: Final = (0, 1, 2, 3, 4, 7, 8, 46, 16, 17, 18, 31, 33, 35, 44, 48, 13, 14, 15, 20, 36, 28, 42, 47)
 _RARE: Final = (5, 6, 9, 10, 11, 12, 19, *range(21, 28), 29, 30, 32, 34, *range(37, 42), 43, 45, 49, 50, 51)
 """Where the fields of version 4 stood, in its order: those that are common, and those that are rare."""
-_LAST_4: Final = 16
-_FEATURES_4: Final = 17
-_SEGMENTS_4: Final = 18
+_DUE_4: Final = 11
 _NEW: Final[tuple[Any, ...]] = (
     -1, 0, 0, 0, b"", {}, 0, "", "", -1, 0, [], [], {}, {}, {}, 0, 0, 0, {}, {}, 0, 0, 0, 0, 0,
     [], [], [], [], {}, NEVER_MS, {}, 0, 1, 0, [], {}, {}, {}, 0, 0, None, [], "", [], "", None, b"", [], b"", None,
@@ -67,20 +77,25 @@ timers, as they were then; they never change."""
 _NOTHING_RARE: Final = msgspec.msgpack.encode([_NEW[at] for at in _RARE])
 
 
-def upgraded(body: bytes, version: int) -> bytes:
-    """The body of a row of an earlier version as one of the present. Raises `msgspec.DecodeError` for other bytes."""
+def read_older(body: bytes, version: int) -> Body:
+    """The body of a row of an earlier version. Raises `msgspec.DecodeError` for other bytes."""
+    if version == _NEWEST:
+        return _newest(_decode(body))
     row: Any = msgspec.msgpack.decode(body)
     try:
         if version == 1:
             _from_1(row)
         if version <= 2:
             _from_2(row)
-        if version <= 3:
-            row = _from_3(row)
-        _from_4(row)
+        row = _from_3(row)
     except (TypeError, IndexError, AttributeError, KeyError, ValueError, OverflowError) as exc:
         raise msgspec.DecodeError(f"not a row of version {version}") from exc
-    return msgspec.msgpack.encode(row)
+    return _newest(_decode(msgspec.msgpack.encode(row)))
+
+
+def _newest(body: Body) -> Body:
+    due_ms = body[_DUE_4] or NEVER_MS
+    return *body[:_DUE_4], due_ms, *body[_DUE_4 + 1 :]  # type: ignore[return-value]
 
 
 def _from_1(row: list[Any]) -> None:
@@ -115,12 +130,6 @@ def _from_3(row: list[Any]) -> list[Any]:
     row[_DUE] = 0 if row[_DUE] >= NEVER_MS else row[_DUE]
     rare = msgspec.msgpack.encode([row[at] for at in _RARE])
     return [*(row[at] for at in _COMMON), bool(row[_OUTBOX]), b"" if rare == _NOTHING_RARE else rare]
-
-
-def _from_4(row: list[Any]) -> None:
-    row[_LAST_4] = IdMap.of(row[_LAST_4]).pack()
-    row[_FEATURES_4] = WindowMap.of(row[_FEATURES_4]).pack()
-    row[_SEGMENTS_4] = IdMap.of(row[_SEGMENTS_4]).pack()
 
 
 def _field(fields: list[Any], at: int) -> Any:

@@ -10,7 +10,7 @@ window he gets as a list, and gives back.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Final
 
 import msgspec
@@ -18,7 +18,6 @@ from librt.vecs import append, vec
 from mypy_extensions import i64
 
 from app.core import panes
-from app.core.longs import pack, unpack
 
 TOTAL_MAX: Final = 2**61
 """What would make a window's total larger is not counted: a billion units, a million times."""
@@ -30,24 +29,12 @@ _PANE: Final = 2
 
 
 class WindowMap:
-    """As a dict from feature id to state; the lists that it gives are copies.
-
-    `encoded` is what `pack` gave; it raises `msgspec.DecodeError` when it is something else.
-    """
+    """As a dict from feature id to state; the lists that it gives are copies."""
 
     __slots__ = ("_flat",)
 
-    def __init__(self, encoded: bytes = b"") -> None:
-        self._flat: vec[i64] = unpack(encoded) if encoded else vec[i64]()
-        flat = self._flat
-        end: i64 = len(flat)
-        at: i64 = 0
-        while at < end:
-            if at + 1 == end or flat[at + 1] < 0:
-                break
-            at += 2 + flat[at + 1]
-        if at != end:
-            raise msgspec.DecodeError("a window is not as long as it says")
+    def __init__(self) -> None:
+        self._flat: vec[i64] = vec[i64]()
 
     @staticmethod
     def of(states: Mapping[int, panes.Panes]) -> WindowMap:
@@ -57,9 +44,33 @@ class WindowMap:
             made[feature_id] = state
         return made
 
-    def pack(self) -> bytes:
-        """Encoded; nothing when there is nothing."""
-        return pack(self._flat) if len(self._flat) else b""
+    @staticmethod
+    def taken(numbers: vec[i64], begin: i64) -> WindowMap:
+        """One with what `give` put into `numbers`, up to their end. Raises `msgspec.DecodeError` for something else."""
+        end: i64 = len(numbers)
+        at: i64 = begin
+        while at < end:
+            if at + 1 == end or numbers[at + 1] < 0:
+                raise msgspec.DecodeError("a window does not say how long it is")
+            at += 2 + numbers[at + 1]
+        if at != end:
+            raise msgspec.DecodeError("a window is not as long as it says")
+        made = WindowMap()
+        made._flat = numbers[begin:]
+        return made
+
+    def size(self) -> i64:
+        """How many numbers it gives."""
+        return len(self._flat)
+
+    def give(self, numbers: vec[i64], begin: i64) -> None:
+        """Put everything into `numbers`."""
+        flat = self._flat
+        end: i64 = len(flat)
+        at: i64 = 0
+        while at < end:
+            numbers[begin + at] = flat[at]
+            at += 1
 
     def _at(self, feature_id: i64) -> i64:
         """Where the state begins, `_NOWHERE` if there is none; the place before says how long it is."""
@@ -186,11 +197,10 @@ class WindowMap:
         flat = self._flat
         until: i64 = at + flat[at - 1]
         made = vec[i64](capacity=len(flat))
-        place: i64 = 0
-        for number in flat:
-            if not at - 2 <= place < until:
-                made = append(made, number)
-            place += 1
+        for number in flat[: at - 2]:
+            made = append(made, number)
+        for number in flat[until:]:
+            made = append(made, number)
         self._flat = made
 
     def __contains__(self, feature_id: object) -> bool:
@@ -231,8 +241,8 @@ class WindowMap:
 
     __hash__ = None  # type: ignore[assignment]
 
-    def __reduce__(self) -> tuple[type[WindowMap], tuple[bytes]]:
-        return WindowMap, (self.pack(),)
+    def __reduce__(self) -> tuple[Callable[..., WindowMap], tuple[dict[int, panes.Panes]]]:
+        return WindowMap.of, (dict(self.items()),)
 
     def __repr__(self) -> str:
         return repr(dict(self.items()))

@@ -19,11 +19,11 @@ from hypothesis import strategies as st
 from app.core.effects import Effects
 from app.core.ids import full_id
 from app.core.interest import worth
-from app.core.profile import Profile, decode_profile, encode_profile
+from app.core.profile import COMMON_FIELDS, Profile, decode_profile, encode_profile
 from app.core.row_parts import Rare
 from app.core.timers import HORIZON, REWARD
 from tests.property.test_core_replay import PLAN, batches_of, play
-from tests.support.old_rows import split, version_3
+from tests.support.old_rows import version_3, version_4
 from tests.support.streams import START, Stream
 
 FRESH = msgspec.msgpack.decode(msgspec.msgpack.encode(Rare()))
@@ -31,9 +31,12 @@ FRESH = msgspec.msgpack.decode(msgspec.msgpack.encode(Rare()))
 
 def with_rare(raw: bytes, change: Callable[[list[Any]], list[Any]]) -> bytes:
     """The row with other rare fields: to these a build may add, and only to these."""
-    head, fields = split(raw)
-    rare = msgspec.msgpack.decode(fields[-1]) if fields[-1] else FRESH  # as another build left them: nobody asked
-    return head + msgspec.msgpack.encode([*fields[:-1], msgspec.msgpack.encode(change(list(rare)))])
+    row = decode_profile(raw)
+    encoded = row.rare_bytes()
+    rare = msgspec.msgpack.decode(encoded) if encoded else FRESH
+    common = {name: getattr(row, name) for name in COMMON_FIELDS}
+    changed = msgspec.msgpack.encode(change(list(rare)))
+    return encode_profile(Profile(**common, owes_records=row.owes_records(), encoded=changed))
 
 
 def by_newer(raw: bytes) -> bytes:
@@ -51,6 +54,11 @@ def by_older(raw: bytes) -> bytes:
         return rare
 
     return with_rare(raw, fewer)
+
+
+def by_version_4(raw: bytes) -> bytes:
+    """The row as the last build of version 4 writes it."""
+    return version_4(decode_profile(raw))
 
 
 def by_version_3(raw: bytes) -> bytes:
@@ -84,7 +92,7 @@ class Mixed(Stream):
     def _settle(self, effects: Effects) -> Effects:
         effects = super()._settle(effects)
         for key, row in self.rows.items():
-            build = self.dice.choice([by_newer, by_older, by_version_2, by_version_3, None])
+            build = self.dice.choice([by_newer, by_older, by_version_2, by_version_3, by_version_4, None])
             if build is not None:
                 self.rows[key] = decode_profile(build(encode_profile(row)))
                 self.rewritten += 1
@@ -105,7 +113,7 @@ def test_a_row_of_a_newer_build_is_really_longer_and_one_of_an_older_shorter() -
     raw = encode_profile(Profile(events=3, offset=7))
     consented = encode_profile(Profile(events=3, offset=7, consent=1))
     assert len(by_newer(consented)) > len(consented) > len(by_older(consented))
-    assert len(by_version_2(raw)) >= len(by_version_3(raw)) > len(raw)
+    assert len(by_version_2(raw)) >= len(by_version_3(raw)) > len(by_version_4(raw))
     for row in (raw, consented):
-        builds = (by_newer, by_older, by_version_2, by_version_3)
-        assert [decode_profile(build(row)) == decode_profile(row) for build in builds] == [True] * 4
+        builds = (by_newer, by_older, by_version_2, by_version_3, by_version_4)
+        assert [decode_profile(build(row)) == decode_profile(row) for build in builds] == [True] * 5

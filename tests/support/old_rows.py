@@ -10,7 +10,8 @@ from typing import Any, Final
 import msgspec
 
 from app.core.id_map import IdMap
-from app.core.profile import Profile, encode_profile
+from app.core.panes import NEVER_MS
+from app.core.profile import COMMON_FIELDS, Profile, encode_profile
 from app.core.row_heads import COUNT_AT, HEAD_BYTES
 from app.core.window_map import WindowMap
 
@@ -76,15 +77,23 @@ def stored_rows(version: int) -> dict[str, bytes]:
     return {name: base64.b64decode(raw) for name, raw in json.loads(text).items()}
 
 
-def split(raw: bytes) -> tuple[bytes, list[Any]]:
-    """The header of a stored row, and its fields."""
+def split(raw: bytes) -> tuple[bytes, bytes]:
+    """The header of a stored row, and its body."""
     length = HEAD_BYTES + 4 * raw[COUNT_AT]
-    return raw[:length], msgspec.msgpack.decode(raw[length:])
+    return raw[:length], raw[length:]
 
 
 def plain(value: object) -> object:
     """A field as older builds had it: maps that are packed now were dicts."""
     return dict(value.items()) if isinstance(value, IdMap | WindowMap) else value
+
+
+def version_4(row: Profile) -> bytes:
+    """The row as the last build of version 4 stored it."""
+    head, _ = split(encode_profile(row))
+    due_ms = row.segments_due_ms if row.segments_due_ms < NEVER_MS else 0
+    values = [due_ms if name == "segments_due_ms" else plain(getattr(row, name)) for name in COMMON_FIELDS]
+    return b"\x04" + head[1:] + msgspec.msgpack.encode([*values, bool(row.owes_records()), row.rare_bytes()])
 
 
 def version_3(row: Profile) -> tuple[bytes, list[Any]]:

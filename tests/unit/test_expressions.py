@@ -112,9 +112,7 @@ def test_a_count_that_is_too_low_cannot_change_by_the_clock() -> None:
 def test_each_operator_on_a_count_knows_its_own_instant(operator: str, threshold: int, due_minutes: int) -> None:
     first = NOW // MINUTE * MINUTE
     expression, profile = with_total(f'count("Viewed", "1h") {operator} {threshold}', (first, 1), (first + MINUTE, 2))
-    profile.features = WindowMap.of(
-        {key: [3, first // MINUTE, 1, first // MINUTE + 1, 2] for key in profile.features}
-    )
+    profile.features = WindowMap.of({key: [3, first // MINUTE, 1, first // MINUTE + 1, 2] for key in profile.features})
     assert expression.next_change(profile, first + MINUTE, "u") == first + due_minutes * MINUTE
 
 

@@ -1,4 +1,4 @@
-"""Rows of earlier versions are read as what they say. Those of 2 and 3 are bytes that their last builds wrote."""
+"""Rows of earlier versions are read as what they say. Those of 2 to 4 are bytes that their last builds wrote."""
 
 from __future__ import annotations
 
@@ -31,10 +31,11 @@ def test_a_row_of_version_2_is_read_and_stored_again_in_fewer_bytes(name: str) -
     assert decode_profile(again) == row
 
 
+@pytest.mark.parametrize("version", [3, 4])
 @pytest.mark.parametrize("name", STORED)
-def test_a_row_of_version_3_is_the_row_of_version_2_that_it_was_made_of(name: str) -> None:
-    raw = stored_rows(3)[name]
-    assert raw[0] == 3
+def test_a_row_of_a_later_version_is_the_row_of_version_2_that_it_was_made_of(name: str, version: int) -> None:
+    raw = stored_rows(version)[name]
+    assert raw[0] == version
     assert decode_profile(raw) == decode_profile(STORED[name])
     assert encode_profile(decode_profile(raw)) == encode_profile(decode_profile(STORED[name]))
     assert peek(raw) == peek(encode_profile(decode_profile(raw)))
