@@ -150,5 +150,5 @@ def test_a_policy_that_begins_to_ask_reaches_users_who_do_nothing_by_the_sweep()
     user.processor.switch(make_index(new))
     user.processor.sweep(user.rows, user.rows, Windows(), now_ms=START + HOUR, mark=1, acked_offset=0)
     assert scores(user) == {"open()": 0.3}
-    assert user.row.segments.keys() == {new.segments[0].id}
+    assert set(user.row.segments) == {new.segments[0].id}
     assert due_ms(user.row) <= START + HOUR + DAY

@@ -84,7 +84,7 @@ def test_a_new_policy_is_applied_to_a_row_before_its_next_event_and_triggers_not
     stream.processor.switch(make_index(make_plan([EVERYONE], campaigns=[hello], version="test-2")))
     stream.send(track("Anything", START))
     assert [(change.segment, change.cause) for change in stream.changes[1:]] == [("everyone", "policy")]
-    assert stream.row.segments.keys() == {EVERYONE.id}
+    assert set(stream.row.segments) == {EVERYONE.id}
     assert stream.row.features == {}, "windows that no policy asks for are dropped"
     assert stream.decisions == []
 
