@@ -368,10 +368,11 @@ class Engine:
         return self._partitions[partition].position
 
     async def settled(self, partition: int) -> None:
-        """Return when what has been processed so far is in the store."""
+        """Return when what has been processed so far is in the store; its first page then has little to spill."""
         state = self._partitions.get(partition)
         if state is not None and state.newest is not None and state.newest.task is not None:
             await asyncio.wait([state.newest.task])
+        await self.table.spill(partition)
 
     async def sweep(self, partition: int, keys: list[bytes], windows: Windows) -> Effects | None:
         """Bring rows that wait for no event to the policy in force; None when the partition is being given up."""

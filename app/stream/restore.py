@@ -41,6 +41,10 @@ class Restorable(Protocol):
         """The changelog offset that comes next."""
 
     @property
+    def reach(self) -> int:
+        """An offset behind all that it holds."""
+
+    @property
     def counted(self) -> bool:
         """Whether the number of its rows is known."""
 
@@ -142,10 +146,8 @@ async def _read_to_end(
         for tp in list(pending):
             end = consumer.highwater(tp)
             position = await consumer.position(tp)
-            if end is not None and partitions[tp].next_offset > end:
-                ahead = (
-                    f"at changelog offset {partitions[tp].next_offset}, but {tp.topic}[{tp.partition}] ends at {end}"
-                )
+            if end is not None and partitions[tp].reach > end:
+                ahead = f"at changelog offset {partitions[tp].reach}, but {tp.topic}[{tp.partition}] ends at {end}"
                 raise StoreDamaged(f"{partitions[tp].path}: {ahead}", partitions[tp].path)
             if end is not None and position >= end:
                 pending.discard(tp)

@@ -42,6 +42,11 @@ class Bystander:
         self.next_offset = next_offset
         self.path = path
 
+    @property
+    def reach(self) -> int:
+        """How far it has read."""
+        return self.next_offset
+
     def begin_bulk(self) -> None:
         """There is nothing to fill."""
 

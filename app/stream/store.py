@@ -1,8 +1,11 @@
 """The row store: one RocksDB a table partition, raw bytes, rows and their changelog position in one write.
 
-The write-ahead log is off: the changelog is the log. A killed process finds an older, consistent state (rows and
-position are in the same batch) and reads the rest from the changelog. So rows need not go to RocksDB one by one either:
-they are changed in memory (`app.stream.write_back`) and spilled, all that have changed and their position in one batch.
+The write-ahead log is off: the changelog is the log. A killed process finds an older state and reads the rest from the
+changelog. So rows need not go to RocksDB one by one either: they are changed in memory (`app.stream.write_back`) and
+spilled later, those first that have waited longest. With them, in the same batch, goes the position before which every
+record of the changelog is in the store. Some of its rows may be newer than that: then their records follow behind the
+position, and a restore that reads on from there writes them again (a fuzzy checkpoint). The number of rows is that of
+those that are there, and the store knows how far they reach: a changelog that ends before that is another one.
 
 Integrity: the number of rows is kept in the store and compared with a full scan at open, which also reads every block
 and so meets every checksum. Doubt means wipe and rebuild. (A damaged MANIFEST opens silently empty; a damaged table
@@ -15,6 +18,7 @@ from __future__ import annotations
 import itertools
 import shutil
 import struct
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -42,8 +46,8 @@ log = structlog.get_logger(__name__)
 
 # Keys are UTF-8; no UTF-8 text starts with this byte, so no row can have the key of the metadata.
 _META_KEY = b"\xff\xfemeta"
-_META = struct.Struct(">qqq")
-_META_BEFORE_EPOCHS = struct.Struct(">qq")
+_META = struct.Struct(">qqqq")
+"""Position, rows, epoch, reach. Of older stores the last, or the last two, are not there."""
 
 STALE_S: Final = 7 * 86_400
 PERIODIC_COMPACTION_S: Final = 86_400
@@ -67,6 +71,9 @@ FLUSH_RECORDS: Final = 100_000
 """Changelog records of one partition that a kill costs at most, roughly: a second of restore. The few rows of very busy
 users fill no write buffer, however often they change.
 """
+
+_STEPS: Final = 16
+"""In so many parts what is dirty is spilled: a step holds the process up, 1 MB for 1 to 2 ms."""
 
 Rows = Iterable[tuple[bytes, bytes | None]]
 
@@ -94,14 +101,15 @@ class StoreOptions:
     row_bytes
         Rows of all stores of the process that are kept in memory as they are, the last written.
     dirty_bytes
-        Rows of one store that have changed before they are spilled. A spill holds the process up: 4 MB, 5 to 8 ms.
+        Rows of one store that have changed and are not spilled; less where that would be more than half of its share
+        of `row_bytes`. The more there are, the more often a row changes before RocksDB sees it.
     """
 
     cache_bytes: int = 32 << 20
     memtable_bytes: int = 8 << 20
     bulk_memtable_bytes: int = 16 << 20
     row_bytes: int = 128 << 20
-    dirty_bytes: int = 4 << 20
+    dirty_bytes: int = 16 << 20
 
 
 class StoreFactory:
@@ -220,8 +228,9 @@ def _written_s(path: Path) -> float:
 class PartitionStore:
     """Rows of one partition by key, and the changelog offset up to which they are complete.
 
-    `write` changes them in memory; `spill` brings what has changed to RocksDB, and `flush` that to disk. Whatever looks
-    at more than single keys spills first.
+    `write` changes them in memory, and brings what has waited longest to RocksDB when there is too much of it; `spill`
+    brings all of it there, `spilling` too, but in steps, and `flush` to disk. Whatever looks at more than single keys
+    spills first.
     """
 
     def __init__(
@@ -239,11 +248,15 @@ class PartitionStore:
         self._next_offset: int = 0
         self._count: int = 0
         self._epoch: int = 0
-        if meta and len(meta) == _META_BEFORE_EPOCHS.size:
-            self._next_offset, self._count = _META_BEFORE_EPOCHS.unpack(meta)
-        elif meta:
-            self._next_offset, self._count, self._epoch = _META.unpack(meta)
+        self._reach: int = 0
+        if meta:
+            whole = meta.ljust(_META.size, b"\0")
+            self._next_offset, self._count, self._epoch, self._reach = _META.unpack(whole)
         self._spilled = self._meta()
+        self._marks: deque[tuple[int, int, int]] = deque()
+        """Of each write since then by which a row became dirty: how many ever had, and the newest position and epoch
+        before the next of them.
+        """
         self._flushed_offset = self._next_offset
         memory.budget.join(self)
 
@@ -259,6 +272,11 @@ class PartitionStore:
     def next_offset(self) -> int:
         """The first changelog offset that is not in the store."""
         return self._next_offset
+
+    @property
+    def reach(self) -> int:
+        """An offset of the changelog behind all that rows of the store are from; 0 where nothing was ever written."""
+        return max(self._reach, self._next_offset)
 
     @property
     def epoch(self) -> int:
@@ -290,13 +308,20 @@ class PartitionStore:
             return values
         if self._bulk:
             self.flush()  # what is not in a file would be sorted anew for each key
-        try:
-            found = self._db.get([keys[place] for place in missing])
-        except Exception as exc:
-            raise StoreDamaged(f"{self.path}: {exc}", self.path) from exc
+        asked = [keys[place] for place in missing]
+        found = self._ask(asked)
         for place, value in zip(missing, found, strict=True):
             values[place] = value
+        self.memory.answered(asked, found)
         return values
+
+    def _ask(self, keys: list[bytes]) -> list[bytes | None]:
+        """What RocksDB has of keys that are not in memory."""
+        try:
+            found: list[bytes | None] = self._db.get(keys)
+        except Exception as exc:
+            raise StoreDamaged(f"{self.path}: {exc}", self.path) from exc
+        return found
 
     def keys_with_prefix(self, prefix: bytes) -> list[bytes]:
         """Keys that begin with `prefix`, in order. Raises `OSError`."""
@@ -321,10 +346,22 @@ class PartitionStore:
         OSError
             When the disk refuses what is spilled, with the store's path.
         """
-        self.memory.put(rows)
+        memory = self.memory
+        unknown = memory.put(rows)
+        if unknown and self.counted:
+            for key, value in zip(unknown, self._ask(unknown), strict=True):
+                if value is None:
+                    memory.not_stored(key)
         self._next_offset, self._count, self._epoch = self._after(added, next_offset, epoch)
-        if self.memory.dirty_bytes > self._dirty_bytes:
-            self.spill()
+        if self._marks and self._marks[-1][0] == memory.dirtied:
+            self._marks.pop()
+        self._marks.append((memory.dirtied, self._next_offset, self._epoch))
+        excess = memory.dirty_bytes - self._dirty_bytes_max()
+        if excess > 0:
+            self._spill_oldest(max(excess, self._dirty_bytes // _STEPS))
+
+    def _dirty_bytes_max(self) -> int:
+        return min(self._dirty_bytes, max(self._dirty_bytes // _STEPS, self.memory.budget.share_bytes // 2))
 
     def _after(self, added: int, next_offset: int, epoch: int | None) -> tuple[int, int, int]:
         count = self._count + added if self.counted else _UNCOUNTED
@@ -336,13 +373,46 @@ class PartitionStore:
         return bool(self.memory.dirty) or self._spilled != self._meta()
 
     def spill(self) -> None:
-        """Bring what has changed to RocksDB, with its position, in one batch. Raises `OSError`."""
-        if not self.is_dirty:
-            return
-        self._put(self.memory.dirty.items(), self._meta())
-        self.memory.spilled()
-        if self._next_offset - self._flushed_offset > FLUSH_RECORDS:
-            self.flush(wait=False)
+        """Bring all that has changed to RocksDB. Raises `OSError`."""
+        self.memory.forget_answers()
+        if self.is_dirty:
+            self._spill_oldest(self.memory.dirty_bytes)
+
+    def spilling(self) -> Iterator[None]:
+        """Bring all that has changed until now to RocksDB, a part of it at each step. Raises `OSError`."""
+        memory = self.memory
+        memory.forget_answers()
+        until = memory.dirtied
+        if self.is_dirty:
+            self._spill_oldest(self._dirty_bytes // _STEPS)
+            yield
+        while memory.cleaned < until:
+            self._spill_oldest(self._dirty_bytes // _STEPS)
+            yield
+
+    def _spill_oldest(self, bytes_min: int) -> None:
+        """Bring the rows to RocksDB that have been dirty for longest, in one batch with what holds when it is there.
+
+        The position is the newest before which every write has all its rows there.
+        """
+        rows, growth = self.memory.oldest(bytes_min)
+        cleaned = self.memory.cleaned + len(rows)
+        next_offset, count, epoch = self._spilled
+        marks = self._marks
+        passed = 0
+        for dirtied, mark_offset, mark_epoch in marks:
+            if dirtied > cleaned:
+                break
+            next_offset, epoch = mark_offset, mark_epoch
+            passed += 1
+        if self.counted:
+            count = self._count - (self.memory.growth - growth)
+        self._put(rows, (next_offset, count, epoch))
+        self.memory.spilled(rows)
+        for _ in range(passed):
+            marks.popleft()
+        if next_offset - self._flushed_offset > FLUSH_RECORDS:
+            self._flush(wait=False)
 
     def _put(self, rows: Rows, meta: tuple[int, int, int]) -> None:
         batch = self._new_batch()
@@ -351,12 +421,14 @@ class PartitionStore:
                 batch.delete(key)
             else:
                 batch.put(key, value)
-        batch.put(_META_KEY, _META.pack(*meta))
+        reach = max(self.reach, meta[0])
+        batch.put(_META_KEY, _META.pack(*meta, reach))
         try:
             self._db.write(batch, self._write_options)
         except Exception as exc:
             raise OSError(f"cannot write to {self.path}: {exc}") from exc
-        self._next_offset, self._count, self._epoch = self._spilled = meta
+        self._spilled = meta
+        self._reach = reach
 
     def page(self, after: bytes, limit: int) -> list[tuple[bytes, bytes]]:
         """At most `limit` rows in the order of their keys, from the first key beyond `after`. Raises `StoreDamaged`."""
@@ -408,12 +480,12 @@ class PartitionStore:
             raise StoreDamaged(f"{self.path}: {found} rows, but the store says {self._count}", self.path)
 
     def begin_bulk(self) -> None:
-        """An empty store is about to be filled with very many records: `restore` does not look for what is there.
+        """A store is about to be filled from the changelog's beginning: `restore` does not look for what is there.
 
         So nobody knows how many rows there are, until a scan has counted them. That holds beyond a kill, too: a store
         that finds itself uncounted goes on where it stopped, and every checksum is met by the scan that counts.
         """
-        assert self._count in (0, _UNCOUNTED), "only an empty store, or one that was being filled"
+        assert not self.counted or not self._next_offset, "only a store that begins, or that was being filled"
         self._count = _UNCOUNTED
         if not self._bulk:
             self._reopen(bulk=True)
@@ -442,7 +514,7 @@ class PartitionStore:
         """Apply consecutive changelog records: the last value of a key counts. They go by the memory for rows."""
         self.spill()
         if not self.counted:
-            self._put(records, self._after(0, next_offset, epoch))
+            self._put_past_memory(records, self._after(0, next_offset, epoch))
             self.memory.forget({key for key, _value in records} if len(self.memory) else ())
             return
         self.end_bulk()  # a restore was interrupted when this store had been counted, others not
@@ -450,8 +522,13 @@ class PartitionStore:
         existing = self.get_many(list(newest))
         pairs = zip(newest.values(), existing, strict=True)
         added = sum((value is not None) - (old is not None) for value, old in pairs)
-        self._put(newest.items(), self._after(added, next_offset, epoch))
+        self._put_past_memory(newest.items(), self._after(added, next_offset, epoch))
         self.memory.forget(newest)
+
+    def _put_past_memory(self, rows: Rows, meta: tuple[int, int, int]) -> None:
+        """There is nothing dirty."""
+        self._put(rows, meta)
+        self._next_offset, self._count, self._epoch = meta
 
     def flush(self, *, wait: bool = True) -> None:
         """Bring everything to disk, so that the next start reads less of the changelog. Raises `OSError`.
@@ -459,11 +536,14 @@ class PartitionStore:
         Without `wait` RocksDB does it in the background; what it cannot write then fails the next spill.
         """
         self.spill()
+        self._flush(wait=wait)
+
+    def _flush(self, *, wait: bool) -> None:
         try:
             self._db.flush(wait)
         except Exception as exc:
             raise OSError(f"cannot write to {self.path}: {exc}") from exc
-        self._flushed_offset = self._next_offset
+        self._flushed_offset = self._spilled[0]
 
     def compact(self) -> None:
         """Rewrite everything, so that nothing deleted or overwritten is left on disk. Blocks for as long as it takes.

@@ -52,7 +52,7 @@ class PendingWrite:
 class Spilling(Background):
     """Spills what has changed, each store in its turn: what is written seldom, too, leaves the memory soon.
 
-    One store at a time, evenly spread: a spill holds the process up for some milliseconds.
+    One store at a time, evenly spread and in steps: what is done at once holds the process up.
     """
 
     task_name = "spilling"
@@ -67,16 +67,8 @@ class Spilling(Background):
             pause_s = self._every_s / max(1, len(partitions))
             await asyncio.sleep(pause_s)
             for partition in partitions:
-                self._spill(partition)
+                await self._table.spill(partition)
                 await asyncio.sleep(pause_s)
-
-    def _spill(self, partition: int) -> None:
-        store = self._table.stores.get(partition)
-        try:
-            if store is not None:
-                store.spill()
-        except OSError as exc:
-            self._table.app.fatal("rows could not be spilled", exc)
 
 
 class RowTable(faust.Table):
@@ -215,6 +207,17 @@ class RowTable(faust.Table):
                 if newest.get(key) is pending:
                     del newest[key]
         pending.done.set()
+
+    async def spill(self, partition: int) -> None:
+        """Bring what has changed in the store until now to RocksDB, with turns for others in between."""
+        store = self.stores.get(partition)
+        try:
+            for _ in store.spilling() if store is not None else ():
+                await asyncio.sleep(0)
+                if self.stores.get(partition) is not store:
+                    return
+        except OSError as exc:
+            self.app.fatal("rows could not be spilled", exc)
 
     def _is_pending(self, pending: PendingWrite) -> bool:
         """False once the partition was given up meanwhile: its store, or the next one, is no longer for this write."""
@@ -359,7 +362,7 @@ class RowTable(faust.Table):
     def _keep(self, partition: int, store: PartitionStore) -> None:
         self.stores[partition] = store
         self.fences[partition] = Fence(store.epoch)
-        (self.rebuilt.discard if store.next_offset else self.rebuilt.add)(partition)
+        (self.rebuilt.discard if store.reach else self.rebuilt.add)(partition)
 
     def doubt(self, partition: int) -> None:
         """Have the next start rebuild this partition's store. Raises `OSError`."""

@@ -1,12 +1,13 @@
 """Rows in memory before RocksDB: what was written and is not spilled yet, and what was written last.
 
 An event costs a read and a write of its row. In RocksDB those are a search through skip lists, indexes and blocks, and
-later a flush and some merges; in a dict they are a small part of that. So rows are changed here, and go to RocksDB all
-together, with their position, in one write (`app.stream.store`). What was spilled stays as long as there is room; the
-row that was written longest ago goes first.
+later a flush and some merges; in a dict they are a small part of that. So rows are changed here, and go to RocksDB
+later, those first that have waited longest, with their position (`app.stream.store`). What was spilled stays as long as
+there is room; the row that was written longest ago goes first.
 
 Only writes come in: nearly every read is followed by a write of the same row, and what a scan or a restore reads is
-not read again soon.
+not read again soon. Of what RocksDB is asked only one answer is kept, until the row is written: is there such a row. So
+the number of rows in RocksDB is known after each spill, whichever of them that brings there.
 """
 
 from __future__ import annotations
@@ -16,6 +17,12 @@ from typing import Any, Final
 
 ENTRY_BYTES: Final = 230
 """Of memory that a row takes beside its value: the heads of two objects, a short key, places in two dicts."""
+
+ANSWERS_MAX: Final = 50_000
+"""Of RocksDB's answers that no write has asked for yet; those of reads that nothing follows are forgotten."""
+
+TRIM: Final = 32
+"""What part of its share a memory frees that is too full: a dict's first entry is behind all that were deleted."""
 
 _UNKNOWN: Final[Any] = object()
 
@@ -64,11 +71,22 @@ class RowMemory:
     def __init__(self, budget: Budget) -> None:
         self.budget = budget
         self._rows: dict[bytes, Any] = {}
-        """What was spilled longest ago comes first; what is dirty is wherever it was, or at the end."""
+        """In the order in which they have last become dirty: so those that are not come first."""
         self._dirty: dict[bytes, Value] = {}
+        """In the order in which they have become so."""
+        self._new: set[bytes] = set()
+        """Of the dirty keys those of which RocksDB has no row."""
+        self._answers: dict[bytes, bool] = {}
+        """Whether RocksDB has a row of a key that is not here."""
         self.bytes = 0
         """Of all rows, with what Python needs for them."""
         self.dirty_bytes = 0
+        self.dirtied = 0
+        """Rows that have ever become dirty,"""
+        self.cleaned = 0
+        """and those of them that have been spilled."""
+        self.growth = 0
+        """How many rows more RocksDB will have when it has what is dirty."""
 
     def __len__(self) -> int:
         return len(self._rows)
@@ -92,10 +110,19 @@ class RowMemory:
         self.budget.hits += len(values) - len(missing)
         return values, missing
 
-    def put(self, rows: Iterable[tuple[bytes, Value]]) -> None:
-        """Values that RocksDB has not yet."""
-        held, dirty = self._rows, self._dirty
-        added = added_dirty = 0
+    def answered(self, keys: Sequence[bytes], values: Sequence[Any]) -> None:
+        """RocksDB was asked for keys that are not here."""
+        answers = self._answers
+        if len(answers) > ANSWERS_MAX:
+            answers = self._answers = {}
+        for place in range(len(keys)):
+            answers[keys[place]] = values[place] is not None
+
+    def put(self, rows: Iterable[tuple[bytes, Value]]) -> list[bytes]:
+        """Values that RocksDB has not yet. Returns keys that are taken to be in RocksDB, of which nobody knows it."""
+        held, dirty, answers = self._rows, self._dirty, self._answers
+        unknown: list[bytes] = []
+        added = added_dirty = growth = 0
         for key, value in rows:
             size = _size(value)
             added += size
@@ -106,37 +133,85 @@ class RowMemory:
                 added -= freed
                 if key in dirty:  # then with the same value
                     added_dirty -= freed
-            held[key] = value
-            dirty[key] = value
+                    growth += (value is not None) - (before is not None)
+                    held[key] = dirty[key] = value
+                    continue
+                del held[key]  # it comes last now
+                is_stored = True  # what was deleted does not stay
+            elif key in answers:
+                is_stored = answers[key]
+                del answers[key]
+            else:
+                is_stored = True
+                unknown.append(key)
+            held[key] = dirty[key] = value
+            self.dirtied += 1
+            if is_stored:
+                growth -= value is None
+            else:
+                self._new.add(key)
+                growth += value is not None
         self.bytes += added
         self.dirty_bytes += added_dirty
+        self.growth += growth
+        return unknown
 
-    def spilled(self) -> None:
-        """RocksDB has all that was dirty. Of keys that were deleted nothing stays: they may name who was erased."""
-        rows = self._rows
+    def not_stored(self, key: bytes) -> None:
+        """RocksDB has no row of a key that was taken to be there. To be told before anything is spilled."""
+        self._new.add(key)
+        self.growth += 1
+
+    def oldest(self, bytes_min: int) -> tuple[list[tuple[bytes, Value]], int]:
+        """What became dirty first, so much of it, and how many rows more RocksDB has with that."""
+        found: list[tuple[bytes, Value]] = []
+        new = self._new
+        size = growth = 0
         for key, value in self._dirty.items():
-            del rows[key]  # it comes last now
+            if size >= bytes_min:
+                break
+            size += _size(value)
+            growth += (value is not None) - (key not in new)
+            found.append((key, value))
+        return found, growth
+
+    def spilled(self, rows: Sequence[tuple[bytes, Value]]) -> None:
+        """RocksDB has what `oldest` gave. Of keys that were deleted nothing stays: they may name who was erased."""
+        held, dirty, new = self._rows, self._dirty, self._new
+        for key, value in rows:
+            del dirty[key]
+            is_new = key in new
+            if is_new:
+                new.remove(key)
+            self.growth -= (value is not None) - (not is_new)
+            self.dirty_bytes -= _size(value)
             if value is None:
+                del held[key]
                 self.bytes -= ENTRY_BYTES
-            else:
-                rows[key] = value
-        self._dirty = {}
-        self.dirty_bytes = 0
+        self.cleaned += len(rows)
         self._trim()
 
     def forget(self, keys: Collection[bytes]) -> None:
         """RocksDB gets other values of these rows by another way; nothing is dirty."""
         assert not self._dirty, "what is dirty would overwrite them"
+        self.forget_answers()
         for key in keys:
             before: Any = self._rows.pop(key, _UNKNOWN)
             if before is not _UNKNOWN:
                 self.bytes -= _size(before)
 
+    def forget_answers(self) -> None:
+        """They name users of whom there may be nothing else here. A write that needs one asks RocksDB again."""
+        self._answers = {}
+
     def _trim(self) -> None:
-        keep = self.budget.share_bytes
+        """Where there is too much, let go of what is not dirty; some more, since the way to the first is long."""
+        share = self.budget.share_bytes
+        if self.bytes <= share:
+            return
+        keep = share - share // TRIM
         oldest: list[bytes] = []
         for key, value in self._rows.items():
-            if self.bytes <= keep:
+            if self.bytes <= keep or key in self._dirty:
                 break
             self.bytes -= _size(value)
             oldest.append(key)

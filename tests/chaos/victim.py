@@ -68,7 +68,7 @@ def arm(worker: Worker, failpoint: Failpoint) -> None:
     producer = worker.app.durable_producer
     after(producer, "enqueue_rows", lambda: failpoint.passed("rows queued"))
     after(producer, "enqueue_batch", lambda: failpoint.passed("outputs queued"))
-    write, spill = PartitionStore.write, PartitionStore.spill
+    write, spill = PartitionStore.write, PartitionStore._spill_oldest
     durable, committed = worker.engine._observer.durable, worker.app.on_committed
 
     def stored(self: PartitionStore, rows: Any, **kwargs: Any) -> None:
@@ -79,10 +79,9 @@ def arm(worker: Worker, failpoint: Failpoint) -> None:
         write(self, rows, **kwargs)
         failpoint.passed("rows stored")
 
-    def spilled(self: PartitionStore) -> None:
-        dirty = self.is_dirty
-        spill(self)
-        if dirty and worker.app.tables.recovery.completed.is_set():
+    def spilled(self: PartitionStore, bytes_min: int) -> None:
+        spill(self, bytes_min)
+        if worker.app.tables.recovery.completed.is_set():
             failpoint.passed("rows spilled")
 
     def told(effects: Any) -> None:
@@ -94,7 +93,7 @@ def arm(worker: Worker, failpoint: Failpoint) -> None:
         failpoint.passed("offset committed")
 
     PartitionStore.write = stored  # type: ignore[method-assign]
-    PartitionStore.spill = spilled  # type: ignore[method-assign]
+    PartitionStore._spill_oldest = spilled  # type: ignore[method-assign]
     worker.engine._observer.durable = told  # type: ignore[method-assign]
     worker.app.on_committed = done
 

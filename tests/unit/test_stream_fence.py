@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import struct
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, ClassVar
@@ -8,7 +9,7 @@ from typing import Any, ClassVar
 import pytest
 
 from app.stream.fence import CLAIM_KEY, Fence, claim_headers, row_headers
-from app.stream.store import _META_BEFORE_EPOCHS, _META_KEY, StoreFactory
+from app.stream.store import _META_KEY, StoreFactory
 from tests.support.engine import BareTable, Died, FakeApp
 
 
@@ -51,7 +52,10 @@ def test_an_epoch_whose_claim_was_compacted_away_is_known_by_its_rows() -> None:
     assert fence.epoch == 5
 
 
-def test_a_store_remembers_the_epoch_and_reads_positions_from_before_there_were_any(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("form", "epoch"), [(">qq", ()), (">qqq", (5,))])
+def test_a_store_remembers_the_epoch_and_reads_what_older_ones_have_noted(
+    tmp_path: Path, form: str, epoch: tuple[int, ...]
+) -> None:
     factory = StoreFactory(tmp_path)
     store = factory.open("t", 0)
     store.write([(b"a", b"1")], added=1, next_offset=3, epoch=7)
@@ -59,10 +63,10 @@ def test_a_store_remembers_the_epoch_and_reads_positions_from_before_there_were_
     store.close()
     again = factory.open("t", 0)
     assert (again.next_offset, len(again), again.epoch) == (4, 1, 7)
-    again._db[_META_KEY] = _META_BEFORE_EPOCHS.pack(9, 1)
+    again._db[_META_KEY] = struct.pack(form, 9, 1, *epoch)
     again.close()
     old = factory.open("t", 0)
-    assert (old.next_offset, len(old), old.epoch) == (9, 1, 0)
+    assert (old.next_offset, len(old), old.epoch, old.reach) == (9, 1, sum(epoch), 9)
 
 
 class Log:

@@ -87,6 +87,36 @@ async def test_a_store_has_the_newest_value_of_every_key_and_their_number(tmp_pa
     assert (len(store), store.next_offset, store.epoch) == (len(rows), log.records[-1].offset + 1, 1)
 
 
+def killed_within_a_spill(folder: Path, log: Log, written: int) -> PartitionStore:
+    """A store that had `written` of the log's records, and RocksDB the rows of half of them: the newest."""
+    first = StoreFactory(folder).open("t", 0)
+    rows = {one.key: one.value for one in log.records[:written]}
+    first.write(rows.items(), added=sum(map(bool, rows.values())), next_offset=log.records[written - 1].offset + 1)
+    first._spill_oldest(first.memory.dirty_bytes // 2)
+    first._db.close()
+    found = StoreFactory(folder).open("t", 0)
+    assert (found.next_offset, 0 < len(found) < written) == (0, True)
+    return found
+
+
+@pytest.mark.parametrize("number", [1_000, MANY])
+async def test_rows_that_are_newer_than_their_store_s_position_are_read_again(tmp_path: Path, number: int) -> None:
+    log, rows = compacted(number)
+    store = killed_within_a_spill(tmp_path, log, 400)
+    assert await restored(log, store) == {0: number}
+    assert content(store) == rows
+    assert (len(store), store.next_offset) == (len(rows), log.records[-1].offset + 1)
+
+
+async def test_rows_that_reach_beyond_the_end_of_the_log_are_another_log_s(tmp_path: Path) -> None:
+    log, _rows = compacted(1_000)
+    store = killed_within_a_spill(tmp_path, log, 400)
+    log.end = store.reach - 1
+    log.records = log.records[:399]
+    with pytest.raises(StoreDamaged, match=f"at changelog offset {store.reach}, but .* ends at {log.end}"):
+        await restored(log, store)
+
+
 async def test_only_an_empty_store_that_many_records_follow_is_filled_without_looking(tmp_path: Path) -> None:
     log, rows = compacted(MANY)
     factory = StoreFactory(tmp_path)

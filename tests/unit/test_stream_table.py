@@ -8,8 +8,26 @@ from typing import Any
 import pytest
 
 from app.stream import table as table_module
-from app.stream.store import PartitionStore, StoreDamaged, StoreFactory
+from app.stream.store import PartitionStore, StoreDamaged, StoreFactory, StoreOptions
 from tests.support.engine import BareTable, FakeApp
+
+
+async def test_a_spill_lets_others_have_their_turn_and_ends_when_the_partition_is_given_up(tmp_path: Path) -> None:
+    table = BareTable(FakeApp(), StoreFactory(tmp_path, StoreOptions(dirty_bytes=16_000)))
+    table._keep(0, table._open(0))
+    store = table.stores[0]
+    store.write([(b"%02d" % n, b"x" * 700) for n in range(10)], added=10, next_offset=10)
+    spilling = asyncio.create_task(table.spill(0))
+    left = []
+    while len(left) < 3:
+        await asyncio.sleep(0)
+        left.append(len(store.memory.dirty))
+    assert 10 > left[0] > left[1] > left[2] > 0
+    store._db.close()  # refuses what its closing would spill
+    table.close_partition(0)
+    await spilling
+    await table.spill(0)
+    assert store.memory.dirty
 
 
 class Restores:
