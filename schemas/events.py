@@ -69,13 +69,6 @@ class Event(msgspec.Struct, rename="camel", omit_defaults=True, kw_only=True, gc
     traits: dict[str, Any] = {}
 
 
-EventFields = tuple[
-    str, str, str | None, str | None, str | None, datetime | int | None, datetime | int | None, str | None,
-    dict[str, Any], dict[str, Any], dict[str, Any],
-]  # fmt: skip
-"""An `Event`'s fields in order, as `msgspec.structs.astuple` gives them."""
-
-
 @final
 class Rejected(msgspec.Struct, frozen=True):
     """Why a record was refused: a machine-readable `reason` (one of `REASONS`) and a `detail` without personal data."""

@@ -11,18 +11,19 @@ from datetime import datetime
 from typing import Any, Final, TypeVar
 
 import msgspec
+from librt.strings import BytesWriter
 
 from app.core.catalog import NO_CATALOG, Catalog
 from app.core.choices import NOTHING_KNOWN, Choices
 from app.core.effects import Effects, Record
 from app.core.index import PlanIndex
 from app.core.item_table import NO_ITEMS, ItemTable
-from app.core.owed import OWED_MOVES_BYTES_MAX, Wording, packed_ms
+from app.core.owed import OWED_MOVES_BYTES_MAX, Wording
 from app.core.persona_table import NO_PERSONAS, PersonaTable
 from app.core.plan import Scorer
 from app.core.profile import Profile, due_ms
 from app.core.row_parts import OutboxEntry, Output
-from schemas.events import Event, EventFields
+from schemas.events import Event
 from schemas.topics import SEGMENTS
 
 NO_SCORERS: Final[Mapping[str, Scorer]] = {}
@@ -34,6 +35,11 @@ ALL_SUSPECT: Final = -1
 _ENVELOPE_BYTES: Final = 256  # headers and framing, roughly
 _output: Final = Output  # both looked up once, see app.core.owed
 _fields: Final = msgspec.structs.astuple
+_HEARD: Final = (
+    "type", "event", "user_id", "anonymous_id", "message_id",
+    "timestamp", "sent_at", "previous_id", "context", "properties",
+)  # fmt: skip
+assert Event.__struct_fields__[: len(_HEARD)] == _HEARD, "`Batch.hear` takes them by their places"
 Name = TypeVar("Name")
 
 
@@ -48,7 +54,7 @@ class Batch:
     __slots__ = (
         "_lengths",
         "_now",
-        "_now_packed",
+        "_owed",
         "catalog",
         "choices",
         "context",
@@ -91,7 +97,7 @@ class Batch:
         self.index = index
         self.now_ms = now_ms
         self._now = b"%d" % now_ms
-        self._now_packed = packed_ms(now_ms)
+        self._owed = BytesWriter()
         self.choices = choices
         self.scorers = scorers
         self.items = items
@@ -121,10 +127,14 @@ class Batch:
 
     def hear(self, event: Event) -> None:
         """Look at an event: all its fields at once, as to ask a struct for one takes as long as for eleven."""
-        fields: EventFields = _fields(event)
-        self.kind, self.name, self.message_id, self.stamp = fields[0], fields[1], fields[4], fields[5]
+        fields: tuple[Any, ...] = _fields(event)
+        self.kind = fields[0]
+        self.name = fields[1]
         self.user = fields[2] or fields[3] or ""
-        self.context, self.properties = fields[8], fields[9]
+        self.message_id = fields[4]
+        self.stamp = fields[5]
+        self.context = fields[8]
+        self.properties = fields[9]
 
     def count(self, *labels: str) -> None:
         """Increment a metric."""
@@ -164,9 +174,12 @@ class Batch:
         key = self.key
         trace = trace_of(self.source)
         identity = wording.identity(key, origin)
-        owed = wording.owe(profile.owed, self.mark, self._now_packed, identity, trace)
+        owed = self._owed  # one for all: what a row owes is copied once, into bytes of its own
+        owed.truncate(0)
+        owed.write(profile.owed)
+        wording.owe(owed, self.mark, self.now_ms, identity, trace)
         if len(owed) <= OWED_MOVES_BYTES_MAX:
-            profile.owed = owed
+            profile.owed = owed.getvalue()
         else:
             self.count("unowed_outputs")
         value = wording.value(identity, self.user, self._now)

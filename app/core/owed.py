@@ -17,7 +17,7 @@ from typing import Final, Literal
 
 import msgspec
 import xxhash
-from librt.strings import read_i64_be
+from librt.strings import BytesWriter, read_i64_be, write_i64_be
 
 from app.core.profile import Profile
 from app.core.row_parts import OutboxEntry, Output
@@ -87,18 +87,18 @@ class Wording:
         # Compiled, formatting bytes is one allocation, and this is the most frequent record of all.
         return b'{"id":"%b","user":%b%b%b%b' % (_hex(identity), _to_json(user), self._before, at, self._after)
 
-    def owe(self, owed: bytes, mark: int, at: bytes, identity: bytes, trace: bytes | None) -> bytes:
-        """What a row owes that owes the change, too. `at` is its time (ms) as `_HEAD` has it."""
-        rest, length = self._rest, self._length
-        if trace is not None:
+    def owe(self, owed: BytesWriter, mark: int, at_ms: int, identity: bytes, trace: bytes | None) -> None:
+        """Add the change to what a row owes."""
+        if trace is None:
+            owed.write(self._length)
+            rest = self._rest
+        else:
             rest = _to_msgpack((*self._words, trace))
-            length = _length_of(rest)
-        return b"%b%b%b%b%b%b" % (owed, length, mark.to_bytes(8, "big", signed=True), at, identity, rest)
-
-
-def packed_ms(at_ms: int) -> bytes:
-    """A time as `Wording.owe` takes it."""
-    return at_ms.to_bytes(8, "big", signed=True)
+            owed.write(_length_of(rest))
+        write_i64_be(owed, mark)
+        write_i64_be(owed, at_ms)
+        owed.write(identity)
+        owed.write(rest)
 
 
 def _length_of(rest: bytes) -> bytes:

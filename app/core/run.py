@@ -132,11 +132,11 @@ class Run:
         recent = profile.recent
         message_id = batch.message_id
         digest = message_word(message_id) if message_id else b""
-        if digest and recent and _remembers(recent, digest):
+        if message_id and _remembers(recent, digest):
             profile.offset = offset
             return "duplicate"
         foreign = profile.policy != index.policy_id
-        if foreign and erasure.bars(profile, event, at_ms):
+        if foreign and profile.erased_ms and erasure.bars(profile, event, at_ms):
             return "erased"
         batch.mark, batch.key, batch.source = offset, key, record
         if key not in self.changed:
@@ -146,7 +146,7 @@ class Run:
                 self._touch(key, profile)
         forwarded = foreign and self._adopt(profile, event, at_ms, record)
         profile.offset = offset
-        if digest:
+        if message_id:
             recent = recent + digest  # `+=` would be looked up
             profile.recent = recent if len(recent) <= RECENT_BYTES else recent[-RECENT_BYTES:]
         if forwarded:
@@ -361,7 +361,7 @@ class Run:
 
 def _read(batch: Batch, raw: bytes | None, key: bytes | None) -> Event | None:
     """As `decode_event`, compiled, and heard by the batch; None where that has something to say against it."""
-    if not raw or len(raw) > EVENT_BYTES_MAX:
+    if raw is None or not 0 < len(raw) <= EVENT_BYTES_MAX:
         return None
     try:
         event = _parse(raw)
@@ -369,7 +369,7 @@ def _read(batch: Batch, raw: bytes | None, key: bytes | None) -> Event | None:
         return None
     batch.hear(event)
     user = batch.user
-    if not user or len(user) > USER_CHARS_MAX or not key or key != user.encode() or len(batch.name) > NAME_CHARS_MAX:
+    if not 0 < len(user) <= USER_CHARS_MAX or key is None or key != user.encode() or len(batch.name) > NAME_CHARS_MAX:
         return None
     kind = batch.kind
     return event if (batch.name if kind == "track" else kind in TYPES) else None

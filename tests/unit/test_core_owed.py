@@ -6,6 +6,7 @@ import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from librt.strings import BytesWriter
 
 from app.core import owed
 from app.core.profile import Profile, decode_profile, encode_profile
@@ -64,8 +65,10 @@ def test_what_is_acknowledged_is_dropped_when_the_row_is_next_touched_and_no_mor
 def test_the_trace_context_goes_with_it() -> None:
     wording = owed.Wording("s", "leave", "clock", "", "1")
     identity = wording.identity(KEY, 7)
-    first = wording.owe(b"", 3, owed.packed_ms(START), identity, b"00-trace")
-    row = Profile(owed=wording.owe(first, 4, owed.packed_ms(START), identity, None))
+    packed = BytesWriter()
+    wording.owe(packed, 3, START, identity, b"00-trace")
+    wording.owe(packed, 4, START, identity, None)
+    row = Profile(owed=packed.getvalue())
     assert [(entry.mark, entry.output.topic, entry.output.headers) for entry in owed.outputs(row, KEY)] == [
         (3, SEGMENTS, [("traceparent", b"00-trace")]),
         (4, SEGMENTS, ()),
@@ -99,8 +102,9 @@ def test_a_row_that_was_written_before_is_still_read() -> None:
 def test_trimming_stops_at_the_first_that_is_not_acknowledged(acked: int) -> None:
     wording = owed.Wording("s", "enter", "event", "Go", "1")
     marks = [0, 2, 3, 9]
-    row = Profile()
+    packed = BytesWriter()
     for mark in marks:
-        row.owed = wording.owe(row.owed, mark, owed.packed_ms(START), bytes(16), None)
+        wording.owe(packed, mark, START, bytes(16), None)
+    row = Profile(owed=packed.getvalue())
     owed.trim(row, acked)
     assert [entry.mark for entry in owed.outputs(row, KEY)] == [mark for mark in marks if mark >= acked]
