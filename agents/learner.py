@@ -30,6 +30,7 @@ from app.learning.served_personas import is_personas
 from app.stream.app import StreamApp
 from app.stream.batch import RecordBatch
 from app.stream.broadcast import Apply, read_to_end
+from app.stream.commits import digest
 from app.stream.refused import bury
 from schemas.events import Rejected
 from schemas.models import BadSignature, ModelSnapshot, decode_snapshot, encode_snapshot, supersedes
@@ -114,6 +115,8 @@ class _Partition:
 
     def __init__(self, next_offset: int) -> None:
         self.next_offset = next_offset
+        self.last: Any | None = None
+        """The record before it, once one was learned."""
         self.resumed = False
         """Whether its snapshots have been read."""
         self.learners: dict[str, Learner] = {}
@@ -214,22 +217,24 @@ class LearnerService:
                     behind.add(snapshot.model)
 
             await self._read(self._app.client_settings, MODELS, keep)
-            await asyncio.to_thread(self._restore, states, list(furthest.values()))
+            mine = [snapshot for snapshot in furthest.values() if snapshot.partition in states]
+            learned = await asyncio.gather(*map(self._learned_to, mine))
+            await asyncio.to_thread(self._restore, states, list(zip(mine, learned, strict=True)))
             for snapshot in (furthest[name] for name in sorted(behind)):
-                mine = states.get(snapshot.partition)
-                if mine is not None and self._partitions.get(snapshot.partition) is mine:
+                state = states.get(snapshot.partition)
+                if state is not None and self._partitions.get(snapshot.partition) is state:
                     log.warning("snapshot_of_a_deposed_learner", model=snapshot.model, action="say the furthest again")
                     await self._send(snapshot)
             for state in states.values():
                 state.resumed = True
 
-    def _restore(self, states: Mapping[int, _Partition], snapshots: list[ModelSnapshot]) -> None:
+    def _restore(self, states: Mapping[int, _Partition], snapshots: list[tuple[ModelSnapshot, int]]) -> None:
         _learner_type()
-        for snapshot in snapshots:
-            if snapshot.partition in states:
-                self._resume_from(states[snapshot.partition], snapshot)
+        for snapshot, learned_to in snapshots:
+            self._resume_from(states[snapshot.partition], snapshot, learned_to)
 
-    def _resume_from(self, state: _Partition, snapshot: ModelSnapshot) -> None:
+    @staticmethod
+    def _resume_from(state: _Partition, snapshot: ModelSnapshot, learned_to: int) -> None:
         try:
             if snapshot.model.endswith(SUFFIX):
                 state.arms[snapshot.model.removesuffix(SUFFIX)] = _arms_type().restore(snapshot)
@@ -242,15 +247,25 @@ class LearnerService:
         except BadModel as exc:
             log.error("snapshot_rejected", model=snapshot.model, error=str(exc))
             return
-        state.learned_to[snapshot.model] = self._learned_to(snapshot)
+        state.learned_to[snapshot.model] = learned_to
         log.info("learner_resumed", model=snapshot.model, version=snapshot.version)
 
-    def _learned_to(self, snapshot: ModelSnapshot) -> int:
-        """The offset of `outcomes` up to which the model has learned; 0 when that was another log, made anew since."""
+    async def _learned_to(self, snapshot: ModelSnapshot) -> int:
+        """The offset of `outcomes` up to which the model has learned; 0 when that was another log, made anew since.
+
+        In another log it would pass by what it has not learned. A record that is gone was not another.
+        """
+        learned_to = snapshot.next_offset
         end = self._app.batches.highwater(TP(OUTCOMES, snapshot.partition))
-        if end is None or snapshot.next_offset <= end:
-            return snapshot.next_offset
-        log.warning("outcomes_made_anew", model=snapshot.model, learned_to=snapshot.next_offset, end=end)
+        if end is None or learned_to <= end:
+            if not snapshot.last:
+                return learned_to
+            record = await self._app.record_at(OUTCOMES, snapshot.partition, learned_to - 1)
+            if record is None or digest(record) == snapshot.last:
+                return learned_to
+        log.warning(
+            "outcomes_made_anew", model=snapshot.model, learned_to=learned_to, end=end, action="learn all of it"
+        )
         return 0
 
     async def drain(self) -> None:
@@ -276,7 +291,7 @@ class LearnerService:
         for index, record in enumerate(batch.records):
             if (refused := self._learn(state, record)) is not None:
                 await self._dead_letter(batch.partition, record, refused)
-            state.next_offset = record.offset + 1
+            state.next_offset, state.last = record.offset + 1, record
             if index % CHUNK == CHUNK - 1:
                 await asyncio.sleep(0)
         state.next_offset = batch.next_offset
@@ -411,6 +426,8 @@ class LearnerService:
         if self._partitions.get(partition) is not state:
             return
         snapshot = learner.snapshot(state.next_offset, self._clock_ms(), partition)
+        if state.last is not None:
+            snapshot = msgspec.structs.replace(snapshot, last=digest(state.last))
         await self._send(snapshot)
         state.learned_to[snapshot.model] = snapshot.next_offset
 

@@ -11,8 +11,10 @@ import msgspec
 from schemas.decoding import json_decoder
 
 
-class ModelSnapshot(msgspec.Struct, rename="camel", kw_only=True, frozen=True):
-    """A model's plain numbers and where in `outcomes` they stand.
+class SignedSnapshot(msgspec.Struct, rename="camel", kw_only=True, frozen=True):
+    """What of a snapshot is signed: no field is added here, or builds could not read each other's.
+
+    A model's plain numbers and where in `outcomes` they stand.
 
     `next_offset` is the first offset of the `outcomes` partition that the state has NOT learned: a learner that
     starts from the snapshot skips everything before it, so no example counts twice.
@@ -26,6 +28,15 @@ class ModelSnapshot(msgspec.Struct, rename="camel", kw_only=True, frozen=True):
     state: bytes
     metrics: dict[str, float]
     signature: str = ""
+
+
+class ModelSnapshot(SignedSnapshot, kw_only=True, frozen=True):
+    """A model's newest state.
+
+    `last` says which record of `outcomes` stands before `next_offset`, as in another log that offset says nothing.
+    """
+
+    last: str = ""
 
 
 def supersedes(new: ModelSnapshot, old: ModelSnapshot | None) -> bool:
@@ -49,7 +60,8 @@ _decode = json_decoder(ModelSnapshot)
 
 
 def _sign(snapshot: ModelSnapshot, secret: bytes) -> str:
-    unsigned: Any = msgspec.structs.replace(snapshot, signature="")
+    fields = {name: getattr(snapshot, name) for name in SignedSnapshot.__struct_fields__}
+    unsigned: Any = SignedSnapshot(**(fields | {"signature": ""}))
     return hmac.new(secret, _encoder.encode(unsigned), hashlib.sha256).hexdigest()
 
 

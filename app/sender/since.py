@@ -25,9 +25,8 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import GroupAuthorizationFailedError, KafkaError
 
 from app.stream.background import Background
-from app.stream.commits import read_commits
+from app.stream.commits import decode_note, digest, read_commits
 from app.stream.committed import READ_COMMITTED, readable_end
-from schemas.erasures import Subjects
 from schemas.topics import DECISIONS, EVENTS
 
 log = structlog.get_logger(__name__)
@@ -46,7 +45,7 @@ class Mark(msgspec.Struct, frozen=True):
     group
         The workers who have committed it.
     offset, digest
-        Where it stands, and a keyed hash of it.
+        Where it stands, and which it is.
     """
 
     group: str
@@ -153,14 +152,12 @@ class Since(Background):
         *,
         workers: str,
         senders: str,
-        subjects: Subjects,
         newest: Callable[[], Mapping[int, Any]],
         done: Callable[[], Mapping[int, int]],
     ) -> None:
         self._settings = dict(settings)
         self._workers = workers
         self._senders = senders
-        self._subjects = subjects
         self._newest = newest
         self._done = done
         self._marks = Marks(workers)
@@ -185,16 +182,18 @@ class Since(Background):
                 log.warning("commits_not_known", error=str(exc), events="read from their beginning")
                 return {}
             found: dict[int, int] = {}
-            looks = await look(self._settings, DECISIONS, {p: offset for p, (offset, _) in ours.items() if p in folded})
-            for partition, (_, end) in looks.items():
-                if ours[partition][0] == end:  # nothing waits, and the workers had committed that much before
-                    found[partition] = folded[partition][0]
-            marks = {p: mark for p, (_, note) in ours.items() if (mark := read_note(note, self._workers)) is not None}
+            notes = {p: decode_note(note) for p, (_, note) in ours.items()}
+            last = {p: max(0, offset - 1) for p, (offset, _) in ours.items() if p in folded}
+            for partition, (record, end) in (await look(self._settings, DECISIONS, last)).items():
+                told = notes[partition].last
+                if ours[partition][0] == end and (not told or (record is not None and digest(record) == told)):
+                    found[partition] = folded[partition][0]  # nothing waits; the workers had committed that before
+            marks = {p: mark for p, note in notes.items() if (mark := read_note(note.app, self._workers)) is not None}
             marks = {p: mark for p, mark in marks.items() if p in folded and folded[p][0] > mark.offset}
             at = await look(self._settings, EVENTS, {p: mark.offset for p, mark in marks.items()})
         for partition, mark in marks.items():
             record = at[partition].record
-            if record is None or record.offset != mark.offset or self._digest(record) != mark.digest:
+            if record is None or record.offset != mark.offset or digest(record) != mark.digest:
                 log.warning("events_read_whole", partition=partition, why="the record that was marked is not there")
                 found.pop(partition, None)
             else:
@@ -217,16 +216,11 @@ class Since(Background):
         self._marks.keep(done)
         for partition, record in self._newest().items():
             if partition in done:
-                self._marks.propose(partition, record.offset, self._digest(record))
+                self._marks.propose(partition, record.offset, digest(record))
         committed = await read_commits(self._settings, self._workers, EVENTS, done)
         folded = self._marks.folded({p: offset for p, (offset, _) in committed.items()})
         for partition, (_, end) in (await look(self._settings, DECISIONS, {p: done[p] for p in folded})).items():
             self._marks.ripen(partition, end, done[partition])
-
-    def _digest(self, record: Any) -> str:
-        key, value = record.key or b"", record.value or b""
-        head = b"%d %d %d " % (record.timestamp, len(key), len(value))
-        return self._subjects.of(head + key + value).hex()
 
 
 async def look(settings: Mapping[str, Any], topic: str, offsets: Mapping[int, int]) -> dict[int, Look]:

@@ -189,7 +189,6 @@ class SuppressionFeed:
             settings.client_settings(),
             workers=settings.app_id,
             senders=settings.sender_id,
-            subjects=self._subjects,
             newest=lambda: self.reader.newest,
             done=done,
         )

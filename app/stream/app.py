@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from typing import Any, Final, NoReturn, Protocol
 
 import faust
@@ -13,6 +13,7 @@ import structlog
 from aiokafka.errors import KafkaError
 from faust.types import TP
 
+from app.stream.commits import decode_note, read_commits
 from app.stream.history import HistoryReader
 from app.stream.lease import Lease, LeaseLost
 from app.stream.process import Process
@@ -119,13 +120,29 @@ class StreamApp(faust.App):
 
     async def key_at(self, topic: str, partition: int, offset: int) -> bytes | None:
         """The key of a record; None where there is no such record, or nobody answers."""
+        record = await self.record_at(topic, partition, offset)
+        return None if record is None else record.key
+
+    async def committed_lasts(self, topic: str, partitions: Collection[int]) -> dict[int, str]:
+        """What our commits say of the record before them; nothing where they do not, or nobody answers."""
+        if not partitions:
+            return {}
+        try:
+            async with asyncio.timeout(_LOOK_S):
+                found = await read_commits(self.client_settings, self.conf.id, topic, partitions)
+        except (KafkaError, TimeoutError) as exc:
+            log.warning("commits_not_looked_up", topic=topic, error=repr(exc))
+            return {}
+        return {partition: last for partition, at in found.items() if (last := decode_note(at.note).last)}
+
+    async def record_at(self, topic: str, partition: int, offset: int) -> Any | None:
+        """A record; None where there is no such record, or nobody answers."""
         try:
             async with asyncio.timeout(_LOOK_S), HistoryReader(self.client_settings, topic, partition) as reader:
-                record = await reader.at(offset)
+                return await reader.at(offset)
         except (KafkaError, TimeoutError) as exc:
             log.warning("record_not_looked_up", topic=topic, partition=partition, offset=offset, error=repr(exc))
             return None
-        return None if record is None else record.key
 
     # -- called by RowRecovery
 

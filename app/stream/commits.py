@@ -1,11 +1,18 @@
-"""What a consumer group has committed: read, and written, beside its members."""
+"""What a consumer group has committed: read, and written, beside its members; and what a commit says beside the offset.
+
+An offset means something in one log only. Where no row remembers what it has seen (`app.stream.replays`), the commit
+itself does: a digest of the record before it. If another record stands there at the next start, the topic was mirrored,
+or a broker lost its end and it grew beyond it again; what stands before the offset then has not been read.
+"""
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager
-from typing import Any, NamedTuple
+from hashlib import blake2b
+from typing import Any, Final, NamedTuple
 
+import msgspec
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.structs import OffsetAndMetadata
 
@@ -15,6 +22,37 @@ class Commit(NamedTuple):
 
     offset: int
     note: str = ""
+
+
+class Note(msgspec.Struct, frozen=True, omit_defaults=True):
+    """The metadata of a commit: a digest of the record before the offset, and what the app adds."""
+
+    last: str = ""
+    app: str = ""
+
+
+_encode: Final = msgspec.json.Encoder().encode
+_decode: Final = msgspec.json.Decoder(Note).decode
+
+
+def encode_note(last: str, app: str) -> str:
+    """As Kafka's metadata; nothing where there is nothing to say."""
+    return _encode(Note(last, app)).decode() if last or app else ""
+
+
+def decode_note(text: str) -> Note:
+    """What somebody else has written there says nothing."""
+    try:
+        return _decode(text)
+    except msgspec.MsgspecError:
+        return Note()
+
+
+def digest(record: Any) -> str:
+    """Which record it is, whatever its offset: 64 bits of its time, key and value."""
+    key, value = record.key or b"", record.value or b""
+    head = b"%d %d %d " % (record.timestamp, len(key), len(value))
+    return blake2b(head + key + value, digest_size=8).hexdigest()
 
 
 async def read_commits(

@@ -32,6 +32,7 @@ from faust.types.tuples import ConsumerMessage
 from app.stream.backlog import Backlog
 from app.stream.barrier import Barrier
 from app.stream.batch import RecordBatch
+from app.stream.commits import digest, encode_note
 from app.stream.committed import READ_COMMITTED, readable_end
 from app.stream.fetch import fetched_records
 from app.stream.jumps import Jumps
@@ -107,6 +108,8 @@ class BatchedConsumer(driver.Consumer):
         self.gaps = GapCheck()
         self.jumps = Jumps(self._beginning, self._gone)
         self.backlog = Backlog()
+        self._lasts: dict[TP, dict[int, str]] = {}
+        """Of completed batches that are not committed, of topics that no row remembers: which record ended them."""
         self.flow_epoch = 0
         """How often the flow was stopped: what was begun in another epoch is void."""
         self.fetched_at = 0.0
@@ -164,7 +167,7 @@ class BatchedConsumer(driver.Consumer):
         """A partition goes on before where it was read to. Where rows or batches in flight know its offsets, end."""
         if tp.topic in self.app.folded_topics():
             self.app.fatal(another_log(tp.topic, tp.partition, expected - 1, f"and the log goes on at {offset}"))
-        if self.barrier.committable(tp) is not None:
+        if tp in self.barrier.partitions():
             self.app.fatal(f"{tp.topic}[{tp.partition}] was made anew while it was read: it goes on at {offset}")
 
     async def _read_gaps_again(self, tp: TP, records: list[Any], epoch: int) -> list[Any]:
@@ -229,6 +232,10 @@ class BatchedConsumer(driver.Consumer):
         async with self._fetching:
             thread: BatchedConsumerThread = self._thread
             offsets: dict[TP, int] = await thread.call_thread(thread.seek_to_start)
+            for tp in await self._of_another_log(offsets):
+                offsets[tp] = await self._beginning(tp)
+                await thread.call_thread(thread.seek_to, tp, offsets[tp])
+        self._lasts.clear()
         self.gaps.start(offsets)
         self.jumps.start(offsets)
         for tp in self.barrier.partitions():
@@ -236,6 +243,35 @@ class BatchedConsumer(driver.Consumer):
         self._committed_offset.clear()
         self._committed_offset.update(offsets)
         return offsets
+
+    async def _of_another_log(self, offsets: Mapping[TP, int]) -> list[TP]:
+        """Where the record before the committed offset is not the one that the commit says.
+
+        Whoever reads such a topic recognises what it has had, so it is read from its beginning. Topics whose offsets
+        rows remember are `app.stream.replays`' business. What cannot be looked up is taken for well.
+        """
+        found = []
+        for topic in {tp.topic for tp in offsets} - self.app.folded_topics():
+            numbers = [tp.partition for tp, offset in offsets.items() if tp.topic == topic and offset]
+            for partition, last in (await self.app.committed_lasts(topic, numbers)).items():
+                tp = TP(topic, partition)
+                record = await self.app.record_at(topic, partition, offsets[tp] - 1)
+                if record is not None and digest(record) != last:
+                    log.error(
+                        "topic_is_another",
+                        topic=topic,
+                        partition=partition,
+                        offset=offsets[tp],
+                        why="another record stands before the committed offset: mirrored, or a broker lost its end",
+                        action="read from its beginning",
+                    )
+                    found.append(tp)
+        return found
+
+    def note_of(self, topic: str, partition: int, offset: int) -> str:
+        """What a commit says beside its offset. Asked in the consumer's thread."""
+        last = self._lasts.get(TP(topic, partition), {}).get(offset, "")
+        return encode_note(last, self.app.commit_note(topic, partition, offset))
 
     def _gone(self, topic: str, offsets: int) -> None:
         self.app.on_gone(topic, offsets)
@@ -312,6 +348,9 @@ class BatchedConsumer(driver.Consumer):
         return True
 
     def _complete(self, batch: RecordBatch) -> None:
+        if batch.topic not in self.app.folded_topics():
+            lasts = self._lasts.setdefault(TP(batch.topic, batch.partition), {})
+            lasts[batch.next_offset] = digest(batch.records[-1])
         self.barrier.complete((batch.topic, batch.partition), batch.next_offset, batch.generation)
 
     def _give_back(self, batch: RecordBatch) -> None:
@@ -351,6 +390,10 @@ class BatchedConsumer(driver.Consumer):
     async def _commit_offsets(self, offsets: Any, start_new_transaction: bool = True) -> bool:
         began = monotonic()
         committed: bool = await super()._commit_offsets(offsets, start_new_transaction)
+        for tp, offset in offsets.items():
+            lasts = self._lasts.get(tp, {})
+            for end in [end for end in lasts if end < offset]:
+                del lasts[end]
         self.app.on_committed(monotonic() - began)
         return committed
 
@@ -371,7 +414,7 @@ class BatchedConsumerThread(driver.AIOKafkaConsumerThread):
         consumer = super()._create_worker_consumer(transport)
         consumer._fetch_max_wait_ms = FETCH_WAIT_MS_MAX
         consumer._isolation_level = READ_COMMITTED  # Faust would only in a transaction of its own
-        add_notes(consumer, self.app.commit_note)
+        add_notes(consumer, self.consumer.note_of)
         return consumer
 
     async def on_start(self) -> None:

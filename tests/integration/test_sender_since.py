@@ -12,13 +12,11 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.structs import OffsetAndMetadata
 
 from app.sender.since import Since, look
-from schemas.erasures import Subjects
+from app.stream.commits import encode_note
 from schemas.events import NOTIFICATIONS_DISABLED, Event
 from schemas.topics import DECISIONS, EVENTS
 from tests.support.sender import decision
 from tests.support.site import Site, eventually
-
-SUBJECTS = Subjects(b"a secret of the tests")
 
 
 @pytest.fixture
@@ -51,7 +49,6 @@ async def since(site: Site, newest: int = 0, done: Mapping[int, int] | None = No
         settings,
         workers=group or f"worker-{site.run}",
         senders=f"sender-{site.run}",
-        subjects=SUBJECTS,
         newest=lambda: {0: record},
         done=lambda: done or {},
     )
@@ -79,18 +76,35 @@ async def test_what_a_commit_says_is_where_the_next_life_begins_and_in_doubt_eve
     life = await since(site, newest=15, done={0: 4})
     await life.refresh()
     assert life.note(DECISIONS, 0, 4) == "", "what waits at 4 may be older"
-    await commit(site, senders, DECISIONS, 5, note := life.note(DECISIONS, 0, 5))
+    await commit(site, senders, DECISIONS, 5, note := encode_note("", life.note(DECISIONS, 0, 5)))
     await site.decide([decision(0)])
     assert await (await since(site)).starts([0, 1]) == {0: 15}
     assert await (await since(site, group="others")).starts([0, 1]) == {}
     await commit(site, workers, EVENTS, 15)
     assert await (await since(site)).starts([0, 1]) == {}, "the workers have gone back"
     await commit(site, workers, EVENTS, 20)
-    other = note.replace('"offset":15', '"offset":14')
+    other = note.replace('offset\\":15', 'offset\\":14')
     await commit(site, senders, DECISIONS, 5, other)
     assert await (await since(site)).starts([0, 1]) == {}, "another record stands there"
     await commit(site, senders, DECISIONS, 5)
     assert await (await since(site)).starts([0, 1]) == {}, "set by hand"
+
+
+@pytest.mark.kafka
+async def test_decisions_of_another_log_are_sent_from_its_beginning(real: Site) -> None:
+    hour_ms = time.time_ns() // 1_000_000 + 3_600_000
+    made = [decision(2 * n, expires_ms=hour_ms) for n in range(10)]
+    await real.decide(made)
+    await commit(real, f"sender-{real.run}", DECISIONS, 6, encode_note("of another log", ""))
+    with real.sender() as child:
+        await real.ready(child)
+        await real.all_told(made)
+        assert "topic_is_another" in real.log(child)
+        await asyncio.to_thread(child.stop)
+    with real.sender() as child:
+        await real.ready(child)
+        assert "topic_is_another" not in real.log(child)
+    assert set(real.lines().values()) == {1}
 
 
 @pytest.mark.kafka
@@ -122,5 +136,6 @@ async def test_a_sender_that_comes_back_reads_what_is_new_and_misses_no_opt_out(
     with site.sender("elsewhere") as child:
         await site.ready(child)
         await site.all_told(late)
+        assert "topic_is_another" not in site.log(child), "the last life's commit knows the record before it"
         assert '"read_whole": 1' in site.log(child), "partition 0 is read from the mark, partition 1 has none"
     assert (site.lines()[late[0].id], [site.lines()[each.id] for each in late[1:]]) == (0, [1] * 9)

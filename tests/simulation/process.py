@@ -64,6 +64,7 @@ class Transport:
     wait_empty = BatchedConsumer.wait_empty
     behind = BatchedConsumer.behind
     _went_back = BatchedConsumer._went_back
+    _of_another_log = BatchedConsumer._of_another_log
     _read_gaps_again = BatchedConsumer._read_gaps_again
     _to_batch_message = BatchedConsumer._to_batch_message
     _begin = BatchedConsumer._begin
@@ -86,6 +87,7 @@ class Transport:
         self.flow_epoch = 0
         self.fetched_at = 0.0
         self._fetched = 0
+        self._lasts: dict[TP, dict[int, str]] = {}
         self._fetching = asyncio.Lock()
         self._committed_offset: dict[TP, int] = {}
         self._thread = _Thread(kafka)

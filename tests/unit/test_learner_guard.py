@@ -7,6 +7,7 @@ from types import SimpleNamespace
 from typing import Any, Literal
 
 import pytest
+from msgspec.structs import replace
 from structlog.testing import capture_logs
 
 from agents.learner import LearnerService
@@ -21,6 +22,7 @@ from app.learning.progressive import BLOCK
 from app.learning.serving import read_scorer
 from app.stream.batch import RecordBatch
 from app.stream.broadcast import Apply
+from app.stream.commits import digest
 from schemas.models import encode_snapshot
 from schemas.outcomes import Outcome, encode_outcome
 
@@ -151,14 +153,23 @@ async def test_an_alarm_alone_changes_nothing_that_is_served() -> None:
     assert learner.take_alarms() == []
 
 
-@pytest.mark.parametrize(("end", "version"), [(7, 7), (None, 7), (4, 9)], ids=["same", "unknown", "made anew"])
+def outcome_record(offset: int, value: bytes) -> Any:
+    return SimpleNamespace(key=b"open", value=value, offset=offset, timestamp=offset)
+
+
+@pytest.mark.parametrize(
+    ("end", "there", "version"),
+    [(7, b"last", 7), (None, b"last", 7), (4, None, 9), (7, b"another", 9), (7, None, 7)],
+    ids=["same", "unknown", "made anew", "made anew, and longer", "retention took it"],
+)
 async def test_snapshots_are_read_when_the_first_outcomes_come_and_what_they_hold_is_not_learned_again(
-    end: int | None, version: int
+    end: int | None, there: bytes | None, version: int
 ) -> None:
     """Unless the topic was made anew since: then it holds none of these."""
     learner = learner_of("alarm")
     feed(learner, 5)
-    kept = encode_snapshot(learner.snapshot(next_offset=5, now_ms=1, partition=0), SECRET)
+    snapshot = learner.snapshot(next_offset=5, now_ms=1, partition=0)
+    kept = encode_snapshot(replace(snapshot, last=digest(outcome_record(4, b"last"))), SECRET)
     reads: list[str] = []
 
     async def read(_settings: Any, topic: str, apply: Apply) -> None:
@@ -167,7 +178,11 @@ async def test_snapshots_are_read_when_the_first_outcomes_come_and_what_they_hol
 
     topic = Topic()
     batches = SimpleNamespace(highwater=lambda _tp: end)
-    app: Any = SimpleNamespace(durable_producer=topic, client_settings={}, batches=batches)
+
+    async def record_at(_topic: str, _partition: int, offset: int) -> Any:
+        return None if there is None else outcome_record(offset, there)
+
+    app: Any = SimpleNamespace(durable_producer=topic, client_settings={}, batches=batches, record_at=record_at)
     learned: list[Learner] = []
     observer: Any = SimpleNamespace(learned=learned.append, refused=lambda _reason: None)
     agent = LearnerService(app, SECRET, observer, lambda: 1, interval_s=0.0, read=read)
@@ -176,7 +191,7 @@ async def test_snapshots_are_read_when_the_first_outcomes_come_and_what_they_hol
     await agent.drain()
     assert reads == [], "an assignment waits for no model"
     outcomes = [encode_outcome(example(100 + offset, 0, {}, 0.1)) for offset in range(3, 7)]
-    records: Any = [SimpleNamespace(value=value, offset=3 + index) for index, value in enumerate(outcomes)]
+    records: Any = [outcome_record(3 + index, value) for index, value in enumerate(outcomes)]
     done: list[RecordBatch] = []
     batch = RecordBatch("outcomes", 0, records, 1, lambda _batch: True, done.append)
     await agent.submit(batch)
@@ -184,6 +199,9 @@ async def test_snapshots_are_read_when_the_first_outcomes_come_and_what_they_hol
     assert reads == ["models"]
     assert [one.version for one in learned] == [version]
     assert done == [batch]
+    newest = topic.book.newest("open")
+    assert newest is not None
+    assert newest.last == digest(records[-1]), "the next one can tell whether it is the same log"
 
 
 async def test_a_learner_goes_on_from_the_snapshot_that_got_furthest_and_says_it_again_where_it_is_not_the_last() -> (

@@ -104,7 +104,9 @@ async def learned(*values: bytes | None) -> tuple[Broker, LearnerService, list[s
 
     service = LearnerService(broker, SECRET, observer, lambda: NOW_MS, interval_s=0.0, read=nothing)  # type: ignore[arg-type]
     await service.before_resume({0: 0})
-    records: Any = [SimpleNamespace(key=b"open", value=value, offset=offset) for offset, value in enumerate(values)]
+    records: Any = [
+        SimpleNamespace(key=b"open", value=value, offset=offset, timestamp=0) for offset, value in enumerate(values)
+    ]
     await service.submit(RecordBatch("outcomes", 0, records, 1, lambda _batch: True, done.append))
     return broker, service, reasons, done
 

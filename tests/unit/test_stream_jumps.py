@@ -16,6 +16,7 @@ from structlog.testing import capture_logs
 
 from app.metrics import Metrics
 from app.stream.barrier import Barrier
+from app.stream.commits import digest
 from app.stream.jumps import Jumps
 from app.stream.transport import BatchedConsumer
 from tests.support.engine import Died, FakeApp
@@ -27,7 +28,9 @@ async def beginning(_tp: TP) -> int:
     return 0
 
 
-@pytest.mark.parametrize(("topic", "in_flight", "ends"), [("events", 0, 1), ("decisions", 0, 0), ("decisions", 9, 1)])
+@pytest.mark.parametrize(
+    ("topic", "in_flight", "ends"), [("events", 0, 1), ("decisions", 0, 0), ("decisions", 9, 1), ("decisions", -9, 1)]
+)
 async def test_a_reader_ends_where_rows_or_batches_know_the_offsets_of_another_log(
     topic: str, in_flight: int, ends: int
 ) -> None:
@@ -36,7 +39,8 @@ async def test_a_reader_ends_where_rows_or_batches_know_the_offsets_of_another_l
     consumer: Any = SimpleNamespace(app=app, barrier=Barrier())
     tp = TP(topic, 0)
     if in_flight:
-        consumer.barrier.begin(tp, in_flight, 1)
+        consumer.barrier.begin(tp, abs(in_flight), 1)
+    if in_flight > 0:
         consumer.barrier.complete(tp, in_flight, 1)
     jumps = Jumps(beginning)
     jumps.start({tp: 10})
@@ -46,6 +50,30 @@ async def test_a_reader_ends_where_rows_or_batches_know_the_offsets_of_another_l
     with pytest.raises(Died) if ends else contextlib.nullcontext():
         BatchedConsumer._went_back(consumer, tp, 3, expected)
     assert len(app.died) == ends
+
+
+async def test_a_log_in_which_another_record_stands_before_the_committed_offset_is_another() -> None:
+    app: Any = FakeApp()
+    app.folded_topics = lambda: {"events"}
+    log = {
+        ("decisions", partition): SimpleNamespace(key=b"u", value=b"%d" % partition, timestamp=1)
+        for partition in range(3)
+    }
+    ours = {0: digest(log["decisions", 0]), 1: "of another", 2: "of one that is gone"}
+
+    async def committed_lasts(topic: str, partitions: list[int]) -> dict[int, str]:
+        return {partition: ours[partition] for partition in partitions if topic == "decisions"}
+
+    async def record_at(topic: str, partition: int, offset: int) -> Any:
+        assert offset == 6
+        return None if partition == 2 else log[topic, partition]
+
+    app.committed_lasts, app.record_at = committed_lasts, record_at
+    consumer: Any = SimpleNamespace(app=app)
+    offsets = {TP("decisions", partition): 7 for partition in range(3)} | {TP("events", 0): 7, TP("outcomes", 0): 0}
+    with capture_logs() as said:
+        assert await BatchedConsumer._of_another_log(consumer, offsets) == [TP("decisions", 1)]
+    assert [entry["event"] for entry in said] == ["topic_is_another"]
 
 
 async def told(*batches: tuple[int, int], begins: int = 0, failure: Exception | None = None) -> list[dict[str, Any]]:
