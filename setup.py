@@ -38,6 +38,7 @@ CORE = (
     "longs",
     "marks",
     "membership",
+    "name_map",
     "owed",
     "panes",
     "profile",

@@ -29,6 +29,7 @@ from app.core.ids import full_id, stable_id
 from app.core.index import PlanIndex
 from app.core.item_table import NO_ITEMS, ItemTable
 from app.core.logged import rounded
+from app.core.name_map import NameMap
 from app.core.plan import Plan, Scorer, Segment, event_id
 from app.core.profile import FIELDS, Profile
 from app.core.row_parts import Timer
@@ -173,7 +174,9 @@ def profile_summary(profile: Profile, plan: Plan) -> dict[str, Any]:
 
 
 def _as_json(value: object) -> Any:
-    return msgspec.to_builtins(dict(value.items()) if isinstance(value, IdMap | WindowMap) else value, str_keys=True)
+    return msgspec.to_builtins(
+        dict(value.items()) if isinstance(value, IdMap | NameMap | WindowMap) else value, str_keys=True
+    )
 
 
 def row_as_json(profile: Profile) -> dict[str, Any]:

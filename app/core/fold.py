@@ -12,6 +12,7 @@ from app.core import interest, marks, panes
 from app.core.batch import ALL_SUSPECT, Batch
 from app.core.id_map import IdMap
 from app.core.index import EventOps, FeatureOp
+from app.core.name_map import NOWHERE, NameMap
 from app.core.profile import Profile
 from app.core.values import NAME_CHARS_MAX, milli, property_at
 from app.core.window_map import AHEAD, WindowMap
@@ -102,20 +103,17 @@ def _fold_features(
                 batch.suspects |= ALL_SUSPECT if total == AHEAD else levels.get(total, 0)
 
 
-def _fold_affinity(affinity: dict[str, int], category: str, at_ms: int) -> None:
+def _fold_affinity(affinity: NameMap, category: str, at_ms: int) -> None:
     """One more event of a category; the least interest gives way to a new one."""
-    known = affinity.get(category)
+    name = category.encode()
     level = interest.level_at(at_ms)
-    if known is not None:
-        level = interest.added(known, level)
-    elif len(affinity) >= AFFINITIES_MAX:
-        _forget_least(affinity)
-    affinity[category] = level
-
-
-def _forget_least(affinity: dict[str, int]) -> None:
-    """In a function of its own, so that only it pays for the closure."""
-    del affinity[min(affinity, key=lambda name: affinity[name])]
+    place = affinity.find(name)
+    if place != NOWHERE:
+        affinity.set_at(place, interest.added(affinity.at(place), level))
+        return
+    if affinity.size() >= AFFINITIES_MAX:
+        affinity.forget_least()
+    affinity.add(name, level)
 
 
 def fold_order(batch: Batch, profile: Profile, event: Event, at_ms: int) -> None:

@@ -18,6 +18,7 @@ from app.core.guardrails import SENDS_MAX
 from app.core.id_map import IdMap
 from app.core.identity import ALIASES_MAX, CATEGORIES_MAX
 from app.core.ids import RECENT_BYTES
+from app.core.name_map import NameMap
 from app.core.plan import Feature
 from app.core.profile import Profile
 from app.core.row_parts import Pending, PendingReward
@@ -114,7 +115,7 @@ def _facts(row: Profile, other: Profile) -> None:
     for category, level in other.affinity.items():
         ours = row.affinity.get(category)
         row.affinity[category] = level if ours is None else interest.added(ours, level)
-    row.affinity = dict(heapq.nlargest(AFFINITIES_MAX, row.affinity.items(), key=lambda item: item[1]))
+    row.affinity = NameMap.of(dict(heapq.nlargest(AFFINITIES_MAX, row.affinity.items(), key=lambda item: item[1])))
 
 
 def _consent(row: Profile, other: Profile) -> None:

@@ -23,6 +23,7 @@ from mypy_extensions import i64, u8
 from app.core.browsing import Browsing
 from app.core.id_map import IdMap
 from app.core.longs import read, write, zeros
+from app.core.name_map import NameMap
 from app.core.panes import NEVER_MS, Panes
 from app.core.rare_fields import RareFields
 from app.core.row_heads import COUNT_AT, FLAG_OUTBOX, HEAD_BYTES, HEAD_IDS_MAX, UNDECODABLE, BadRow
@@ -60,12 +61,12 @@ COMMON_FIELDS: Final = (
     "browsing",
 )
 """What an ordinary event asks for."""
-_NUMBERS: Final = 21
-"""Numbers that every row has; then come the newest times, the segments and the windows, so that these end the array."""
+_NUMBERS: Final = 23
+"""Numbers that every row has; then come newest times, segments, interests and windows, so that these end the array."""
 _LENGTH_BYTES: Final = 4
 
-More = tuple[dict[str, int], list[int], list[Timer], Propensity | None, Browsing | None]
-"""Interests, missing windows, timers, propensity and browsing."""
+More = tuple[list[int], list[Timer], Propensity | None, Browsing | None]
+"""Missing windows, timers, propensity and browsing."""
 
 FIELDS: Final = (*COMMON_FIELDS, *Rare.__struct_fields__)
 
@@ -163,7 +164,7 @@ class Profile(RareFields):
         last: IdMap | Mapping[int, int] | None = None,
         features: WindowMap | Mapping[int, Panes] | None = None,
         segments: IdMap | Mapping[int, int] | None = None,
-        affinity: dict[str, int] | None = None,
+        affinity: NameMap | Mapping[str, int] | None = None,
         missing: list[int] | None = None,
         timers: list[Timer] | None = None,
         propensity: Propensity | None = None,
@@ -192,7 +193,7 @@ class Profile(RareFields):
         self.last: IdMap = last if isinstance(last, IdMap) else IdMap.of(last or {})
         self.features: WindowMap = features if isinstance(features, WindowMap) else WindowMap.of(features or {})
         self.segments: IdMap = segments if isinstance(segments, IdMap) else IdMap.of(segments or {})
-        self.affinity: dict[str, int] = {} if affinity is None else affinity
+        self.affinity: NameMap = affinity if isinstance(affinity, NameMap) else NameMap.of(affinity or {})
         self.missing: list[int] = [] if missing is None else missing
         self.timers: list[Timer] = [] if timers is None else timers
         self.propensity = propensity
@@ -236,13 +237,14 @@ def due_ms(profile: Profile) -> int:
 
 def encode_profile(profile: Profile) -> bytes:
     """Header and body, as said above."""
-    last, segments, windows = profile.last, profile.segments, profile.features
+    last, segments, affinity, windows = profile.last, profile.segments, profile.affinity, profile.features
     base: i64 = profile.first_ms
     recent, owed, rare = profile.recent, profile.owed, profile.rare_bytes()
     timezone, device = profile.timezone.encode(), profile.device.encode()
     locale, merged_into = profile.locale.encode(), profile.merged_into.encode()
     owes_records = profile.owes_records()
-    pairs: i64 = last.size() + segments.size()
+    names = affinity.text()
+    pairs: i64 = last.size() + segments.size() + affinity.size()
     numbers = zeros(_NUMBERS + 2 * pairs + windows.size())
     numbers[0] = profile.offset
     numbers[1] = base
@@ -263,11 +265,13 @@ def encode_profile(profile: Profile) -> bytes:
     numbers[15] = len(locale)
     numbers[16] = len(merged_into)
     numbers[17] = len(rare)
-    numbers[18] = last.size()
-    numbers[19] = segments.size()
-    numbers[20] = windows.size()
+    numbers[18] = len(names)
+    numbers[19] = last.size()
+    numbers[20] = segments.size()
+    numbers[21] = affinity.size()
+    numbers[22] = windows.size()
     at = segments.give(numbers, last.give(numbers, _NUMBERS, base), base)
-    windows.give(numbers, at)
+    windows.give(numbers, affinity.give(numbers, at))
 
     writer = BytesWriter()
     writer.append(u8(ROW_VERSION))
@@ -282,13 +286,13 @@ def encode_profile(profile: Profile) -> bytes:
     writer[begin + 1] = u8(length >> 16 & 255)
     writer[begin + 2] = u8(length >> 8 & 255)
     writer[begin + 3] = u8(length & 255)
-    for text in (recent, owed, timezone, device, locale, merged_into, rare):
+    for text in (recent, owed, timezone, device, locale, merged_into, rare, names):
         if text:
             writer.write(text)
-    affinity, missing, timers = profile.affinity, profile.missing, profile.timers
+    missing, timers = profile.missing, profile.timers
     propensity, browsing = profile.propensity, profile.browsing
-    if affinity or missing or timers or propensity is not None or browsing is not None:
-        writer.write(_encode((affinity, missing, timers, propensity, browsing)))
+    if missing or timers or propensity is not None or browsing is not None:
+        writer.write(_encode((missing, timers, propensity, browsing)))
     return writer.getvalue()
 
 
@@ -315,34 +319,37 @@ def _decoded(raw: bytes, begin: i64) -> Profile:
     numbers = read(raw, at, after)
     if len(numbers) < _NUMBERS:
         raise msgspec.DecodeError("it has too few numbers")
-    entries: i64 = numbers[18]
-    groups: i64 = numbers[19]
-    windows_at: i64 = _NUMBERS + 2 * (entries + groups)
-    if entries < 0 or groups < 0 or windows_at + numbers[20] != len(numbers):
+    last: i64 = numbers[19]
+    segments: i64 = numbers[20]
+    interests: i64 = numbers[21]
+    segments_at: i64 = _NUMBERS + 2 * last
+    interests_at: i64 = segments_at + 2 * segments
+    windows_at: i64 = interests_at + 2 * interests
+    if last < 0 or segments < 0 or interests < 0 or windows_at + numbers[22] != len(numbers):
         raise msgspec.DecodeError("it has another number of numbers")
     place: i64 = 11
     more_at: i64 = after
-    while place <= 17:
+    while place <= 18:
         if numbers[place] < 0:
             raise msgspec.DecodeError("a text is shorter than nothing")
         more_at += numbers[place]
         place += 1
     if more_at > end:
         raise msgspec.DecodeError("a text ends too early")
-    affinity: dict[str, int] = {}
     missing: list[int] = []
     timers: list[Timer] = []
     propensity: Propensity | None = None
     browsing: Browsing | None = None
     if more_at < end:
         more: More = _decode_more(raw[more_at:])
-        affinity, missing, timers, propensity, browsing = more
+        missing, timers, propensity, browsing = more
     owed_at: i64 = after + numbers[11]
     timezone_at: i64 = owed_at + numbers[12]
     device_at: i64 = timezone_at + numbers[13]
     locale_at: i64 = device_at + numbers[14]
     merged_at: i64 = locale_at + numbers[15]
     rare_at: i64 = merged_at + numbers[16]
+    names_at: i64 = rare_at + numbers[17]
     base: i64 = numbers[1]
     return Profile(
         numbers[0],
@@ -361,16 +368,16 @@ def _decoded(raw: bytes, begin: i64) -> Profile:
         numbers[9],
         _text(raw, merged_at, rare_at),
         _part(raw, owed_at, timezone_at),
-        IdMap.taken(numbers, _NUMBERS, entries, base),
+        IdMap.taken(numbers, _NUMBERS, last, base),
         WindowMap.taken(numbers, windows_at),
-        IdMap.taken(numbers, _NUMBERS + 2 * entries, groups, base),
-        affinity,
+        IdMap.taken(numbers, segments_at, segments, base),
+        NameMap.taken(numbers, interests_at, interests, _part(raw, names_at, more_at)),
         missing,
         timers,
         propensity,
         browsing,
         numbers[10] > 0,
-        _part(raw, rare_at, more_at),
+        _part(raw, rare_at, names_at),
     )
 
 

@@ -15,6 +15,7 @@ from mypy_extensions import i64
 
 from app.core import longs, panes
 from app.core.id_map import IdMap
+from app.core.name_map import NameMap
 from app.core.window_map import AHEAD, TOTAL_MAX, WindowMap
 
 IDS = st.integers(0, 5) | st.integers(0, 2**32 - 1)
@@ -83,6 +84,35 @@ def test_an_id_map_is_a_dict(changes: list[tuple[int, int | None]]) -> None:
     assert found.give(numbers, 1, base) == 1 + 2 * found.size()
     assert IdMap.taken(numbers, 1, found.size(), base) == found == IdMap.of(known) == copy.deepcopy(found)
     assert (numbers[0], numbers[len(numbers) - 1]) == (7, 7)
+
+
+@given(st.lists(st.tuples(st.text("aé\0", max_size=3), TIMES | st.none()), max_size=30))
+def test_a_name_map_is_a_dict(changes: list[tuple[str, int | None]]) -> None:
+    known: dict[str, int] = {}
+    found = NameMap()
+    for key, number in changes:
+        if number is not None:
+            known[key] = number
+            found[key] = number
+        elif key in known:
+            del known[key], found[key]
+        else:
+            with pytest.raises(KeyError):
+                del found[key]
+        assert (found, list(found), len(found), bool(found)) == (known, list(known), len(known), bool(known))
+        assert (found.get(key), key in found) == (known.get(key), key in known)
+    numbers = vec[i64]([7] * (2 + 2 * len(known)))
+    assert found.give(numbers, 1) == 1 + 2 * found.size()
+    assert NameMap.taken(numbers, 1, found.size(), found.text()) == found == NameMap.of(known) == copy.deepcopy(found)
+    if known:
+        found.forget_least()
+        assert found == {name: number for name, number in known.items() if name != min(known, key=known.__getitem__)}
+
+
+@pytest.mark.parametrize(("numbers", "text"), [([-1, 0], b""), ([2, 0], b"a"), ([1, 0], b"ab"), ([2, 0], b"\xff\xff")])
+def test_numbers_that_are_of_no_names_are_refused(numbers: list[int], text: bytes) -> None:
+    with pytest.raises((msgspec.DecodeError, UnicodeDecodeError)):
+        NameMap.taken(vec[i64](numbers), 0, 1, text)
 
 
 @given(st.lists(st.tuples(IDS, st.none() | st.lists(NUMBERS, max_size=5)), max_size=20))

@@ -10,6 +10,7 @@ from typing import Any, Final
 import msgspec
 
 from app.core.id_map import IdMap
+from app.core.name_map import NameMap
 from app.core.panes import NEVER_MS
 from app.core.profile import COMMON_FIELDS, Profile, encode_profile
 from app.core.row_heads import COUNT_AT, HEAD_BYTES
@@ -85,7 +86,7 @@ def split(raw: bytes) -> tuple[bytes, bytes]:
 
 def plain(value: object) -> object:
     """A field as older builds had it: maps that are packed now were dicts."""
-    return dict(value.items()) if isinstance(value, IdMap | WindowMap) else value
+    return dict(value.items()) if isinstance(value, IdMap | NameMap | WindowMap) else value
 
 
 def version_4(row: Profile) -> bytes:
