@@ -8,11 +8,9 @@ from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 
 import pytest
-from aiokafka import AIOKafkaConsumer, TopicPartition
-from aiokafka.structs import OffsetAndMetadata
 
 from app.sender.since import Since, look
-from app.stream.commits import encode_note
+from app.stream.commits import Commit, decode_note, encode_note, read_commits, write_commit
 from schemas.events import NOTIFICATIONS_DISABLED, Event
 from schemas.topics import DECISIONS, EVENTS
 from tests.support.sender import decision
@@ -33,12 +31,7 @@ def events(count: int) -> list[Event]:
 
 
 async def commit(site: Site, group: str, topic: str, offset: int, note: str = "") -> None:
-    consumer = AIOKafkaConsumer(bootstrap_servers=site.bootstrap, group_id=group, enable_auto_commit=False)
-    await consumer.start()
-    tp = TopicPartition(topic, 0)
-    consumer.assign([tp])
-    await consumer.commit({tp: OffsetAndMetadata(offset, note)})
-    await consumer.stop()
+    await write_commit({"bootstrap_servers": site.bootstrap}, group, topic, 0, Commit(offset, note))
 
 
 async def since(site: Site, newest: int = 0, done: Mapping[int, int] | None = None, group: str = "") -> Since:
@@ -121,11 +114,9 @@ async def test_a_sender_that_comes_back_reads_what_is_new_and_misses_no_opt_out(
             folded = [record.offset for record in await site.records(EVENTS) if record.partition == 0]
             await commit(site, f"worker-{site.run}", EVENTS, max(folded) + 1)
             await asyncio.sleep(0.5)
-            consumer = AIOKafkaConsumer(bootstrap_servers=site.bootstrap, group_id=f"sender-{site.run}")
-            await consumer.start()
-            found = await consumer._coordinator.fetch_committed_offsets([TopicPartition(DECISIONS, 0)])
-            await consumer.stop()
-            return any(at.metadata for at in found.values())
+            settings = {"bootstrap_servers": site.bootstrap}
+            found = await read_commits(settings, f"sender-{site.run}", DECISIONS, [0])
+            return any(decode_note(at.note).app for at in found.values())
 
         await eventually(noted, "a commit carries a mark")
         child.kill()
