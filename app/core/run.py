@@ -29,6 +29,7 @@ from schemas.events import (
     EVENT_BYTES_MAX,
     MERGE,
     NAME_CHARS_MAX,
+    NOTIFICATIONS_DISABLED,
     TYPES,
     USER_CHARS_MAX,
     Event,
@@ -123,7 +124,8 @@ class Run:
             at_ms = stamp if isinstance(stamp, int) else instant_ms(stamp)
             if at_ms > now_ms or at_ms < now_ms - index.age_max_ms:
                 refusal = self._refuse_time(at_ms)
-                if refusal is not None:
+                # An opt-out counts whatever the device's clock says: as of now, and so does the sender's feed.
+                if refusal is not None and event.event != NOTIFICATIONS_DISABLED:
                     if profile.erased_ms:
                         return "erased"
                     self._reject(profile, record, refusal)

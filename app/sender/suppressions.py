@@ -16,6 +16,10 @@ from schemas.topics import DAY_MS
 STALE_MS: Final = 60_000
 ENTRIES_MAX: Final = 1_000_000
 RETENTION_MS: Final = 7 * DAY_MS
+AHEAD_MS_MAX: Final = 300_000
+AGE_MS_MAX: Final = 400 * DAY_MS
+"""An event beyond these was sent by a device whose clock is wrong, as a policy has it that says nothing else: its
+opt-out counts as of now, its opt-in not at all. The worker has the same rule."""
 
 _NEVER_MS: Final = -(2**62)
 
@@ -61,15 +65,20 @@ class Suppressions:
         Parameters
         ----------
         received_ms
-            Event time to assume for an event that has none.
+            Event time to assume for an event that has none, or an impossible one.
         """
         if event.event not in (NOTIFICATIONS_DISABLED, NOTIFICATIONS_ENABLED):
             return
         user = event.user_id or event.anonymous_id or ""
         at_ms = received_ms if event.timestamp is None else epoch_ms(event.timestamp)
+        out = event.event == NOTIFICATIONS_DISABLED
+        if at_ms > received_ms + AHEAD_MS_MAX and not out:
+            return
+        if at_ms > received_ms or (out and at_ms < received_ms - AGE_MS_MAX):
+            at_ms = received_ms
         entry = self._hash(user, str(event.properties.get("category") or ""))
         self._rotate(wall_ms)
-        if event.event == NOTIFICATIONS_DISABLED:
+        if out:
             self._add(entry, at_ms, wall_ms)
         else:
             self._remove(entry, at_ms)
@@ -117,9 +126,10 @@ class Suppressions:
         self._young[entry] = at_ms
 
     def _remove(self, entry: int, at_ms: int) -> None:
-        # By event time: an opt-in that comes late does not undo an opt-out that the user made after it.
+        # By event time: an opt-in that comes late does not undo an opt-out that the user made after it. Of two at one
+        # instant the refusal counts, as in the row.
         for generation in (self._young, self._old):
-            if generation.get(entry, at_ms + 1) <= at_ms:
+            if generation.get(entry, at_ms) < at_ms:
                 del generation[entry]
 
     def _rotate(self, wall_ms: int) -> None:

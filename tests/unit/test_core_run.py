@@ -92,6 +92,19 @@ def test_times_are_accepted_up_to_the_policys_bounds(at_ms: int, reason: str | N
     assert stream.dead == ([] if reason is None else [reason])
 
 
+@pytest.mark.parametrize("wrong_ms", [START + 300_001, START - 400 * DAY - 1, 2**60, 0])
+def test_an_opt_out_counts_whatever_the_devices_clock_says(wrong_ms: int) -> None:
+    stream = Stream(make_plan())
+    stream.send(track("Notifications Enabled", START - HOUR))
+    stream.send(track("Notifications Disabled", wrong_ms))
+    assert (stream.dead, stream.row.consent, stream.row.consent_ms) == ([], 0, START)
+    stream.send(track("Notifications Enabled", wrong_ms))
+    assert stream.dead == ["timestamp_in_future" if wrong_ms > START else "timestamp_too_old"]
+    assert stream.row.consent == 0
+    stream.at(HOUR).send(track("Notifications Enabled", START + HOUR))
+    assert stream.row.consent == 1, "not for good"
+
+
 def test_a_replay_changes_nothing_and_emits_nothing() -> None:
     stream = Stream(make_plan(campaigns=[HELLO]))
     stream.send(track("Go", START), track("Go", START))

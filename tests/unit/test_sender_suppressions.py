@@ -1,9 +1,10 @@
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.sender.suppressions import Suppressions
+from app.sender.suppressions import AGE_MS_MAX, AHEAD_MS_MAX, Suppressions
 from schemas.events import NOTIFICATIONS_DISABLED, NOTIFICATIONS_ENABLED, Event
 
 WALL = 1_000_000
@@ -16,12 +17,19 @@ def made(**bounds: int) -> Suppressions:
 
 
 def tell(
-    feed: Suppressions, user: str, *, on: bool, at_ms: int | None = 0, category: str = "", wall_ms: int = WALL
+    feed: Suppressions,
+    user: str,
+    *,
+    on: bool,
+    at_ms: int | None = 0,
+    category: str = "",
+    wall_ms: int = WALL,
+    received_ms: int = 1_000,
 ) -> None:
     name = NOTIFICATIONS_ENABLED if on else NOTIFICATIONS_DISABLED
     properties = {"category": category} if category else {}
     event = Event(type="track", event=name, user_id=user, timestamp=at_ms, properties=properties)
-    feed.feed(event, received_ms=0, wall_ms=wall_ms)
+    feed.feed(event, received_ms=received_ms, wall_ms=wall_ms)
 
 
 def test_an_opt_out_is_seen_at_once_and_an_opt_in_ends_it() -> None:
@@ -59,6 +67,30 @@ def test_a_clock_that_is_set_back_does_not_make_a_stale_feed_fresh() -> None:
     hour_ms = 3_600_000
     feed.caught_up(WALL - hour_ms - 60_001)  # 60 s after the feed broke off, by a clock that now says an hour less
     assert feed.check("a", "news", WALL - hour_ms) is None
+
+
+NOW_MS = 1_500_000_000_000
+AHEAD = NOW_MS + AHEAD_MS_MAX + 1
+LONG_AGO = NOW_MS - AGE_MS_MAX - 1
+
+
+@pytest.mark.parametrize("wrong_ms", [AHEAD, LONG_AGO, 2**60])
+def test_an_opt_out_of_a_device_with_a_wrong_clock_counts_as_of_now(wrong_ms: int) -> None:
+    feed = made()
+    tell(feed, "a", on=False, at_ms=wrong_ms, received_ms=NOW_MS)
+    assert feed.check("a", "", WALL) is True
+    tell(feed, "a", on=True, at_ms=NOW_MS - 1, received_ms=NOW_MS + 9)
+    assert feed.check("a", "", WALL) is True, "from before"
+    tell(feed, "a", on=True, at_ms=NOW_MS + 9, received_ms=NOW_MS + 9)
+    assert feed.check("a", "", WALL) is False, "not for good: the user has come back"
+
+
+@pytest.mark.parametrize("wrong_ms", [AHEAD, LONG_AGO])
+def test_an_opt_in_of_a_device_with_a_wrong_clock_undoes_no_opt_out(wrong_ms: int) -> None:
+    feed = made()
+    tell(feed, "a", on=False, at_ms=NOW_MS, received_ms=NOW_MS)
+    tell(feed, "a", on=True, at_ms=wrong_ms, received_ms=NOW_MS)
+    assert feed.check("a", "", WALL) is True
 
 
 def test_other_events_change_nothing() -> None:
@@ -117,7 +149,7 @@ def test_the_answer_is_that_of_a_plain_list_of_events(told: list[tuple[str, str,
         tell(feed, user, on=on, at_ms=at_ms, category=category)
         if not on:
             out[user, category] = max(at_ms, out.get((user, category), 0))
-        elif out.get((user, category), at_ms + 1) <= at_ms:
+        elif out.get((user, category), at_ms) < at_ms:
             del out[user, category]
     for user in "ab":
         for category in "xy":
