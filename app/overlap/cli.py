@@ -77,8 +77,6 @@ def read_memberships(settings: Settings) -> Memberships:
     """Who is in which segments, from the rows' changelog."""
     from aiokafka.errors import KafkaError  # noqa: PLC0415
 
-    from app.core.erasure import is_mark  # noqa: PLC0415
-    from app.core.row_heads import peek  # noqa: PLC0415
     from app.overlap.membership import Memberships  # noqa: PLC0415
     from app.whole_topic import read_whole  # noqa: PLC0415
     from schemas.topics import PROFILES_CHANGELOG  # noqa: PLC0415
@@ -87,16 +85,32 @@ def read_memberships(settings: Settings) -> Memberships:
     try:
         for records in read_whole(settings.client_settings(), PROFILES_CHANGELOG):
             for record in records:
-                if record.key is not None and not is_mark(record.key):
-                    found.put(record.key, None if record.value is None else peek(record.value).segments)
+                take(found, record.key, record.value)
     except (KafkaError, OSError) as exc:
         raise no_broker(settings, exc) from None
     return found
 
 
+def take(found: Memberships, key: bytes | None, raw: bytes | None) -> None:
+    """Take in a record of the changelog. One that is no row is counted, and its user left out."""
+    from app.core.erasure import is_mark  # noqa: PLC0415
+    from app.core.row_heads import BadRow, peek  # noqa: PLC0415
+
+    if key is None or is_mark(key):
+        return
+    try:
+        found.put(key, None if raw is None else peek(raw).segments)
+    except BadRow:
+        found.unreadable += 1
+        found.put(key, None)
+
+
 def _show(found: OverlapReport, pairs_max: int) -> None:
     how = "" if found.share == 1 else f", estimated from {found.share:.3%} of them"
     out.print(f"{found.policy}: {found.users:,} users{how}; {found.in_none:,} in no segment", highlight=False)
+    if found.unreadable:
+        why = "left out: bytes that are no row (docs/runbooks/row-unreadable.md)"
+        out.print(f"[yellow]{found.unreadable:,} records of the changelog were {why}[/]", highlight=False)
     sizes = Table(box=None, pad_edge=False)
     for column, side in (("segment", "left"), ("users", "right"), ("of all", "right"), ("", "left")):
         sizes.add_column(column, justify=side)  # type: ignore[arg-type]

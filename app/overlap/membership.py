@@ -23,6 +23,8 @@ class Memberships:
     def __init__(self, users_max: int = USERS_MAX) -> None:
         self._users_max = users_max
         self._halvings = 0
+        self.unreadable = 0
+        """Records that were no rows."""
         self._segments: dict[bytes, tuple[int, ...]] = {}
         self._same: dict[tuple[int, ...], tuple[int, ...]] = {}
 

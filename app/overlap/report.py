@@ -60,7 +60,10 @@ class Contest(msgspec.Struct, frozen=True):
 
 
 class OverlapReport(msgspec.Struct, frozen=True):
-    """What there is to say. `in_none` are users in no segment; `unknown` memberships of segments the policy lacks."""
+    """What there is to say. `in_none` are users in no segment; `unknown` memberships of segments the policy lacks.
+
+    `unreadable` are records of the changelog that are no rows: their users are left out.
+    """
 
     policy: str
     users: int
@@ -72,6 +75,7 @@ class OverlapReport(msgspec.Struct, frozen=True):
     contests: list[Contest]
     combinations: int = 0
     hints: list[str] = []
+    unreadable: int = 0
 
 
 def report(memberships: Memberships, plan: Plan, *, users_min: int | None = None) -> OverlapReport:
@@ -114,6 +118,7 @@ def report(memberships: Memberships, plan: Plan, *, users_min: int | None = None
         contests=_contests(plan, both, scale),
         combinations=len(memberships.combinations()),
         hints=list(_hints(found, pairs)),
+        unreadable=memberships.unreadable,
     )
 
 

@@ -72,9 +72,10 @@ class Suppressions:
         user = event.user_id or event.anonymous_id or ""
         at_ms = received_ms if event.timestamp is None else epoch_ms(event.timestamp)
         out = event.event == NOTIFICATIONS_DISABLED
-        if at_ms > received_ms + AHEAD_MS_MAX and not out:
+        possible = received_ms - AGE_MS_MAX <= at_ms <= received_ms + AHEAD_MS_MAX
+        if not possible and not out:
             return
-        if at_ms > received_ms or (out and at_ms < received_ms - AGE_MS_MAX):
+        if not possible or at_ms > received_ms:
             at_ms = received_ms
         entry = self._hash(user, str(event.properties.get("category") or ""))
         self._rotate(wall_ms)

@@ -6,6 +6,9 @@ import random
 import pytest
 
 from app.core.ids import stable_id
+from app.core.profile import Profile, encode_profile
+from app.overlap.cli import _show as show
+from app.overlap.cli import take
 from app.overlap.membership import Memberships
 from app.overlap.report import OverlapReport, report
 from app.policy.load import load_policy_text
@@ -54,6 +57,24 @@ def test_sizes_and_pairs_equal_a_count_by_hand_over_any_stream() -> None:
     }
     assert made.in_none == sum(held <= {"z"} for held in truth.values())
     assert made.unknown == sum("z" in held for held in truth.values())
+
+
+def test_bytes_that_are_no_row_are_counted_and_their_user_is_left_out(capsys: pytest.CaptureFixture[str]) -> None:
+    memberships = Memberships()
+    row = encode_profile(Profile(segments={stable_id("a"): 1}))
+    for key, raw in (
+        (b"ann", row),
+        (b"bob", b"no row"),
+        (b"cid", row),
+        (b"cid", b""),
+        (None, row),
+        (b"\xffe", b"mark"),
+    ):
+        take(memberships, key, raw)
+    made = report(memberships, PLAN, users_min=0)
+    assert (made.users, made.unreadable) == (1, 2)
+    show(made, 0)
+    assert "2 records of the changelog were left out" in capsys.readouterr().out
 
 
 def test_what_is_the_same_or_inside_another_or_too_small_is_said() -> None:
