@@ -45,7 +45,7 @@ def fold_track(batch: Batch, profile: Profile, ops: EventOps, event: Event, at_m
         _forget_one(last, batch.index.known_ids)
     if at_ms > newest:
         last.put(event_id, at_ms)
-    properties = event.properties
+    properties = batch.properties
     batch.suspects = 0
     if ops.features:
         _fold_features(batch, profile.features, ops.features, properties, at_ms)
@@ -55,7 +55,7 @@ def fold_track(batch: Batch, profile: Profile, ops: EventOps, event: Event, at_m
         ops.handler(batch, profile, event, at_ms)
     if ops.interest:
         category = properties.get("category")
-        if category.__class__ is str and 0 < len(category) <= NAME_CHARS_MAX:
+        if isinstance(category, str) and 0 < len(category) <= NAME_CHARS_MAX:
             _fold_affinity(profile.affinity, category, at_ms)
     return newest
 

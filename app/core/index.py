@@ -105,6 +105,7 @@ class EventOps:
         "cancels",
         "dormancies",
         "entered",
+        "entering",
         "event_id",
         "features",
         "handler",
@@ -112,6 +113,7 @@ class EventOps:
         "judge",
         "judge_new",
         "known",
+        "leaving",
         "marks",
         "name",
         "on_event",
@@ -125,7 +127,6 @@ class EventOps:
         "starts",
         "triggers",
         "welcome",
-        "wordings",
     )
 
     def __init__(
@@ -159,8 +160,9 @@ class EventOps:
         """others that are asked like suspects, but always (bits);"""
         self.entered: Moves = []
         """and what need not be asked: everybody belongs to these before an event that they read."""
-        self.wordings: dict[int, Wording] | None = None
-        """How changes that such an event makes are put, by segment and direction; None for names of no policy."""
+        self.entering: dict[int, Wording] | None = None
+        """How changes that such an event makes are put, by segment, if that was asked; None for names of no policy."""
+        self.leaving: dict[int, Wording] | None = None
         shown = [(one, bit) for found, bit in zip(seen, self.bits, strict=True) for one in found or ()]
         self.features = _by_pane(totals, shown)
         self.pauses = tuple((one.pause_ms, bit) for one, bit in shown if not one.feature)
@@ -372,7 +374,8 @@ class PlanIndex:
         judges = self._other_judges if plan is None else _judges(plan, name)
         ops = EventOps(name, plan or self.plan.other, self._every_dormancy, self.schedules, *judges)
         ops.handler = self._handlers.get(name)
-        ops.wordings = None if plan is None else {}
+        if plan is not None:
+            ops.entering, ops.leaving = {}, {}
         return ops
 
     def unasked(self, profile: Profile) -> list[int]:
@@ -393,6 +396,6 @@ class PlanIndex:
             thresholds.serve(buckets)
             self.unready = frozenset(op.id for op in self.measured_segments if thresholds.unknown(op.segment.cuts))
 
-    def entered(self, segment: Segment, change: str) -> tuple[Campaign, ...]:
-        """The campaigns that start when a user makes this `change` ("enter" or "leave") to the segment."""
-        return self.starts.get((segment.name, change), ())
+    def started(self, segment: Segment, inside: bool) -> tuple[Campaign, ...]:
+        """The campaigns that start when a user enters the segment (`inside`), or leaves it."""
+        return self.starts.get((segment.name, "enter" if inside else "leave"), ())

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any, cast
 
 from app.core.batch import ALL_SUSPECT, Batch
 from app.core.expression_judge import Moves
-from app.core.index import EventOps, SegmentOp
-from app.core.owed import Cause, Change, Wording
+from app.core.index import EventOps, PlanIndex, SegmentOp
+from app.core.owed import Cause
 from app.core.panes import NEVER_MS, Panes
 from app.core.plan import Segment
 from app.core.profile import Profile
 
-Changes = list[tuple[Segment, Change]]
 
-
-def on_event(batch: Batch, profile: Profile, ops: EventOps, before_ms: int, offset: int, reason: str) -> Changes | None:
+def on_event(batch: Batch, profile: Profile, ops: EventOps, before_ms: int, offset: int, reason: str) -> Moves | None:
     """Judge the segments that an event may have changed; the row's next due time can only come nearer.
+
+    Returns what it changed, in the policy's order.
 
     A segment of which it would show is judged only if it does (`EventOps.always`): after the clock came to the row's
     next change, or with an event that is ahead of the clock, nothing is taken for granted.
@@ -37,12 +38,10 @@ def on_event(batch: Batch, profile: Profile, ops: EventOps, before_ms: int, offs
         moves = [move for move in moves if move[0].features.isdisjoint(missing)] or None
     if moves is not None and (unready := index.unready):
         moves = [move for move in moves if move[0].id not in unready] or None
-    if moves is None:
-        return None
-    if len(moves) > 1:
-        moves.sort(key=index.place)
-    wordings = ops.wordings
-    return [_move(batch, profile, segment, inside, offset, "event", reason, wordings) for segment, inside in moves]
+    if moves is not None:
+        for segment, inside in moves:
+            _move(batch, profile, segment, inside, offset, "event", reason, ops)
+    return moves
 
 
 def _ask(batch: Batch, profile: Profile, ops: EventOps, before_ms: int) -> tuple[int, Moves | None]:
@@ -70,16 +69,26 @@ def _ask(batch: Batch, profile: Profile, ops: EventOps, before_ms: int) -> tuple
     if judge is not None:
         due_ms, found = judge(profile, now_ms, user, due_ms)
         if found is not None:
-            moves = found if moves is None else moves + found
+            moves = _together(index, moves, found)
     if suspects:
-        return _ask_suspects(batch, profile, ops, suspects, due_ms, moves)
+        due_ms, found = _ask_suspects(batch, profile, ops, suspects, due_ms)
+        if found is not None:
+            moves = _together(index, moves, found)
     return due_ms, moves
 
 
+def _together(index: PlanIndex, moves: Moves | None, more: Moves) -> Moves:
+    """Both, in the policy's order; each of them is."""
+    if moves is None:
+        return more
+    return sorted(moves + more, key=index.place)
+
+
 def _ask_suspects(
-    batch: Batch, profile: Profile, ops: EventOps, suspects: int, due_ms: int, moves: Moves | None
+    batch: Batch, profile: Profile, ops: EventOps, suspects: int, due_ms: int
 ) -> tuple[int, Moves | None]:
     """Judge segments one by one; `suspects` are their bits."""
+    moves: Moves | None = None
     now_ms, windows, last, held = batch.now_ms, profile.features, profile.last, profile.segments
     while suspects:
         bit = suspects & -suspects
@@ -108,7 +117,7 @@ def leave_all(batch: Batch, profile: Profile, offset: int, reason: str) -> None:
             _move(batch, profile, segment, False, offset, "event", reason)
 
 
-def on_clock(batch: Batch, profile: Profile) -> Changes:
+def on_clock(batch: Batch, profile: Profile) -> Moves:
     """Evaluate every segment that the clock can change, and find when it can next do so."""
     origin = profile.segments_due_ms
     profile.segments_due_ms = NEVER_MS
@@ -198,11 +207,9 @@ def _policy_origin(batch: Batch) -> int:
     return batch.index.policy_id << 40 | max(batch.mark, 0)
 
 
-def _evaluate_all(
-    batch: Batch, profile: Profile, segments: tuple[SegmentOp, ...], origin: int, cause: Cause
-) -> Changes:
+def _evaluate_all(batch: Batch, profile: Profile, segments: tuple[SegmentOp, ...], origin: int, cause: Cause) -> Moves:
     now_ms, user = batch.now_ms, batch.user
-    changes: Changes = []
+    moves: Moves = []
     missing, unready = profile.missing, batch.index.unready
     for segment_id, evaluate, next_change, segment in segments:
         if missing and not segment.features.isdisjoint(missing):
@@ -210,11 +217,12 @@ def _evaluate_all(
         if not (unready and segment_id in unready):
             inside = evaluate(profile, now_ms, user)
             if inside is not profile.segments.has(segment_id):
-                changes.append(_move(batch, profile, segment, inside, origin, cause, cause))
+                moves.append((segment, inside))
+                _move(batch, profile, segment, inside, origin, cause, cause)
         if next_change is not None:
             at_ms = max(next_change(profile, now_ms, user), now_ms + 1)
             profile.segments_due_ms = min(profile.segments_due_ms, at_ms)
-    return changes
+    return moves
 
 
 def _move(
@@ -225,19 +233,19 @@ def _move(
     origin: int,
     cause: Cause,
     reason: str,
-    wordings: dict[int, Wording] | None = None,
-) -> tuple[Segment, Change]:
-    """`wordings` are those of this cause and reason that were needed before, by segment and direction."""
-    segment_id = segment.id
+    ops: EventOps | None = None,
+) -> None:
+    """`ops` are the event's, if one is the cause: they know how changes were put that it made before."""
+    known = cast("Any", segment).id  # the object itself: a dictionary finds the same one at once
+    segment_id: int = known
     if inside:
         profile.segments.put(segment_id, batch.now_ms)
     else:
         profile.segments.remove(segment_id)
-    key = segment_id if inside else ~segment_id
-    wording = None if wordings is None else wordings.get(key)
+    wordings = None if ops is None else ops.entering if inside else ops.leaving
+    wording = None if wordings is None else wordings.get(known)
     if wording is None:
         wording = batch.index.wording(segment, inside, cause, reason)
         if wordings is not None:
-            wordings[key] = wording
+            wordings[known] = wording
     batch.emit_move(profile, wording, origin)
-    return segment, wording.change

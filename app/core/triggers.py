@@ -16,9 +16,9 @@ from app.core.batch import Batch
 from app.core.campaign import Campaign
 from app.core.catalog import still_holds
 from app.core.cron import next_at_ms
+from app.core.expression_judge import Moves
 from app.core.ids import BUCKETS, bucket, stable_id
 from app.core.index import EventOps
-from app.core.membership import Changes
 from app.core.plan import event_id
 from app.core.profile import Profile
 from app.core.row_parts import Timer
@@ -138,12 +138,12 @@ def put(batch: Batch, profile: Profile, timer: Timer) -> None:
         batch.count("dropped_timers")
 
 
-def on_changes(batch: Batch, changes: Changes, properties: Mapping[str, Any], origin: int) -> list[Candidate]:
+def on_moves(batch: Batch, moves: Moves, properties: Mapping[str, Any], origin: int) -> list[Candidate]:
     """The campaigns that follow from entering or leaving segments."""
     return [
         Candidate(campaign, "", origin, batch.now_ms, properties, batch.now_ms)
-        for segment, change in changes
-        for campaign in batch.index.entered(segment, change)
+        for segment, inside in moves
+        for campaign in batch.index.started(segment, inside)
     ]
 
 

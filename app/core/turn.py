@@ -96,11 +96,11 @@ class Turn:
                 identity.fold_alias(profile, event)
         if index.looks and ops.own:
             self._look(profile, event, at_ms)
-        changes = membership.on_event(batch, profile, ops, before_ms, offset, reason)
+        moves = membership.on_event(batch, profile, ops, before_ms, offset, reason)
         candidates = triggers.on_event(batch, profile, ops, event, at_ms, offset) if ops.triggers else None
         in_time = at_ms >= batch.now_ms - index.grace_ms
-        if changes and in_time and index.starts:
-            candidates = (candidates or []) + triggers.on_changes(batch, changes, batch.properties, offset)
+        if moves and in_time and index.starts:
+            candidates = (candidates or []) + triggers.on_moves(batch, moves, batch.properties, offset)
         if candidates:
             arbiter.arbitrate(batch, profile, candidates, self.scorer, self.features_of)
         return in_time
@@ -135,7 +135,7 @@ class Turn:
             elif (candidate := triggers.on_timer(batch, profile, timer)) is not None:
                 candidates.append(candidate)
         if (due_ms := profile.segments_due_ms) <= now_ms:
-            changes = membership.on_clock(batch, profile)
-            candidates += triggers.on_changes(batch, changes, {}, due_ms)
+            moves = membership.on_clock(batch, profile)
+            candidates += triggers.on_moves(batch, moves, {}, due_ms)
         if candidates:
             arbiter.arbitrate(batch, profile, candidates, self.scorer, self.features_of)

@@ -93,6 +93,27 @@ def test_memberships_are_the_conditions_truth_on_every_event_and_at_every_instan
         assert told == (["enter", "leave"] * len(told))[: len(told)]
 
 
+@settings(max_examples=100, deadline=None)
+@example(  # of a new row the second is known, the others are asked; then the clock has a look at all of them
+    ['count("A", "10m") >= 1', 'not did("B", "10m")', 'count("A", "1h") >= 1'], [(0, "A", 0, None)]
+)
+@example(  # the first is suspect, the second always asked, the third suspect
+    ['count("B", "10m") >= 1', 'orders() >= 1 or count("B", "10m") >= 1', 'did("B", "1h")'], [(0, "B", 0, None)]
+)
+@given(st.lists(texts, min_size=2, max_size=5), steps)
+def test_what_an_event_changes_is_told_in_the_order_of_the_policy(
+    conditions: list[str], happened: list[tuple[int, str, int, int | None]]
+) -> None:
+    stream = Stream(plan_of(conditions))
+    stream.now_ms = START
+    for pause, name, age, size in [(0, "A", 0, None), *happened]:
+        stream.now_ms += pause
+        told = len(stream.changes)
+        stream.send(track(name, stream.now_ms - age, **({} if size is None else {"size": size})))
+        segments = [change.segment for change in stream.changes[told:]]
+        assert segments == sorted(segments)
+
+
 def test_an_event_that_comes_before_the_timer_finds_what_the_clock_has_changed() -> None:
     plan = plan_of(['count("A", "10m") >= 1 or count("B", "1h") >= 5'])
     stream = Stream(plan)
