@@ -41,6 +41,9 @@ def read_gauges(
     usage = shutil.disk_usage(directory)
     metrics.disk_free.set(usage.free)
     metrics.disk_size.set(usage.total)
+    metrics.transaction_open.clear()
+    for (topic, partition), seconds in app.batches.held.seconds.items():
+        metrics.transaction_open.labels(topic, str(partition)).set(seconds)
     metrics.consumer_lag.clear()  # a partition that was given up has no lag here: another process tells it
     if app.tables.recovery.completed.is_set():
         metrics.restore_remaining.labels(table.name).set(0)  # a restore that was interrupted has not said so

@@ -105,6 +105,12 @@ class Metrics:
         self.consumer_lag = Gauge(
             "nudge_consumer_lag_records", "Records not processed yet.", ["topic", "partition"], registry=registry
         )
+        self.transaction_open = Gauge(
+            "nudge_transaction_open_seconds",
+            "How long a transaction of a producer has held a partition back; 0 for none.",
+            ["topic", "partition"],
+            registry=registry,
+        )
         self.records_gone = Counter(
             "nudge_records_gone", "Offsets that a topic's retention deleted unread.", ["topic"], registry=registry
         )

@@ -232,16 +232,16 @@ class SuppressionFeed:
         return self.suppressions.fresh(wall_ms)
 
     def age_s(self) -> float:
-        """Seconds since everything had been read."""
-        return time.monotonic() - self.reader.as_of if self.reader.as_of else math.inf
+        """Seconds since everything that was written had been read."""
+        return time.monotonic() - self.reader.seen_to if self.reader.seen_to else math.inf
 
     def _look(self) -> int:
         """Pass on how far the reader is; returns the wall-clock time (ms)."""
         wall_ms = _wall_ms()
         if self._read is not None and self.reader.whole:
             self.suppressions, self._read = self._read, None
-        if self.reader.as_of:  # 0: it has not been at the end yet
-            behind_ms = int((time.monotonic() - self.reader.as_of) * 1000)
+        if self.reader.seen_to:  # 0: it has not been at the end yet
+            behind_ms = int((time.monotonic() - self.reader.seen_to) * 1000)
             self.suppressions.caught_up(wall_ms - behind_ms)
         return wall_ms
 

@@ -77,6 +77,9 @@ class BroadcastReader:
         self.as_of: float = 0.0
         """Monotonic time at which the reader was last known to have read everything: at the end of each partition, as
         the broker said then. While no broker answers it stands still."""
+        self.seen_to: float = 0.0
+        """Monotonic time before which everything that was written has been read, or taken back. Behind `as_of` while
+        somebody's transaction is open: what stands behind its first record, whoever wrote it, cannot be read yet."""
 
     async def start(self, timeout_s: float = 60.0) -> None:
         """Start reading and wait until what is there now has been applied.
@@ -139,6 +142,7 @@ class BroadcastReader:
                         self.newest[tp.partition] = record
                 if (as_of := await reading.complete()) is not None:
                     self.as_of = as_of
+                    self.seen_to = reading.seen_to
                     self.whole = True
                     self._ready.set()
                     wait_ms = consumer._fetcher._fetch_max_wait_ms = _FOLLOW_MS
@@ -163,6 +167,27 @@ class BroadcastReader:
             await asyncio.sleep(0.2)
 
 
+class _Written:
+    """Until when everything that was written to a partition has been read. Pure.
+
+    An end that a fetch told is waited for, whatever transaction is open before it; then the next one is.
+    """
+
+    def __init__(self) -> None:
+        self._end: int | None = None
+        self._told_at = 0.0
+        self.seen_to = 0.0
+
+    def look(self, position: int, highwater: int, now: float) -> None:
+        """A fetch has told the partition's end, and everything before `position` is read."""
+        if self._end is not None and position >= self._end:
+            self.seen_to, self._end = self._told_at, None
+        if self._end is None:
+            self._end, self._told_at = highwater, now
+        if position >= self._end:
+            self.seen_to, self._end = self._told_at, None
+
+
 class _Reading:
     """What a consumer is assigned by hand, and when it was last known to have read it all."""
 
@@ -170,13 +195,20 @@ class _Reading:
         self._consumer = consumer
         self._read: dict[TopicPartition, tuple[int | None, float]] = {}
         """Which end of a partition was met last (aiokafka's stamp of the fetch that told it), and when (monotonic)."""
+        self._written: dict[TopicPartition, _Written] = {}
         self._begin(offsets)
 
     def _begin(self, offsets: Mapping[TopicPartition, int]) -> None:
         self._read = dict.fromkeys(offsets, (None, 0.0))
+        self._written = {tp: _Written() for tp in offsets}
         self._consumer.assign(list(offsets))
         for tp, offset in offsets.items():
             self._consumer.seek(tp, offset)  # before what retention has left it goes on at the oldest record
+
+    @property
+    def seen_to(self) -> float:
+        """Of the partition that is farthest behind."""
+        return min(written.seen_to for written in self._written.values())
 
     def numbers(self) -> set[int]:
         """Of the partitions that are read."""
@@ -194,6 +226,10 @@ class _Reading:
         """
         for tp, (met, _) in self._read.items():
             end, stamp = readable_end(self._consumer, tp), self._consumer.last_poll_timestamp(tp)
-            if end is not None and stamp != met and await self._consumer.position(tp) >= end:
-                self._read[tp] = (stamp, time.monotonic())
+            if end is None or stamp == met:
+                continue
+            position, now = await self._consumer.position(tp), time.monotonic()
+            self._written[tp].look(position, self._consumer.highwater(tp), now)
+            if position >= end:
+                self._read[tp] = (stamp, now)
         return min(at for _, at in self._read.values()) or None

@@ -33,7 +33,7 @@ from app.stream.backlog import Backlog
 from app.stream.barrier import Barrier
 from app.stream.batch import RecordBatch
 from app.stream.commits import digest, encode_note
-from app.stream.committed import READ_COMMITTED, readable_end
+from app.stream.committed import READ_COMMITTED, Held, readable_end
 from app.stream.fetch import fetched_records
 from app.stream.jumps import Jumps
 from app.stream.lease import Lease
@@ -108,6 +108,7 @@ class BatchedConsumer(driver.Consumer):
         self.gaps = GapCheck()
         self.jumps = Jumps(self._beginning, self._gone)
         self.backlog = Backlog()
+        self.held = Held()
         self._lasts: dict[TP, dict[int, str]] = {}
         """Of completed batches that are not committed, of topics that no row remembers: which record ended them."""
         self.flow_epoch = 0
@@ -386,6 +387,22 @@ class BatchedConsumer(driver.Consumer):
                 f"{self.barrier.inflight} batches in flight did not become durable in {DRAIN_TIMEOUT_S:.0f} s"
             )
         await self.commit()
+
+    async def commit(self, topics: Any = None, start_new_transaction: bool = True) -> bool:
+        """As Faust's, some times a minute; and look who holds our partitions back."""
+        self.held.look(self._ends(), monotonic())
+        committed: bool = await super().commit(topics, start_new_transaction)
+        return committed
+
+    def _ends(self) -> dict[tuple[str, int], tuple[int, int]]:
+        """Up to where our partitions can be read, and where they end, as far as the broker has said."""
+        found = {}
+        for tp in self.assignment():
+            end = self.highwater(tp)
+            if end is not None:
+                stable = readable_end(self._thread._consumer, TopicPartition(*tp))
+                found[tp.topic, tp.partition] = (end if stable is None else stable, end)
+        return found
 
     async def _commit_offsets(self, offsets: Any, start_new_transaction: bool = True) -> bool:
         began = monotonic()

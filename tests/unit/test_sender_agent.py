@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Callable
 from types import SimpleNamespace
 from typing import Any
@@ -68,8 +69,9 @@ async def test_what_is_under_way_is_bounded_in_records() -> None:
     assert await under_way(batches(40, 500)) == deliveries.RECORDS_MAX // 500
 
 
-def consent(event: str, timestamp_ms: int) -> bytes:
-    return encode_event(Event(type="track", event=event, user_id="ann", timestamp=timestamp_ms))
+def consent(event: str, after_ms: int) -> bytes:
+    at_ms = time.time_ns() // 1_000_000 - 60_000 + after_ms
+    return encode_event(Event(type="track", event=event, user_id="ann", timestamp=at_ms))
 
 
 async def test_who_opted_in_again_is_not_taken_for_opted_out_while_the_topic_is_read_again() -> None:

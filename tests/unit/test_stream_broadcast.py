@@ -39,6 +39,8 @@ class Topic:
         self.silent: set[int] = set()
         """Partitions of which nothing comes, though there may be more."""
         self.known = 1_000
+        self.stable: int | None = None
+        """The first offset of a transaction that somebody has open."""
         """Of each partition so many records can be read as yet, though it has more."""
         self.assignments = 0
         self._states: dict[Any, SimpleNamespace] = {}
@@ -69,7 +71,8 @@ class Topic:
         return self._states[tp].end  # type: ignore[no-any-return]
 
     def last_stable_offset(self, tp: Any) -> int | None:
-        return self.highwater(tp)
+        end = self.highwater(tp)
+        return end if end is None or self.stable is None else min(end, self.stable)
 
     def last_poll_timestamp(self, tp: Any) -> int | None:
         return self._states[tp].stamp  # type: ignore[no-any-return]
@@ -81,7 +84,7 @@ class Topic:
             if tp.partition in self.silent:
                 continue
             log = self.partitions[tp.partition]
-            end = min(len(log), self.known)
+            end = min(len(log), self.known, len(log) if self.stable is None else self.stable)
             fetched[tp] = [
                 SimpleNamespace(key=self.key, value=log[offset], offset=offset) for offset in range(state.position, end)
             ]
@@ -137,3 +140,25 @@ async def test_a_reader_whose_broker_is_away_does_not_say_that_it_has_read_every
     topic.silent = set()
     await until(lambda: reader.as_of > left)
     await reader.stop()
+
+
+async def test_a_reader_does_not_say_that_it_has_seen_what_an_open_transaction_holds_back() -> None:
+    topic = Topic([b"a"])
+    reader = BroadcastReader({}, "events", lambda key, value, offset: None, connect=topic)
+    await reader.start(5.0)
+    await until(lambda: reader.seen_to > 0)
+    topic.partitions[0] += [b"of the transaction", b"behind it"]
+    topic.stable = 1
+    begun = time.monotonic()
+    await until(lambda: reader.as_of > begun + 0.05)
+    assert reader.seen_to < begun + 0.02, "as it was before, whatever is read to where it can be"
+    topic.stable = None
+    await until(lambda: reader.seen_to > begun + 0.05)
+    await reader.stop()
+
+
+def test_who_writes_without_a_pause_does_not_keep_a_reader_from_having_seen_what_was_before() -> None:
+    written = broadcast._Written()
+    for now in range(10):
+        written.look(position=10 * now, highwater=10 * now + 5, now=float(now))
+    assert written.seen_to == 8.0, "the end that was told then is passed"
