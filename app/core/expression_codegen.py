@@ -27,6 +27,7 @@ NextChange = Callable[..., int]
 _LOCALS: Final[dict[str, str]] = {
     "get": "p.features.get",
     "total": "p.features.total",
+    "crossing_ms": "p.features.crossing_ms",
     "last": "p.last.get",
     "minute": "now_ms // 60000",
     "hour": "now_ms // 3600000",
@@ -37,7 +38,7 @@ _FUNCTIONS: Final[dict[str, Any]] = {
     **{
         name: getattr(expression_runtime, name)
         for name in (
-            "crossing_ms", "total_step_ms", "did_change", "linear_change", "same", "differs", "less",
+            "total_step_ms", "did_change", "linear_change", "same", "differs", "less",
             "less_or_same", "among", "not_among", "contains", "lacks", "starts_with", "lower", "number", "path",
             "plus", "minus", "times", "divide",
         )

@@ -7,7 +7,6 @@ judged by them where one segment is asked by itself, and by its function everywh
 
 from __future__ import annotations
 
-from app.core.expression_runtime import crossing_ms
 from app.core.id_map import IdMap
 from app.core.panes import AGES_AGO_MS, NEVER_MS
 from app.core.window_map import WindowMap
@@ -40,8 +39,7 @@ class TotalAtLeast(Known):
 
     def change_ms(self, windows: WindowMap, last: IdMap, now_ms: int) -> int:
         """When the oldest panes leave too little, unless more comes."""
-        state = windows.get(self.feature_id)
-        return crossing_ms(state, self.threshold, now_ms // self.pane_ms, self.size, self.pane_ms)
+        return windows.crossing_ms(self.feature_id, self.threshold, now_ms // self.pane_ms, self.size, self.pane_ms)
 
 
 class LongAgo(Known):

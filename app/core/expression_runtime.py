@@ -27,32 +27,6 @@ def total(state: Panes | None, current: int, size: int) -> int:
     return sum(state[at + 1] for at in range(1, len(state), 2) if oldest < state[at] <= current)
 
 
-def crossing_ms(state: Panes | None, threshold: int, current: int, size: int, pane_ms: int) -> int:
-    """The earliest instant at which the clock may flip ``total >= threshold``; values are not negative.
-
-    Exact unless a pane lies ahead of the clock: then at most that pane's start.
-    """
-    if not state:
-        return NEVER_MS
-    oldest = current - size
-    ahead_ms = NEVER_MS
-    if state[1] > oldest and state[-2] <= current:  # nothing has expired and nothing lies ahead: the usual case
-        surplus = state[0] - threshold
-    else:
-        surplus = total(state, current, size) - threshold
-        if state[-2] > current:
-            ahead_ms = pane_ms * next(state[at] for at in range(1, len(state), 2) if state[at] > current)
-    if surplus < 0 or threshold <= 0:
-        return ahead_ms
-    for at in range(1, len(state), 2):
-        pane = state[at]
-        if pane > oldest:
-            surplus -= state[at + 1]
-            if surplus < 0:
-                return min(ahead_ms, (pane + size) * pane_ms)
-    return ahead_ms
-
-
 def total_step_ms(state: Panes | None, current: int, size: int, pane_ms: int) -> int:
     """The earliest instant at which the clock may change a total."""
     if not state:

@@ -76,7 +76,7 @@ def _at_least(feature: Feature, threshold: int) -> Truth:
     parts = _total_parts(feature)
     return Atom(
         quote("total(ID, PANE, SIZE) >= T", T=threshold, **parts),
-        quote("crossing_ms(get(ID), T, PANE, SIZE, PANE_MS)", T=threshold, **parts),
+        quote("crossing_ms(ID, T, PANE, SIZE, PANE_MS)", T=threshold, **parts),
         events=frozenset({feature.event}),
         postponed=True,
         # An event counts 1, but may add any amount, or take it away.

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from librt.strings import BytesWriter, write_i32_be
 from librt.vecs import append, pop, vec
-from mypy_extensions import i64, u8
+from mypy_extensions import i64
 
 from app.core.longs import as_i32
 
@@ -105,10 +105,10 @@ class IdMap:
     def write_ids(self, writer: BytesWriter, most: i64) -> None:
         """Their number, a byte, and the first ids, four bytes each."""
         flat = self._flat
-        count: i64 = min(len(flat) // 2, most)
-        writer.append(u8(count))
+        end: i64 = 2 * min(self.size(), most)
+        writer.append(end // 2)
         at: i64 = 0
-        while at < 2 * count:
+        while at < end:
             write_i32_be(writer, as_i32(flat[at]))
             at += 2
 

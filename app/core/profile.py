@@ -3,12 +3,13 @@
 A row is encoded as
 
 - a short header, which a restore can read without decoding the row (`app.core.row_heads`),
-- the length of the next part, four bytes, and all that are numbers among the fields that an ordinary event asks for:
-  one MessagePack array, read and written by the compiled core itself (`app.core.longs`),
+- all that are numbers among the fields that an ordinary event asks for: one MessagePack array, read and written by the
+  compiled core itself (`app.core.longs`),
 - the texts among them, one after the other, whose lengths are among the numbers,
 - all other fields (`app.core.row_parts.Rare`), encoded by themselves. To those more may be added, at the end; the rest
   changes only with the version,
-- and what most rows have none of, if there is any.
+- what most rows have none of, if there is any,
+- and the length of the numbers, four bytes.
 """
 
 from __future__ import annotations
@@ -18,11 +19,11 @@ from typing import Any, Final
 
 import msgspec
 from librt.strings import BytesWriter, read_i32_be, write_i32_be, write_i64_be
-from mypy_extensions import i64, u8
+from mypy_extensions import i64
 
 from app.core.browsing import Browsing
 from app.core.id_map import IdMap
-from app.core.longs import read, write, zeros
+from app.core.longs import as_i32, read, write, zeros
 from app.core.name_map import NameMap
 from app.core.panes import NEVER_MS, Panes
 from app.core.rare_fields import RareFields
@@ -245,7 +246,7 @@ def encode_profile(profile: Profile) -> bytes:
     owes_records = profile.owes_records()
     names = affinity.text()
     pairs: i64 = last.size() + segments.size() + affinity.size()
-    numbers = zeros(_NUMBERS + 2 * pairs + windows.size())
+    numbers = zeros(_NUMBERS + 2 * pairs)
     numbers[0] = profile.offset
     numbers[1] = base
     numbers[2] = profile.seen_ms - base
@@ -271,21 +272,17 @@ def encode_profile(profile: Profile) -> bytes:
     numbers[21] = affinity.size()
     numbers[22] = windows.size()
     at = segments.give(numbers, last.give(numbers, _NUMBERS, base), base)
-    windows.give(numbers, affinity.give(numbers, at))
+    affinity.give(numbers, at)
+    numbers = windows.given(numbers)
 
     writer = BytesWriter()
-    writer.append(u8(ROW_VERSION))
-    writer.append(u8(FLAG_OUTBOX if owes_records or len(owed) else 0))
+    writer.append(ROW_VERSION)
+    writer.append(FLAG_OUTBOX if owes_records or len(owed) else 0)
     write_i64_be(writer, due_ms(profile))
     segments.write_ids(writer, HEAD_IDS_MAX)
     begin: i64 = len(writer)
-    write_i32_be(writer, 0)
     write(numbers, writer)
-    length: i64 = len(writer) - begin - _LENGTH_BYTES
-    writer[begin] = u8(length >> 24)
-    writer[begin + 1] = u8(length >> 16 & 255)
-    writer[begin + 2] = u8(length >> 8 & 255)
-    writer[begin + 3] = u8(length & 255)
+    length: i64 = len(writer) - begin
     for text in (recent, owed, timezone, device, locale, merged_into, rare, names):
         if text:
             writer.write(text)
@@ -293,6 +290,7 @@ def encode_profile(profile: Profile) -> bytes:
     propensity, browsing = profile.propensity, profile.browsing
     if missing or timers or propensity is not None or browsing is not None:
         writer.write(_encode((missing, timers, propensity, browsing)))
+    write_i32_be(writer, as_i32(length))
     return writer.getvalue()
 
 
@@ -311,12 +309,11 @@ def decode_profile(raw: bytes) -> Profile:
 
 
 def _decoded(raw: bytes, begin: i64) -> Profile:
-    end: i64 = len(raw)
-    at: i64 = begin + _LENGTH_BYTES
-    after: i64 = at + (i64(read_i32_be(raw, begin)) & 0xFFFFFFFF)
-    if after > end:
-        raise msgspec.DecodeError("its numbers end too early")
-    numbers = read(raw, at, after)
+    end: i64 = len(raw) - _LENGTH_BYTES
+    after: i64 = begin + i64(read_i32_be(raw, end))
+    if not begin < after <= end:
+        raise msgspec.DecodeError("it does not say how long its numbers are")
+    numbers = read(raw, begin, after)
     if len(numbers) < _NUMBERS:
         raise msgspec.DecodeError("it has too few numbers")
     last: i64 = numbers[19]
@@ -327,22 +324,6 @@ def _decoded(raw: bytes, begin: i64) -> Profile:
     windows_at: i64 = interests_at + 2 * interests
     if last < 0 or segments < 0 or interests < 0 or windows_at + numbers[22] != len(numbers):
         raise msgspec.DecodeError("it has another number of numbers")
-    place: i64 = 11
-    more_at: i64 = after
-    while place <= 18:
-        if numbers[place] < 0:
-            raise msgspec.DecodeError("a text is shorter than nothing")
-        more_at += numbers[place]
-        place += 1
-    if more_at > end:
-        raise msgspec.DecodeError("a text ends too early")
-    missing: list[int] = []
-    timers: list[Timer] = []
-    propensity: Propensity | None = None
-    browsing: Browsing | None = None
-    if more_at < end:
-        more: More = _decode_more(raw[more_at:])
-        missing, timers, propensity, browsing = more
     owed_at: i64 = after + numbers[11]
     timezone_at: i64 = owed_at + numbers[12]
     device_at: i64 = timezone_at + numbers[13]
@@ -350,6 +331,18 @@ def _decoded(raw: bytes, begin: i64) -> Profile:
     merged_at: i64 = locale_at + numbers[15]
     rare_at: i64 = merged_at + numbers[16]
     names_at: i64 = rare_at + numbers[17]
+    more_at: i64 = names_at + numbers[18]
+    if not after <= owed_at <= timezone_at <= device_at <= locale_at:
+        raise msgspec.DecodeError("a text is shorter than nothing")
+    if not locale_at <= merged_at <= rare_at <= names_at <= more_at <= end:
+        raise msgspec.DecodeError("a text ends too early")
+    missing: list[int] = []
+    timers: list[Timer] = []
+    propensity: Propensity | None = None
+    browsing: Browsing | None = None
+    if more_at < end:
+        more: More = _decode_more(raw[more_at:end])
+        missing, timers, propensity, browsing = more
     base: i64 = numbers[1]
     return Profile(
         numbers[0],

@@ -14,10 +14,11 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Final
 
 import msgspec
-from librt.vecs import append, vec
+from librt.vecs import append, extend, vec
 from mypy_extensions import i64
 
 from app.core import panes
+from app.core.panes import NEVER_MS
 
 TOTAL_MAX: Final = 2**61
 """What would make a window's total larger is not counted: a billion units, a million times."""
@@ -46,7 +47,7 @@ class WindowMap:
 
     @staticmethod
     def taken(numbers: vec[i64], begin: i64) -> WindowMap:
-        """One with what `give` put into `numbers`, up to their end. Raises `msgspec.DecodeError` for something else."""
+        """One with what `given` put behind other `numbers`. Raises `msgspec.DecodeError` for something else."""
         end: i64 = len(numbers)
         at: i64 = begin
         while at < end:
@@ -63,14 +64,9 @@ class WindowMap:
         """How many numbers it gives."""
         return len(self._flat)
 
-    def give(self, numbers: vec[i64], begin: i64) -> None:
-        """Put everything into `numbers`."""
-        flat = self._flat
-        end: i64 = len(flat)
-        at: i64 = 0
-        while at < end:
-            numbers[begin + at] = flat[at]
-            at += 1
+    def given(self, numbers: vec[i64]) -> vec[i64]:
+        """The numbers, and everything after them."""
+        return extend(numbers, self._flat)
 
     def _at(self, feature_id: i64) -> i64:
         """Where the state begins, `_NOWHERE` if there is none; the place before says how long it is."""
@@ -146,6 +142,33 @@ class WindowMap:
         while place < end:
             if oldest < flat[place] <= current:
                 found += flat[place + 1]
+            place += _PANE
+        return found
+
+    def crossing_ms(self, feature_id: i64, threshold: int, current: i64, size: i64, pane_ms: i64) -> int:
+        """The earliest instant at which the clock may flip ``total >= threshold``; values are not negative.
+
+        Exact unless a pane lies ahead of the clock: then at most that pane's start.
+        """
+        at = self._at(feature_id)
+        if at == _NOWHERE:
+            return NEVER_MS
+        flat = self._flat
+        end: i64 = at + flat[at - 1]
+        oldest: i64 = current - size
+        surplus: int = self.total(feature_id, current, size) - threshold
+        falls = surplus >= 0 and threshold > 0
+        found: int = NEVER_MS
+        place: i64 = at + 1
+        while place < end:
+            pane = flat[place]
+            if pane > current:
+                return min(found, pane * pane_ms)
+            if falls and pane > oldest:
+                surplus -= flat[place + 1]
+                if surplus < 0:
+                    found = (pane + size) * pane_ms
+                    falls = False
             place += _PANE
         return found
 

@@ -16,6 +16,9 @@ from mypy_extensions import i64
 from app.core import longs, panes
 from app.core.id_map import IdMap
 from app.core.name_map import NameMap
+from app.core.profile import Profile, encode_profile
+from app.core.row_heads import BadRow
+from app.core.whole_row import decode_whole
 from app.core.window_map import AHEAD, TOTAL_MAX, WindowMap
 
 IDS = st.integers(0, 5) | st.integers(0, 2**32 - 1)
@@ -130,8 +133,7 @@ def test_a_window_map_is_a_dict(changes: list[tuple[int, list[int] | None]]) -> 
                 del found[key]
         assert (found, list(found), len(found), bool(found)) == (known, list(known), len(known), bool(known))
         assert (found.get(key), key in found) == (known.get(key), key in known)
-    numbers = vec[i64]([7] * (1 + found.size()))
-    found.give(numbers, 1)
+    numbers = found.given(vec[i64]([7]))
     assert WindowMap.taken(numbers, 1) == found == WindowMap.of(known) == copy.deepcopy(found)
 
 
@@ -163,3 +165,18 @@ def test_a_total_that_would_not_fit_any_more_stays() -> None:
     assert found.add(1, 10, 5, 10, SIZE) == TOTAL_MAX
     assert found.add(1, 10, 1, 10, SIZE) == TOTAL_MAX
     assert found == {1: [TOTAL_MAX, 10, TOTAL_MAX]}
+
+
+@given(st.binary(max_size=60), st.integers(0, 2**32), st.sampled_from(["cut", "changed", "grown"]))
+def test_bytes_that_are_no_row_any_more_are_a_row_or_a_bad_row(noise: bytes, at: int, how: str) -> None:
+    row = Profile(
+        offset=7, first_ms=5, seen_ms=9, recent=b"abcdef", timezone="Europe/Ghent", last={3: 9}, segments={4: 8},
+        affinity={"shoes": 2}, features={1: [2, 10, 2]}, missing=[6], consent=1,
+    )  # fmt: skip
+    raw = encode_profile(row)
+    at %= len(raw)
+    broken = raw[:at] + {"cut": b"", "changed": noise + raw[at + len(noise) :], "grown": noise + raw[at:]}[how]
+    try:
+        decode_whole(broken)
+    except BadRow:
+        return

@@ -6,9 +6,8 @@ from collections.abc import Callable, Iterable, Mapping
 from types import SimpleNamespace
 from typing import Any
 
-from app.core import panes
 from app.core.campaign import Campaign, Trigger, Variant
-from app.core.expression_runtime import crossing_ms
+from app.core.panes import NEVER_MS
 from app.core.plan import EventPlan, Feature, Plan, Segment
 from app.core.profile import Profile
 
@@ -26,12 +25,11 @@ def at_least(feature: Feature, threshold: int, name: str = "") -> Segment:
     """The segment of those whose windowed total is at least `threshold`."""
 
     def evaluate(profile: Profile, now_ms: int, _user: str) -> bool:
-        state = profile.features.get(feature.id)
-        return panes.total(state, current=now_ms // feature.pane_ms, size=feature.size) >= threshold
+        return profile.features.total(feature.id, now_ms // feature.pane_ms, feature.size) >= threshold
 
     def next_change(profile: Profile, now_ms: int, _user: str) -> int:
-        state = profile.features.get(feature.id)
-        return crossing_ms(state, threshold, now_ms // feature.pane_ms, feature.size, feature.pane_ms)
+        pane = now_ms // feature.pane_ms
+        return profile.features.crossing_ms(feature.id, threshold, pane, feature.size, feature.pane_ms)
 
     title = name or f"{feature.event} x{threshold}"
     return Segment(title, feature.text, evaluate, next_change, frozenset({feature.event}))
@@ -43,7 +41,7 @@ def segment(name: str, condition: Callable[[Profile], bool], *events: str) -> Se
         name,
         name,
         lambda profile, _now_ms, _user: condition(profile),
-        lambda _profile, _now_ms, _user: panes.NEVER_MS,
+        lambda _profile, _now_ms, _user: NEVER_MS,
         frozenset(events),
         reads_clock=False,
     )
