@@ -35,7 +35,7 @@ from app.stream.batch import RecordBatch
 from app.stream.contracts import BatchProcessor, Observer
 from app.stream.inflight import InFlight
 from app.stream.partition import Partition, RowCache, Settling, Work
-from app.stream.rows import Loaded, RowReader
+from app.stream.rows import Loaded, RowReader, keys_of
 from app.stream.table import PendingWrite, RowTable
 from app.stream.unreadable import BAD_ROW, decode_row, letter_about, readable
 from schemas.dead_letters import cut, dead_letter_headers
@@ -198,7 +198,7 @@ class Engine:
         """Process a slice; whatever of its rows the cache does not keep is free when this returns."""
         partition = batch.partition
         state = self._partitions[partition]
-        keys = list({record.key: None for record in part if record.key and record.key < _NO_USER})
+        keys = keys_of(part, _NO_USER)
         process = partial(
             self.processor.process,
             part,

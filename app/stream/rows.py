@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from app.core.erasure import is_mark, mark_key
 from app.core.profile import Profile
@@ -27,6 +27,16 @@ class Loaded(NamedTuple):
     decoded: list[bytes]
     absent: set[bytes]
     unreadable: dict[bytes, bytes]
+
+
+def keys_of(records: Sequence[Any], below: bytes) -> list[bytes]:
+    """The keys of records, each once; of those that are not below `below` there is no row."""
+    keys: dict[bytes, None] = {}
+    for record in records:
+        key: bytes | None = record.key
+        if key and key < below:
+            keys[key] = None
+    return list(keys)
 
 
 class RowReader:

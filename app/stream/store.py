@@ -40,7 +40,7 @@ from rocksdict import (
     WriteOptions,
 )
 
-from app.stream.write_back import Budget, RowMemory
+from app.stream.write_back import Ahead, Budget, RowMemory
 
 log = structlog.get_logger(__name__)
 
@@ -301,9 +301,9 @@ class PartitionStore:
         parts = ("rocksdb.cur-size-all-mem-tables", "rocksdb.estimate-table-readers-mem")
         return sum(int(self._db.property_int_value(part) or 0) for part in parts)
 
-    def get_many(self, keys: Sequence[bytes]) -> list[bytes | None]:
-        """Values in the order of `keys`, None where there is no row. Raises `StoreDamaged`."""
-        values, missing = self.memory.get_many(keys)
+    def get_many(self, keys: Sequence[bytes], ahead: Ahead | None = None) -> list[bytes | None]:
+        """Values in the order of `keys`, None where there is no row; those of `ahead` first. Raises `StoreDamaged`."""
+        values, missing = self.memory.get_many(keys, ahead or {})
         if not missing:
             return values
         if self._bulk:

@@ -24,6 +24,7 @@ from app.stream.producer import DurableProducer
 from app.stream.restore import BULK_RECORDS, restore_partitions
 from app.stream.standing import Standing
 from app.stream.store import PartitionStore, StoreDamaged, StoreFactory
+from app.stream.write_back import Ahead, add_write, end_write
 
 log = structlog.get_logger(__name__)
 
@@ -39,7 +40,7 @@ class PendingWrite:
     __slots__ = ("added", "done", "futures", "partition", "previous", "rows")
 
     def __init__(
-        self, partition: int, rows: Mapping[bytes, bytes | None], added: int, previous: PendingWrite | None
+        self, partition: int, rows: dict[bytes, bytes | None], added: int, previous: PendingWrite | None
     ) -> None:
         self.partition = partition
         self.rows = rows
@@ -109,8 +110,8 @@ class RowTable(faust.Table):
         self._pending: dict[int, list[PendingWrite]] = {}
         self._turns: defaultdict[int, asyncio.Lock] = defaultdict(asyncio.Lock)
         """By partition, held from reading rows to queueing them: see `write`."""
-        self._newest: dict[int, dict[bytes, PendingWrite]] = {}
-        """By partition and key the last of the pending writes that have the key."""
+        self._ahead: dict[int, Ahead] = {}
+        """By partition the rows of pending writes."""
         self._unscanned: set[int] = set()
         """Partitions whose rows have changed since their client last saw them, or may have."""
         self.rebuilt: set[int] = set()
@@ -128,13 +129,7 @@ class RowTable(faust.Table):
 
     def get_many(self, partition: int, keys: Sequence[bytes]) -> list[bytes | None]:
         """The newest values, whether they have reached the store yet or not; None where there is no row."""
-        store = self.stores[partition]
-        newest = self._newest.get(partition)
-        if not newest:
-            return store.get_many(keys)
-        pending = list(map(newest.get, keys))
-        stored = iter(store.get_many([key for key, write in zip(keys, pending, strict=True) if write is None]))
-        return [next(stored) if write is None else write.rows[key] for key, write in zip(keys, pending, strict=True)]
+        return self.stores[partition].get_many(keys, self._ahead.get(partition))
 
     def find(self, key: bytes) -> tuple[int, bytes] | None:
         """The partition and the newest value of a key, of those partitions that are ours; None where there is no row.
@@ -150,12 +145,12 @@ class RowTable(faust.Table):
     def keys_with_prefix(self, partition: int, prefix: bytes) -> list[bytes]:
         """Keys of the rows that begin with `prefix`, whether they have reached the store yet or not."""
         found = set(self.stores[partition].keys_with_prefix(prefix))
-        for key, pending in self._newest.get(partition, {}).items():
+        for key, rows in self._ahead.get(partition, {}).items():
             if key.startswith(prefix):
-                (found.discard if pending.rows[key] is None else found.add)(key)
+                (found.discard if rows[key] is None else found.add)(key)
         return sorted(found)
 
-    async def begin_write(self, partition: int, rows: Mapping[bytes, bytes | None], *, added: int) -> PendingWrite:
+    async def begin_write(self, partition: int, rows: dict[bytes, bytes | None], *, added: int) -> PendingWrite:
         """Queue rows for the changelog, in order; `get_many` sees them at once.
 
         Parameters
@@ -168,7 +163,7 @@ class RowTable(faust.Table):
         others = self._pending.setdefault(partition, [])
         pending = PendingWrite(partition, rows, added, others[-1] if others else None)
         others.append(pending)
-        self._newest.setdefault(partition, {}).update(dict.fromkeys(rows, pending))
+        add_write(self._ahead.setdefault(partition, {}), rows)
         now_ms = time.time_ns() // 1_000_000
         fence = self.fences.get(partition)
         headers = [] if fence is None else row_headers(fence.epoch)
@@ -202,10 +197,7 @@ class RowTable(faust.Table):
                 store.write(pending.rows.items(), added=pending.added, next_offset=next_offset)
         if self._is_pending(pending):
             self._pending[pending.partition].remove(pending)
-            newest = self._newest[pending.partition]
-            for key in pending.rows:
-                if newest.get(key) is pending:
-                    del newest[key]
+            end_write(self._ahead[pending.partition], pending.rows)
         pending.done.set()
 
     async def spill(self, partition: int) -> None:
@@ -385,7 +377,7 @@ class RowTable(faust.Table):
         """Give the partition up; its store stays on disk for a cheap return."""
         store = self.stores.pop(partition, None)
         self._pending.pop(partition, None)
-        self._newest.pop(partition, None)
+        self._ahead.pop(partition, None)
         self.fences.pop(partition, None)
         self._standing.forget(partition)
         self._unscanned.discard(partition)

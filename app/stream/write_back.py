@@ -29,6 +29,23 @@ _UNKNOWN: Final[Any] = object()
 Value = bytes | None
 """None: there is no such row."""
 
+Rows = dict[bytes, Value]
+Ahead = dict[bytes, Rows]
+"""Writes that are on their way to a store, by key the last that has it; they are not changed."""
+
+
+def add_write(ahead: Ahead, rows: Rows) -> None:
+    """There is another write on its way."""
+    for key in rows:
+        ahead[key] = rows
+
+
+def end_write(ahead: Ahead, rows: Rows) -> None:
+    """A write has arrived."""
+    for key in rows:
+        if ahead.get(key) is rows:
+            del ahead[key]
+
 
 class Budget:
     """Bytes of memory for rows, shared alike by those who hold any."""
@@ -96,18 +113,24 @@ class RowMemory:
         """Newest values that have not been spilled."""
         return self._dirty
 
-    def get_many(self, keys: Sequence[bytes]) -> tuple[list[Any], list[int]]:
+    def get_many(self, keys: Sequence[bytes], ahead: Ahead) -> tuple[list[Any], list[int]]:
         """Values in the order of `keys`, and the places of those that are not known here, which mean nothing."""
         rows = self._rows
         values: list[Any] = []
         missing: list[int] = []
+        late = 0
         for key in keys:
+            write = ahead.get(key)
+            if write is not None:
+                values.append(write[key])
+                late += 1
+                continue
             value: Any = rows.get(key, _UNKNOWN)
             if value is _UNKNOWN:
                 missing.append(len(values))
             values.append(value)
         self.budget.misses += len(missing)
-        self.budget.hits += len(values) - len(missing)
+        self.budget.hits += len(values) - len(missing) - late
         return values, missing
 
     def answered(self, keys: Sequence[bytes], values: Sequence[Any]) -> None:
