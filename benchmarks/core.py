@@ -37,7 +37,7 @@ from schemas.events import decode_event
 
 SEGMENTS: Final = (10, 20, 50, 200)
 BATCH_RECORDS: Final = 512
-SLICE_RECORDS: Final = 64
+SLICE_RECORDS: Final = 256
 START_MS: Final = 1_772_463_600_000  # 2026-03-02 15:00 UTC: in nobody's quiet hours
 SPAN_MS: Final = 6 * 3_600_000
 

@@ -45,7 +45,8 @@ from schemas.topics import DEAD_LETTERS
 log = structlog.get_logger(__name__)
 
 CHUNK_RECORDS: Final = 1024
-SLICE_RECORDS: Final = 64
+SLICE_RECORDS: Final = 256
+"""Of 64 an event takes 2 % more instructions, and 6 to 8 % more time; of 512 as much as of 256."""
 TIMER_ROWS_MAX: Final = 500
 _NO_USER: Final = b"\xff"
 """No user's key begins with it, since no UTF-8 text does; but marks do, and what a store keeps of itself. Whatever an

@@ -7,6 +7,7 @@ import pytest
 
 from app.core.processor import Processor
 from app.core.profile import Profile, decode_profile
+from app.stream.engine import SLICE_RECORDS
 from app.stream.fence import CLAIM_KEY
 from app.stream.partition import GHOSTS, RowCache
 from tests.support.engine import Died, Rig, make_rig
@@ -119,6 +120,15 @@ def test_a_row_stays_in_the_cache_once_its_user_comes_again_soon() -> None:
         assert serve(*passers_by[start : start + GHOSTS]) == {b"bob", b"cid"}
     assert serve(passers_by[0]) == {b"bob", b"cid"}  # forgotten meanwhile
     assert serve(passers_by[-GHOSTS]) == {b"cid", passers_by[-GHOSTS]}
+
+
+async def test_a_user_s_events_in_two_slices_of_a_chunk_are_folded_into_one_row(tmp_path: Path) -> None:
+    rig = await make_rig(tmp_path)
+    users = ["ann", *(f"u{number}" for number in range(SLICE_RECORDS)), "ann"]
+    await rig.engine.submit(rig.batch(*((user, "view") for user in users), start=0))
+    await rig.settled()
+    assert events_of(rig, "ann") == 2
+    assert len(rig.table.stores[0]) == SLICE_RECORDS + 1
 
 
 async def test_replayed_records_change_nothing_and_emit_nothing(tmp_path: Path) -> None:
