@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from librt.strings import BytesWriter, write_i32_be
 from librt.vecs import append, pop, vec
-from mypy_extensions import i64
+from mypy_extensions import i64, u8
 
 from app.core.longs import as_i32
 
@@ -106,7 +106,7 @@ class IdMap:
         """Their number, a byte, and the first ids, four bytes each."""
         flat = self._flat
         end: i64 = 2 * min(self.size(), most)
-        writer.append(end // 2)
+        writer.append(u8(end // 2))
         at: i64 = 0
         while at < end:
             write_i32_be(writer, as_i32(flat[at]))

@@ -11,7 +11,7 @@ from typing import Final
 import msgspec
 from librt.strings import BytesWriter, read_i16_be, read_i32_be, read_i64_be, write_i16_be, write_i32_be, write_i64_be
 from librt.vecs import vec
-from mypy_extensions import i16, i32, i64
+from mypy_extensions import i16, i32, i64, u8
 
 _COMPILED: Final = not __file__.endswith(".py")
 
@@ -71,48 +71,49 @@ def as_i16(number: i64) -> i16:
 
 
 def _write(numbers: vec[i64], writer: BytesWriter) -> None:
+    """With each byte named one: of another type `append` would be looked up and called as in Python."""
     count = len(numbers)
     if count < _ARRAY_END - _ARRAY:
-        writer.append(_ARRAY + count)
+        writer.append(u8(_ARRAY + count))
     elif count < 1 << 16:
-        writer.append(_ARRAY16)
+        writer.append(u8(_ARRAY16))
         write_i16_be(writer, as_i16(count))
     else:
-        writer.append(_ARRAY32)
+        writer.append(u8(_ARRAY32))
         write_i32_be(writer, as_i32(count))
     for number in numbers:
         if number < 0:
             _put_negative(writer, number)
         elif number < _POSITIVE:
-            writer.append(number)
+            writer.append(u8(number))
         elif number < 1 << 8:
-            writer.append(_UINT8)
-            writer.append(number)
+            writer.append(u8(_UINT8))
+            writer.append(u8(number))
         elif number < 1 << 16:
-            writer.append(_UINT16)
+            writer.append(u8(_UINT16))
             write_i16_be(writer, as_i16(number))
         elif number < 1 << 32:
-            writer.append(_UINT32)
+            writer.append(u8(_UINT32))
             write_i32_be(writer, as_i32(number))
         else:
-            writer.append(_UINT64)
+            writer.append(u8(_UINT64))
             write_i64_be(writer, number)
 
 
 def _put_negative(writer: BytesWriter, number: i64) -> None:
     if number >= _NEGATIVE - 256:
-        writer.append(256 + number)
+        writer.append(u8(256 + number))
     elif number >= -(1 << 7):
-        writer.append(_INT8)
-        writer.append(256 + number)
+        writer.append(u8(_INT8))
+        writer.append(u8(256 + number))
     elif number >= -(1 << 15):
-        writer.append(_INT16)
+        writer.append(u8(_INT16))
         write_i16_be(writer, i16(number))
     elif number >= -(1 << 31):
-        writer.append(_INT32)
+        writer.append(u8(_INT32))
         write_i32_be(writer, i32(number))
     else:
-        writer.append(_INT64)
+        writer.append(u8(_INT64))
         write_i64_be(writer, number)
 
 

@@ -19,7 +19,7 @@ from typing import Any, Final
 
 import msgspec
 from librt.strings import BytesWriter, read_i32_be, write_i32_be, write_i64_be
-from mypy_extensions import i64
+from mypy_extensions import i64, u8
 
 from app.core.browsing import Browsing
 from app.core.id_map import IdMap
@@ -246,7 +246,7 @@ def encode_profile(profile: Profile) -> bytes:
     owes_records = profile.owes_records()
     names = affinity.text()
     pairs: i64 = last.size() + segments.size() + affinity.size()
-    numbers = zeros(_NUMBERS + 2 * pairs)
+    numbers = zeros(_NUMBERS + 2 * pairs + windows.size())
     numbers[0] = profile.offset
     numbers[1] = base
     numbers[2] = profile.seen_ms - base
@@ -272,12 +272,11 @@ def encode_profile(profile: Profile) -> bytes:
     numbers[21] = affinity.size()
     numbers[22] = windows.size()
     at = segments.give(numbers, last.give(numbers, _NUMBERS, base), base)
-    affinity.give(numbers, at)
-    numbers = windows.given(numbers)
+    windows.give(numbers, affinity.give(numbers, at))
 
     writer = BytesWriter()
-    writer.append(ROW_VERSION)
-    writer.append(FLAG_OUTBOX if owes_records or len(owed) else 0)
+    writer.append(u8(ROW_VERSION))
+    writer.append(u8(FLAG_OUTBOX) if owes_records or len(owed) else u8(0))
     write_i64_be(writer, due_ms(profile))
     segments.write_ids(writer, HEAD_IDS_MAX)
     begin: i64 = len(writer)

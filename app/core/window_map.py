@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Final
 
 import msgspec
-from librt.vecs import append, extend, vec
+from librt.vecs import append, vec
 from mypy_extensions import i64
 
 from app.core import panes
@@ -47,7 +47,7 @@ class WindowMap:
 
     @staticmethod
     def taken(numbers: vec[i64], begin: i64) -> WindowMap:
-        """One with what `given` put behind other `numbers`. Raises `msgspec.DecodeError` for something else."""
+        """One with what `give` put into `numbers`, up to their end. Raises `msgspec.DecodeError` for something else."""
         end: i64 = len(numbers)
         at: i64 = begin
         while at < end:
@@ -64,9 +64,14 @@ class WindowMap:
         """How many numbers it gives."""
         return len(self._flat)
 
-    def given(self, numbers: vec[i64]) -> vec[i64]:
-        """The numbers, and everything after them."""
-        return extend(numbers, self._flat)
+    def give(self, numbers: vec[i64], begin: i64) -> None:
+        """Put everything into `numbers`. (`extend` goes by way of Python's integers.)"""
+        flat = self._flat
+        end: i64 = len(flat)
+        at: i64 = 0
+        while at < end:
+            numbers[begin + at] = flat[at]
+            at += 1
 
     def _at(self, feature_id: i64) -> i64:
         """Where the state begins, `_NOWHERE` if there is none; the place before says how long it is."""

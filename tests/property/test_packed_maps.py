@@ -133,7 +133,8 @@ def test_a_window_map_is_a_dict(changes: list[tuple[int, list[int] | None]]) -> 
                 del found[key]
         assert (found, list(found), len(found), bool(found)) == (known, list(known), len(known), bool(known))
         assert (found.get(key), key in found) == (known.get(key), key in known)
-    numbers = found.given(vec[i64]([7]))
+    numbers = vec[i64]([7] * (1 + found.size()))
+    found.give(numbers, 1)
     assert WindowMap.taken(numbers, 1) == found == WindowMap.of(known) == copy.deepcopy(found)
 
 
