@@ -15,6 +15,7 @@ from typing import Any, Final
 
 from app.core import expression_runtime, marks, rfm, scores, sketch
 from app.core.expression_ir import Atom, Negated, Truth, is_clocked, quote, truth_code
+from app.core.expression_known import PropertyIs
 from app.core.ids import bucket
 from app.core.local_time import hour_of_week
 from app.core.panes import NEVER_MS
@@ -167,6 +168,21 @@ def generate(truth: Truth, label: str, extra: Mapping[str, Any]) -> tuple[Evalua
 
 def generate_where(truth: Truth, label: str) -> Callable[[Mapping[str, Any]], bool]:
     """Compile a condition over an event's properties."""
+    known = _property_is(truth)
+    if known is not None:
+        return known
     where: Callable[[Mapping[str, Any]], bool]
     where = load_functions([make_function("where", "q", [ast.Return(truth_code(truth))])], label, {})["where"]
     return where
+
+
+def _property_is(truth: Truth) -> PropertyIs | None:
+    """The condition for the compiled core, if all it asks is whether a property is some text."""
+    match truth.code if isinstance(truth, Atom) else None:
+        case ast.Compare(
+            left=ast.Call(func=ast.Attribute(value=ast.Name("q"), attr="get"), args=[ast.Constant(str(name))]),
+            ops=[ast.Eq()],
+            comparators=[ast.Constant(str(text))],
+        ):
+            return PropertyIs(name, text)
+    return None

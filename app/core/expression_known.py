@@ -7,6 +7,9 @@ judged by them where one segment is asked by itself, and by its function everywh
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from app.core.id_map import IdMap
 from app.core.panes import AGES_AGO_MS, NEVER_MS
 from app.core.window_map import WindowMap
@@ -104,3 +107,20 @@ class Several(Known):
         for item in self.items:
             soonest_ms = min(soonest_ms, item.change_ms(windows, last, now_ms))
         return soonest_ms
+
+
+class PropertyIs:
+    """An event's property is this text: what nearly every `where` asks."""
+
+    def __init__(self, name: str, text: str) -> None:
+        self.name = name
+        self.text = text
+
+    def __call__(self, properties: Mapping[str, Any]) -> bool:
+        """As any other `where`."""
+        return bool(properties.get(self.name) == self.text)
+
+    def holds(self, properties: dict[str, Any]) -> bool:
+        """The same, for the compiled core."""
+        value = properties.get(self.name)
+        return isinstance(value, str) and value == self.text

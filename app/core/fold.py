@@ -87,8 +87,10 @@ def _fold_features(
         current = now_ms // pane_ms
         age = current - pane
         for op in ops:
-            size, where = op.size, op.where
-            if age >= size or (where is not None and not where(properties)):
+            size, known, where = op.size, op.known, op.where
+            if age >= size or (known is not None and not known.holds(properties)):
+                continue
+            if where is not None and not where(properties):
                 continue
             value = 1
             if op.path is not None:

@@ -14,7 +14,7 @@ from app.core.campaign import Campaign, Where
 from app.core.earlier import NOTHING, Earlier
 from app.core.expression_ir import Suspect
 from app.core.expression_judge import Judge, Moves, known_condition, make_judge, suspects, when_new
-from app.core.expression_known import Known
+from app.core.expression_known import Known, PropertyIs
 from app.core.ids import stable_id
 from app.core.marks import MarkOp
 from app.core.owed import Cause, Wording
@@ -58,12 +58,12 @@ Shown = list[tuple[Suspect, int]]
 
 
 class FeatureOp:
-    """A feature to fold. `path` is None for a count.
+    """A feature to fold. `path` is None for a count; `known` is a `where` that the core knows, which is None then.
 
     `levels` are the totals at which segments may change, with those segments (bits, as in `Batch.suspects`).
     """
 
-    __slots__ = ("id", "levels", "path", "size", "where")
+    __slots__ = ("id", "known", "levels", "path", "size", "where")
 
     def __init__(
         self, feature_id: int, size: int, path: tuple[str, ...] | None, where: Where | None, levels: dict[int, int]
@@ -71,7 +71,8 @@ class FeatureOp:
         self.id = feature_id
         self.size = size
         self.path = path
-        self.where = where
+        self.known = where if isinstance(where, PropertyIs) else None
+        self.where = None if self.known is not None else where
         self.levels = levels
 
 

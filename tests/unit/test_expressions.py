@@ -10,6 +10,7 @@ from app.core import panes
 from app.core.expression_codegen import never_changes
 from app.core.expression_context import Expression, ExpressionContext
 from app.core.expression_errors import ExpressionErrors
+from app.core.expression_known import PropertyIs
 from app.core.expressions import compile_expression, compile_where, referenced_segments
 from app.core.ids import bucket
 from app.core.panes import NEVER_MS
@@ -274,6 +275,16 @@ def test_no_value_of_a_property_makes_where_raise(value: object) -> None:
     )
     assert compile_where(text)({"a": value}) in (True, False)
     assert compile_where(text)({"a": {"b": value}}) in (True, False)
+
+
+@pytest.mark.parametrize("value", ["x", "y", "", None, True, 3, ["x"], {"x": 1}])
+def test_whether_a_property_is_a_text_is_known_to_the_core(value: object) -> None:
+    known = compile_where("a == 'x'")
+    assert isinstance(known, PropertyIs)
+    assert known.holds({"a": value}) is known({"a": value}) is (value == "x")
+    assert known.holds({}) is known({}) is False
+    others = ("a == 3", "a == 'x' or b == 'x'", "a.b == 'x'", "not a == 'x'", "lower(a) == 'x'")
+    assert not any(isinstance(compile_where(text), PropertyIs) for text in others)
 
 
 @pytest.mark.parametrize(
