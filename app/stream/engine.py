@@ -314,17 +314,20 @@ class Engine:
         """Have rows changed by something else than their events; None when the partition is being given up."""
         if not await self._enter(partition, state, len(keys)):
             return None
-        async with state.lock:
-            work = Work()
-            run = partial(process, keys, mark=state.position, acked_offset=self._acked(partition))
-            loaded, effects = self._process(partition, state, keys, work, run)
-            work.add(effects, loaded.absent)
-            if loaded.unreadable:
-                work.replace(loaded.unreadable, self._clock_ms())
-                await self._bury(partition, work.unreadable)
-            state.cache.end_slice(loaded.decoded)
-            tidied = state.marks > 0 and any(map(is_mark, work.rows))
-            task = await self._settle(partition, state, work, flush=tidied)
+        try:
+            async with state.lock:
+                work = Work()
+                run = partial(process, keys, mark=state.position, acked_offset=self._acked(partition))
+                loaded, effects = self._process(partition, state, keys, work, run)
+                work.add(effects, loaded.absent)
+                if loaded.unreadable:
+                    work.replace(loaded.unreadable, self._clock_ms())
+                    await self._bury(partition, work.unreadable)
+                state.cache.end_slice(loaded.decoded)
+                tidied = state.marks > 0 and any(map(is_mark, work.rows))
+                task = await self._settle(partition, state, work, flush=tidied)
+        except Exception as exc:  # rows in memory may have changed, and commits are held back: nobody may try again
+            self.app.fatal("rows could not be changed", exc)
         self._leave_after(task, len(keys))
         return effects
 

@@ -40,7 +40,7 @@ class InFlight:
         except asyncio.CancelledError:
             if turn.done() and not turn.cancelled():
                 self.release(records)  # it had been given
-            else:
+            elif entry in self._waiting:  # a release may have passed it by already
                 self._waiting.remove(entry)
             raise
 

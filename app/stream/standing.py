@@ -33,6 +33,15 @@ LOOK_S: Final = 900.0
 """A quarter of the changelogs' `min.compaction.lag.ms`: what is void is found before a compaction gets there."""
 
 
+def lost_end(changelog: str, partition: int, offset: int, least: int) -> str:
+    """What to say before the end: a record was acknowledged at `offset`, where one below `least` had been before."""
+    return (
+        f"{changelog}[{partition}] has lost its end: a row was acknowledged at offset {offset}, and others up to "
+        f"{least - 1} before it. Rows that were acknowledged are gone from it (unclean.leader.election.enable, "
+        "a broker's empty disk): docs/how-to/restore.md"
+    )
+
+
 class Bystander:
     """Reads a changelog as a store does, and keeps nothing."""
 
@@ -85,8 +94,11 @@ class Standing(Background):
         int
             To which position the store may move.
         """
-        stored = self._table.stores[partition].next_offset
+        stored = least = self._table.stores[partition].next_offset
         for offset, count in places:
+            if 0 <= offset < least:
+                self._table.app.fatal(lost_end(self._table.changelog, partition, offset, least))
+            least = max(least, offset + count)
             known = self._known.get(partition, stored)
             if not 0 <= offset <= known:  # below 0: acknowledged at the second attempt, and the broker forgot where
                 log.warning("changelog_has_other_records", table=self._table.name, partition=partition, offset=known)

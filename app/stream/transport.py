@@ -7,6 +7,7 @@ is delivered in batches; control topics that every worker reads whole go through
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
 from time import monotonic
 from typing import Any
@@ -396,11 +397,14 @@ class BatchedConsumer(driver.Consumer):
 
     def _ends(self) -> dict[tuple[str, int], tuple[int, int]]:
         """Up to where our partitions can be read, and where they end, as far as the broker has said."""
-        found = {}
-        for tp in self.assignment():
+        found: dict[tuple[str, int], tuple[int, int]] = {}
+        consumer = self._thread._consumer
+        for tp in self.assignment() if consumer is not None else ():
             end = self.highwater(tp)
-            if end is not None:
-                stable = readable_end(self._thread._consumer, TopicPartition(*tp))
+            if end is None:
+                continue
+            with contextlib.suppress(AssertionError):  # as in `highwater`
+                stable = readable_end(consumer, TopicPartition(*tp))
                 found[tp.topic, tp.partition] = (end if stable is None else stable, end)
         return found
 

@@ -44,6 +44,8 @@ class FakeProducer:
     hold: set[str] = field(default_factory=set)
     fail: set[str] = field(default_factory=set)
     full: asyncio.Event | None = None
+    begins: int = 0
+    """Where the changelog went on with our first record."""
 
     def _future(self, kind: str, metadata: Any) -> asyncio.Future[Any]:
         future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
@@ -66,7 +68,7 @@ class FakeProducer:
         if self.full is not None:
             full, self.full = self.full, None
             await full.wait()  # as aiokafka does while the partition's last batch has not been taken
-        base = sum(1 for p, _, _ in self.changelog if p == partition)
+        base = self.begins + sum(1 for p, _, _ in self.changelog if p == partition)
         self.changelog += [(partition, key, value) for key, value in rows]
         return [(self._future("changelog", SimpleNamespace(offset=base)), len(rows))]
 
@@ -234,6 +236,7 @@ async def make_rig(
         subjects=subjects,
     )
     table.stores[0] = table.factory.open("profiles", 0)
+    app.durable_producer.begins = table.stores[0].next_offset
     rig.engine.begin_scan(0)
     table.stores[0].scan(lambda rows: rig.engine.visit(0, rows))
     rig.engine.assigned({0})

@@ -203,6 +203,18 @@ async def test_a_row_behind_the_claim_of_another_ends_the_process_before_it_coun
     assert site.position == 1
 
 
+async def test_a_changelog_that_has_lost_its_end_is_noticed_at_the_next_write(tmp_path: Path) -> None:
+    site = Site(tmp_path)
+    await site.write((b"ann", b"1"), (b"bob", b"1"))
+    await site.write((b"cid", b"1"))
+    site.changelog.pop()  # a broker that was behind became the leader
+    Log.records = Log.records[:-1]
+    with pytest.raises(Died):
+        await site.write((b"ann", b"2"))
+    assert "changelog[0] has lost its end" in site.app.died[-1]
+    assert site.position == 3, "the next start finds the changelog shorter than the store, and says so"
+
+
 async def test_rows_that_were_read_already_are_not_read_again(tmp_path: Path) -> None:
     """Batches overlap: when the first is looked after, the second may stand in the changelog as well."""
     site = Site(tmp_path)

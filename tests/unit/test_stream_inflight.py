@@ -83,3 +83,15 @@ async def test_it_says_when_nothing_is_on_its_way() -> None:
     assert not room.empty.is_set()
     room.release(1)
     assert room.empty.is_set()
+
+
+async def test_who_gives_up_in_the_moment_in_which_there_is_room_is_cancelled_and_nothing_else() -> None:
+    room = InFlight(records_max=10, batches_max=3)
+    await room.acquire(10)
+    first, second = await waits(room, 10), await waits(room, 5)
+    first.cancel()
+    room.release(10)  # before the first has heard of it
+    with pytest.raises(asyncio.CancelledError):
+        await first
+    await second
+    assert (room.records, room.batches) == (5, 1)

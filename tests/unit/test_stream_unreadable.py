@@ -28,6 +28,7 @@ async def worker(path: Path, rows: dict[bytes, bytes], *, rebuilt: bool = True) 
     rig = await make_rig(path, processor=Processor(make_plan(), FixedScorer(), campaign_only), subjects=SUBJECTS)
     rig.now_ms = 1_000_000
     rig.table.stores[0].write(rows.items(), added=len(rows), next_offset=40)
+    rig.app.durable_producer.begins = 40
     rig.table.rebuilt = {0} if rebuilt else set()
     rig.engine.begin_scan(0)
     rig.table.stores[0].scan(lambda page: rig.engine.visit(0, page))
@@ -147,3 +148,14 @@ async def test_what_is_found_only_when_somebody_asks_for_it_is_found_all_the_sam
     assert (letter.key, dict(letter.headers)["nudge_reason"]) == (b"ann", b"bad_row")
     assert (row(rig, b"bob").events, row(rig, b"bob").offset) == (6, 60)
     assert (row(rig, b"ann").traits, row(rig, b"ann").consent) == ({"plan": "pro"}, 0)
+
+
+async def test_a_timer_whose_bad_row_cannot_be_buried_ends_the_process_and_holds_nothing_up_for_ever(
+    tmp_path: Path,
+) -> None:
+    """Whoever asked for the turn may take a broker's refusal for a reason to try again, with changed rows in memory."""
+    rig = await worker(tmp_path, {b"ann": GARBAGE})
+    rig.app.durable_producer.fail.add("outputs")
+    with pytest.raises(Died):
+        await rig.engine.adjust(0, [b"ann"])
+    assert "rows could not be changed" in rig.app.died[-1]
