@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final
 
-from librt.strings import BytesWriter, write_i32_be
+from librt.strings import BytesWriter
 from librt.vecs import append, pop, vec
 from mypy_extensions import i64, u8
 
-from app.core.longs import as_i32
+from app.core.longs import write_ids
 
 _NOWHERE: Final = -1
 
@@ -104,13 +104,9 @@ class IdMap:
 
     def write_ids(self, writer: BytesWriter, most: i64) -> None:
         """Their number, a byte, and the first ids, four bytes each."""
-        flat = self._flat
-        end: i64 = 2 * min(self.size(), most)
-        writer.append(u8(end // 2))
-        at: i64 = 0
-        while at < end:
-            write_i32_be(writer, as_i32(flat[at]))
-            at += 2
+        count: i64 = min(self.size(), most)
+        writer.append(u8(count))
+        write_ids(self._flat, 2 * count, writer)
 
     # -- as a dict
 

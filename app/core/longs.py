@@ -6,6 +6,7 @@ msgspec reads and writes when the core is not compiled. Compiled, a number costs
 
 from __future__ import annotations
 
+import struct
 from typing import Final
 
 import msgspec
@@ -44,12 +45,26 @@ def zeros(count: i64) -> vec[i64]:
     return _ZEROS[:count] if count <= _ZEROS_COUNT else vec[i64]([0] * count)
 
 
-def write(numbers: vec[i64], writer: BytesWriter) -> None:
-    """Encode: the same bytes as msgspec gives for a list of them."""
-    if _COMPILED:
-        _write(numbers, writer)
-    else:
-        writer.write(_encode(list(numbers)))
+def write(numbers: vec[i64], tail: vec[i64], writer: BytesWriter) -> None:
+    """Encode both as one: the same bytes as msgspec gives for a list of all of them."""
+    if not _COMPILED:
+        writer.write(_encode([*numbers, *tail]))
+        return
+    _write_count(len(numbers) + len(tail), writer)
+    _write(numbers, writer)
+    _write(tail, writer)
+
+
+def write_ids(numbers: vec[i64], end: i64, writer: BytesWriter) -> None:
+    """Every other number before `end`, without a sign, four bytes each."""
+    if not _COMPILED:
+        ids = list(numbers[:end])[::2]
+        writer.write(struct.pack(f">{len(ids)}I", *ids))
+        return
+    at: i64 = 0
+    while at < end:
+        write_i32_be(writer, as_i32(numbers[at]))
+        at += 2
 
 
 def read(raw: bytes, begin: i64, end: i64) -> vec[i64]:
@@ -70,9 +85,7 @@ def as_i16(number: i64) -> i16:
     return i16(number - (1 << 16) if number >= 1 << 15 else number)
 
 
-def _write(numbers: vec[i64], writer: BytesWriter) -> None:
-    """With each byte named one: of another type `append` would be looked up and called as in Python."""
-    count = len(numbers)
+def _write_count(count: i64, writer: BytesWriter) -> None:
     if count < _ARRAY_END - _ARRAY:
         writer.append(u8(_ARRAY + count))
     elif count < 1 << 16:
@@ -81,6 +94,10 @@ def _write(numbers: vec[i64], writer: BytesWriter) -> None:
     else:
         writer.append(u8(_ARRAY32))
         write_i32_be(writer, as_i32(count))
+
+
+def _write(numbers: vec[i64], writer: BytesWriter) -> None:
+    """With each byte named one: of another type `append` would be looked up and called as in Python."""
     for number in numbers:
         if number < 0:
             _put_negative(writer, number)

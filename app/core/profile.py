@@ -238,7 +238,7 @@ def due_ms(profile: Profile) -> int:
 
 def encode_profile(profile: Profile) -> bytes:
     """Header and body, as said above."""
-    last, segments, affinity, windows = profile.last, profile.segments, profile.affinity, profile.features
+    last, segments, affinity, windows = profile.last, profile.segments, profile.affinity, profile.features.numbers()
     base: i64 = profile.first_ms
     recent, owed, rare = profile.recent, profile.owed, profile.rare_bytes()
     timezone, device = profile.timezone.encode(), profile.device.encode()
@@ -246,7 +246,7 @@ def encode_profile(profile: Profile) -> bytes:
     owes_records = profile.owes_records()
     names = affinity.text()
     pairs: i64 = last.size() + segments.size() + affinity.size()
-    numbers = zeros(_NUMBERS + 2 * pairs + windows.size())
+    numbers = zeros(_NUMBERS + 2 * pairs)
     numbers[0] = profile.offset
     numbers[1] = base
     numbers[2] = profile.seen_ms - base
@@ -270,9 +270,9 @@ def encode_profile(profile: Profile) -> bytes:
     numbers[19] = last.size()
     numbers[20] = segments.size()
     numbers[21] = affinity.size()
-    numbers[22] = windows.size()
+    numbers[22] = len(windows)
     at = segments.give(numbers, last.give(numbers, _NUMBERS, base), base)
-    windows.give(numbers, affinity.give(numbers, at))
+    affinity.give(numbers, at)
 
     writer = BytesWriter()
     writer.append(u8(ROW_VERSION))
@@ -280,7 +280,7 @@ def encode_profile(profile: Profile) -> bytes:
     write_i64_be(writer, due_ms(profile))
     segments.write_ids(writer, HEAD_IDS_MAX)
     begin: i64 = len(writer)
-    write(numbers, writer)
+    write(numbers, windows, writer)
     length: i64 = len(writer) - begin
     for text in (recent, owed, timezone, device, locale, merged_into, rare, names):
         if text:

@@ -47,7 +47,7 @@ class WindowMap:
 
     @staticmethod
     def taken(numbers: vec[i64], begin: i64) -> WindowMap:
-        """One with what `give` put into `numbers`, up to their end. Raises `msgspec.DecodeError` for something else."""
+        """One with what is behind a place of `numbers`. Raises `msgspec.DecodeError` for something else."""
         end: i64 = len(numbers)
         at: i64 = begin
         while at < end:
@@ -60,18 +60,9 @@ class WindowMap:
         made._flat = numbers[begin:]
         return made
 
-    def size(self) -> i64:
-        """How many numbers it gives."""
-        return len(self._flat)
-
-    def give(self, numbers: vec[i64], begin: i64) -> None:
-        """Put everything into `numbers`. (`extend` goes by way of Python's integers.)"""
-        flat = self._flat
-        end: i64 = len(flat)
-        at: i64 = 0
-        while at < end:
-            numbers[begin + at] = flat[at]
-            at += 1
+    def numbers(self) -> vec[i64]:
+        """Everything; not to be changed."""
+        return self._flat
 
     def _at(self, feature_id: i64) -> i64:
         """Where the state begins, `_NOWHERE` if there is none; the place before says how long it is."""
