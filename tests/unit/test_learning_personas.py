@@ -453,7 +453,7 @@ async def test_the_agent_learns_vectors_publishes_them_and_skips_what_a_snapshot
     assert not state.learners, "a vector is no example"
     again = LearnerService(app, b"secret", None, lambda: 2**42, interval_s=9.0)  # type: ignore[arg-type]
     state = _Partition(0)
-    again._resume_from(state, snapshot)
+    again._resume_from(state, snapshot, snapshot.next_offset)
     again._learn(state, SimpleNamespace(value=encode_outcome(vectors[-1]), offset=len(vectors) - 1))
     assert state.personas["open"].vectors == len(vectors)
     assert not state.dirty_personas

@@ -367,7 +367,7 @@ async def test_the_learner_publishes_baskets_beside_its_models_and_skips_what_it
     assert (snapshot.model, snapshot.next_offset) == ("open" + SUFFIX, 3)
     assert not state.learners
     again = service._partitions[0] = _Partition(3)
-    service._resume_from(again, snapshot)
+    service._resume_from(again, snapshot, snapshot.next_offset)
     for one in records:
         service._learn(again, one)
     assert again.items["open"].baskets == 4
