@@ -561,8 +561,10 @@ class PartitionStore:
         self._disconnect()
 
     def _disconnect(self) -> None:
-        self.flush()
-        self._db.close()
+        try:
+            self.flush()
+        finally:  # what it could not write the changelog has; files that stay open would be locked for whoever is next
+            self._db.close()
 
     def _new_batch(self) -> Any:
         return WriteBatch(raw_mode=True)

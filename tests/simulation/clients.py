@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from types import SimpleNamespace
 from typing import Any
 
-from aiokafka.errors import IllegalStateError
+from aiokafka.errors import IllegalStateError, KafkaTimeoutError
 from faust.types import TP
 
 from tests.simulation.cluster import Cluster
@@ -183,6 +183,9 @@ class Producer:
                 if not self._idempotent:
                     base = await self._cluster.call(self._machine, self._append, tp, rows)
             self._process.point(f"acked {tp.topic}")
+            if self._process.gives_up():
+                future.set_exception(KafkaTimeoutError())
+                continue
             future.set_result(SimpleNamespace(offset=base))
 
     def _append(self, tp: TP, rows: list[Any]) -> int:

@@ -14,6 +14,7 @@ from app.stream.write_back import Budget, RowMemory
 
 DIRTY_BYTES = 6_000
 """Some ten rows, so that there are spills between those by the clock."""
+NO_SPACE = "IO error: No space left on device"
 ROW_BYTES = 12_000
 """Some twenty of the rows of a store, so that the others are read from the database."""
 
@@ -42,6 +43,13 @@ class Disk:
 
     def __init__(self) -> None:
         self.files: dict[Path, Files] = {}
+        self.full = False
+        """Nothing more can be written."""
+
+    def refuse(self) -> None:
+        """As RocksDB does when there is no space."""
+        if self.full:
+            raise Exception(NO_SPACE)
 
     def crash(self, rng: Random) -> None:
         """The process was killed: of each memtable some beginning had been flushed."""
@@ -66,8 +74,9 @@ class Batch:
 class Database:
     """Stands for rocksdict's Rdict."""
 
-    def __init__(self, files: Files, point: Callable[[str], None]) -> None:
+    def __init__(self, files: Files, disk: Disk, point: Callable[[str], None]) -> None:
         self._files = files
+        self._disk = disk
         self._point = point
         self._rows = dict(files.durable)
 
@@ -79,6 +88,7 @@ class Database:
 
     def write(self, batch: Batch, _options: Any) -> None:
         self._point("store before")
+        self._disk.refuse()
         self._files.memtable.append(batch.rows)
         for key, value in batch.rows.items():
             if value is None:
@@ -91,6 +101,7 @@ class Database:
         return iter(sorted(entry for entry in self._rows.items() if entry[0] >= (from_key or b"")))
 
     def flush(self, _wait: bool = True) -> None:
+        self._disk.refuse()
         self._files.flush()
 
     def close(self) -> None:
@@ -120,9 +131,9 @@ class Stores(StoreFactory):
             raise StoreDamaged(f"{path}: a checksum is wrong", path)
         memory = RowMemory(Budget(ROW_BYTES))
         return Store(
-            Database(files, self._point),
+            Database(files, self.disk, self._point),
             path,
-            lambda bulk: Database(files, self._point),
+            lambda bulk: Database(files, self.disk, self._point),
             memory,
             dirty_bytes=DIRTY_BYTES,
         )

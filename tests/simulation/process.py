@@ -215,6 +215,7 @@ class Process:
         self.lease = Lease(SESSION_S, lambda: world.now)
         self.stuck_s = 0.0
         """How long the requests that are sent now stay in the socket's buffer."""
+        self.impatient = False
         self.died: str | None = None
         self.left = False
         self._producing = False
@@ -235,6 +236,11 @@ class Process:
         """A point outside of it, as seen by the broker: the worker is not in the middle of a statement."""
         if self.faults.kills_at(self, name):
             self.kill(name)
+
+    def gives_up(self) -> bool:
+        """Whether the producer has waited too long for the next acknowledgement, though the record was written."""
+        given_up, self.impatient = self.impatient, False
+        return given_up
 
     def kill(self, why: str) -> None:
         """SIGKILL."""

@@ -32,7 +32,7 @@ from schemas.topics import (
     SEGMENTS,
 )
 from tests.simulation.cluster import COMPACTION_LAG_S, SESSION_S, Cluster, Log
-from tests.simulation.disk import Disk
+from tests.simulation.disk import NO_SPACE, Disk
 from tests.simulation.machine import World
 from tests.simulation.process import Process
 from tests.simulation.workload import (
@@ -134,6 +134,7 @@ class Scenario:
         self.sells = not bare and beside.random() < 0.4
         self.counts = not bare and beside.random() < (0.7 if self.users > USERS_MIN else 0.1)
         self.caught_up = False
+        self.more = Random(f"more {seed}")  # likewise
         for item in SOLD if self.sells else ():
             self._sell(item)
         self._plan_kill()
@@ -171,6 +172,9 @@ class Scenario:
         if "LeaseLost" in what:
             self.fired["fenced"] += 1
             return
+        if NO_SPACE in what or "KafkaTimeoutError" in what:
+            self.fired["ended: no space" if NO_SPACE in what else "ended: given up"] += 1
+            return
         self.report.problems.append(f"{process.name} at {self.world.now:.3f}: {what}")
 
     def _plan_kill(self) -> None:
@@ -191,6 +195,8 @@ class Scenario:
             self.world.outside.call_at(at, self._feed, number)
         for _ in range(self.rng.randint(2, 10)):
             self.world.outside.call_at(self.rng.uniform(0.5, self.length_s), self._misfortune)
+        for _ in range(self.more.randint(0, 3)):
+            self.world.outside.call_at(self.more.uniform(0.5, self.length_s), self._refusal)
         self.world.outside.call_at(self.length_s, self._calm_down)
         try:
             if not self.world.run(lambda: self.calm and self._idle(), self.length_s + QUIET_S_MAX):
@@ -327,6 +333,17 @@ class Scenario:
         elif alive := [process for process in self.processes.values() if process.machine.alive]:
             self._strike(kind, rng.choice(alive))
 
+    def _refusal(self) -> None:
+        """A disk is full for a while, or a producer gives up waiting for what has been written all the same."""
+        more = self.more
+        if more.random() < 0.5:
+            disk = self.disks[more.choice(sorted(self.disks))]
+            disk.full = True
+            self.fired["disk full"] += 1
+            self.world.later(more.uniform(0.05, 2.0), partial(setattr, disk, "full", False))
+        elif alive := [process for process in self.processes.values() if process.machine.alive]:
+            more.choice(alive).impatient = True
+
     def _strike(self, kind: str, process: Process) -> None:
         rng = self.rng
         if kind == "kill":
@@ -347,6 +364,9 @@ class Scenario:
         self.calm = True
         for process in self.processes.values():
             process.machine.suspended_until = 0.0
+            process.impatient = False
+        for disk in self.disks.values():
+            disk.full = False
 
     # -- the end
 

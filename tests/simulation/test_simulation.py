@@ -28,6 +28,7 @@ def test_killed_and_rebalanced_workers_agree_with_a_single_thread() -> None:
     assert not [report for report in reports if report["violations"]]
     fired = {name for report in reports for name in report["faults"]}
     assert {"kill", "stall", "compact", "kill: store before", "kill: committed", "damaged store"} <= fired
+    assert {"ended: no space", "ended: given up"} <= fired
     assert sum(report["decisions"] for report in reports) > 1000
     assert sum(report["outcomes"] for report in reports) > 1000
     assert sum(report["offers"] for report in reports) > 200

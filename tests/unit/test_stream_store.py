@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -136,3 +137,24 @@ def test_keys_are_found_by_their_beginning(factory: StoreFactory) -> None:
     store.write([(key, b"") for key in (b"a", b"ab1", b"ab2", b"ac", b"\xffab")], added=5, next_offset=5)
     assert store.keys_with_prefix(b"ab") == [b"ab1", b"ab2"]
     assert store.keys_with_prefix(b"b") == []
+
+
+def test_a_store_whose_disk_is_full_lets_go_of_its_files_when_it_is_given_up(factory: StoreFactory) -> None:
+    """Else the next owner in this process, or a rebuild, would find them locked."""
+
+    class Full:
+        def __init__(self, db: Any) -> None:
+            self.close = db.close
+
+        def flush(self, _wait: bool = True) -> None:
+            raise Exception("IO error: No space left on device")
+
+    store = factory.open("t", 0)
+    store.write([(b"a", b"1")], added=1, next_offset=5)
+    store.spill()
+    store._db = Full(store._db)  # type: ignore[assignment]
+    with pytest.raises(OSError, match="No space left") as refused:
+        store.close()
+    again = factory.open("t", 0)
+    assert again.next_offset in (0, 5)
+    assert refused.value
