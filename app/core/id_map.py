@@ -7,13 +7,14 @@ from typing import Any, Final
 
 from librt.strings import BytesWriter
 from librt.vecs import append, pop, vec
-from mypy_extensions import i64, u8
+from mypy_extensions import i64, mypyc_attr, u8
 
 from app.core.longs import write_ids
 
 _NOWHERE: Final = -1
 
 
+@mypyc_attr(acyclic=True)
 class IdMap:
     """As a dict from id to number, in the order in which the ids came.
 

@@ -7,11 +7,12 @@ from typing import Any, Final
 
 import msgspec
 from librt.vecs import append, vec
-from mypy_extensions import i64
+from mypy_extensions import i64, mypyc_attr
 
 NOWHERE: Final = -1
 
 
+@mypyc_attr(acyclic=True)
 class NameMap:
     """As a dict from name to number, in the order in which the names came.
 

@@ -19,7 +19,7 @@ from typing import Any, Final
 
 import msgspec
 from librt.strings import BytesWriter, read_i32_be, write_i32_be, write_i64_be
-from mypy_extensions import i64, u8
+from mypy_extensions import i64, mypyc_attr, u8
 
 from app.core.browsing import Browsing
 from app.core.id_map import IdMap
@@ -75,6 +75,7 @@ _encode = msgspec.msgpack.Encoder().encode
 _decode_more = msgspec.msgpack.Decoder(More).decode
 
 
+@mypyc_attr(acyclic=True)
 class Profile(RareFields):
     """One user. Times are milliseconds since 1970 in event time; 0 means never.
 

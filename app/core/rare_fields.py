@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 import msgspec
+from mypy_extensions import mypyc_attr
 
 from app.core.row_heads import UNDECODABLE, BadRow
 from app.core.row_parts import OlderTraits, OutboxEntry, Pending, PendingReward, Rare, SendMemory, Slim
@@ -18,6 +19,7 @@ _decode = msgspec.msgpack.Decoder(Rare).decode
 _NOTHING = _encode(Rare())
 
 
+@mypyc_attr(acyclic=True)
 class RareFields:
     """The fields of `app.core.row_parts.Rare`, as attributes. To read or set one may raise `BadRow`.
 

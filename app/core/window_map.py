@@ -15,7 +15,7 @@ from typing import Final
 
 import msgspec
 from librt.vecs import append, vec
-from mypy_extensions import i64
+from mypy_extensions import i64, mypyc_attr
 
 from app.core import panes
 from app.core.panes import NEVER_MS
@@ -29,6 +29,7 @@ _PLACES: Final = 3
 _PANE: Final = 2
 
 
+@mypyc_attr(acyclic=True)
 class WindowMap:
     """As a dict from feature id to state; the lists that it gives are copies."""
 
