@@ -101,8 +101,14 @@ def _fold_features(
                     continue
                 value = amount
             total = windows.add(op.id, pane, value, current, size)
-            if levels := op.levels:
-                batch.suspects |= ALL_SUSPECT if total == AHEAD else levels.get(total, 0)
+            if not op.levels:
+                continue
+            if total == AHEAD:
+                batch.suspects = ALL_SUSPECT
+            elif total < len(op.low):
+                batch.suspects |= op.low[total]
+            elif op.high:
+                batch.suspects |= op.levels.get(total, 0)
 
 
 def _fold_affinity(affinity: NameMap, category: str, at_ms: int) -> None:

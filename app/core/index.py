@@ -33,6 +33,7 @@ from schemas.events import (
 
 NAMES_MAX: Final = 2048
 WORDINGS_MAX: Final = 8192
+LEVELS_LISTED: Final = 256
 WEEK_MS: Final = 7 * 86_400_000
 CLOCK_BACK_MS: Final = 86_400_000
 """How far a clock may step back, or a worker's be behind another's, with every cap and cool-down kept by it."""
@@ -60,10 +61,11 @@ Shown = list[tuple[Suspect, int]]
 class FeatureOp:
     """A feature to fold. `path` is None for a count; `known` is a `where` that the core knows, which is None then.
 
-    `levels` are the totals at which segments may change, with those segments (bits, as in `Batch.suspects`).
+    `levels` are the totals at which segments may change, with those segments (bits, as in `Batch.suspects`). Those
+    below `LEVELS_LISTED` stand in the list `low`, too, by total; `high` says that there are others.
     """
 
-    __slots__ = ("id", "known", "levels", "path", "size", "where")
+    __slots__ = ("high", "id", "known", "levels", "low", "path", "size", "where")
 
     def __init__(
         self, feature_id: int, size: int, path: tuple[str, ...] | None, where: Where | None, levels: dict[int, int]
@@ -74,6 +76,9 @@ class FeatureOp:
         self.known = where if isinstance(where, PropertyIs) else None
         self.where = None if self.known is not None else where
         self.levels = levels
+        highest = max(levels, default=-1)
+        self.low = [levels.get(total, 0) for total in range(min(highest + 1, LEVELS_LISTED))]
+        self.high = highest >= LEVELS_LISTED
 
 
 class SegmentOp(NamedTuple):

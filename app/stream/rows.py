@@ -6,7 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from app.core.erasure import is_mark, mark_key
-from app.core.profile import Profile
+from app.core.profile import Profile, decode_profile
+from app.core.row_heads import BadRow
 from app.stream.partition import Partition
 from app.stream.table import RowTable
 from app.stream.unreadable import decode_row, row_anew
@@ -60,7 +61,7 @@ class RowReader:
             for key, value in zip(missing, self._values(partition, missing, fresh), strict=True):
                 if value is None:
                     absent.add(key)
-                elif (row := decode_row(value, whole=whole)) is not None:
+                elif (row := _decoded(value, whole)) is not None:
                     rows[key] = row
                 else:
                     unreadable[key] = value
@@ -104,3 +105,13 @@ class RowReader:
         for key in fresh.keys() & keys:  # few: most users have one event in a chunk
             values[keys.index(key)] = fresh[key]
         return values
+
+
+def _decoded(value: bytes, whole: bool) -> Profile | None:
+    """As `decode_row`, compiled: what nearly every row is, told in one go."""
+    if not whole:
+        try:
+            return decode_profile(value)
+        except BadRow:
+            pass  # `decode_row` says whether it is none, or one of a newer version
+    return decode_row(value, whole=whole)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from app.core.expressions import compile_expression
+from app.core.index import LEVELS_LISTED
 from app.core.plan import Plan, Segment
 from app.core.profile import due_ms
 from schemas.events import NOTIFICATION_SENT
@@ -112,6 +114,15 @@ def test_what_an_event_changes_is_told_in_the_order_of_the_policy(
         stream.send(track(name, stream.now_ms - age, **({} if size is None else {"size": size})))
         segments = [change.segment for change in stream.changes[told:]]
         assert segments == sorted(segments)
+
+
+@pytest.mark.parametrize("level", [LEVELS_LISTED - 1, LEVELS_LISTED, LEVELS_LISTED + 9])
+def test_a_count_that_reaches_a_high_level_is_noticed(level: int) -> None:
+    stream = Stream(plan_of([f'count("A", "1h") >= {level}', 'count("A", "1h") >= 2']))
+    stream.send(*(track("A", START) for _ in range(level - 1)))
+    assert [change.segment for change in stream.changes] == ["s1"]
+    stream.send(track("A", START))
+    assert [change.segment for change in stream.changes] == ["s1", "s0"]
 
 
 def test_an_event_that_comes_before_the_timer_finds_what_the_clock_has_changed() -> None:
