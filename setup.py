@@ -58,7 +58,7 @@ CORE = (
 )
 """Of `app/core`, those of the hot path."""
 
-STREAM = ("partition", "record_batch", "rows", "timers", "write_back")
+STREAM = ("partition", "record_batch", "rows", "timers", "unreadable", "write_back")
 """Of `app/stream`, the loops over rows and records; all that waits stays interpreted."""
 
 SOURCES = [*(f"app/core/{name}.py" for name in CORE), *(f"app/stream/{name}.py" for name in STREAM)]
