@@ -21,19 +21,16 @@ from typing import Any, Final, NamedTuple
 
 import msgspec
 import structlog
-from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import GroupAuthorizationFailedError, KafkaError
 
 from app.stream.background import Background
-from app.stream.commits import decode_note, digest, read_commits
-from app.stream.committed import READ_COMMITTED, readable_end
+from app.stream.commits import decode_note, digest, look, read_commits
 from schemas.topics import DECISIONS, EVENTS
 
 log = structlog.get_logger(__name__)
 
 LOOK_S: Final = 5.0
 """Between two looks at what the workers have committed. What a start reads is what came since the last but one."""
-_FETCH_BYTES: Final = 64 << 10
 _TIMEOUT_S: Final = 30.0
 
 
@@ -58,13 +55,6 @@ class _Ripe(NamedTuple):
 
     decisions: int
     mark: Mark
-
-
-class Look(NamedTuple):
-    """What stands at the offset of a partition that was asked for, if anything does, and the offset of its end."""
-
-    record: Any | None
-    end: int
 
 
 _encode = msgspec.json.Encoder().encode
@@ -221,38 +211,3 @@ class Since(Background):
         folded = self._marks.folded({p: offset for p, (offset, _) in committed.items()})
         for partition, (_, end) in (await look(self._settings, DECISIONS, {p: done[p] for p in folded})).items():
             self._marks.ripen(partition, end, done[partition])
-
-
-async def look(settings: Mapping[str, Any], topic: str, offsets: Mapping[int, int]) -> dict[int, Look]:
-    """What stands at these offsets or next, and where the partitions end, with what open transactions have written.
-
-    Apache Kafka goes on with the oldest record where an offset is out of range, so look at the record's own.
-    """
-    if not offsets:
-        return {}
-    consumer = AIOKafkaConsumer(
-        enable_auto_commit=False,
-        auto_offset_reset="earliest",
-        fetch_max_wait_ms=50,
-        max_partition_fetch_bytes=_FETCH_BYTES,
-        isolation_level=READ_COMMITTED,
-        **settings,
-    )
-    await consumer.start()
-    found: dict[int, Look] = {}
-    try:
-        places = {partition: TopicPartition(topic, partition) for partition in offsets}
-        consumer.assign(list(places.values()))
-        for partition, tp in places.items():
-            consumer.seek(tp, offsets[partition])
-        while len(found) < len(places):
-            fetched = await consumer.getmany(timeout_ms=100)
-            for partition, tp in places.items():
-                if partition in found or (end := consumer.highwater(tp)) is None:
-                    continue
-                record = next(iter(fetched.get(tp, ())), None)
-                if record is not None or await consumer.position(tp) >= (readable_end(consumer, tp) or 0):
-                    found[partition] = Look(record, end)
-    finally:
-        await consumer.stop()
-    return found

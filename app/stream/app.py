@@ -13,7 +13,7 @@ import structlog
 from aiokafka.errors import KafkaError
 from faust.types import TP
 
-from app.stream.commits import decode_note, read_commits
+from app.stream.commits import decode_note, look, read_commits
 from app.stream.history import HistoryReader
 from app.stream.lease import Lease, LeaseLost
 from app.stream.process import Process
@@ -134,6 +134,17 @@ class StreamApp(faust.App):
             log.warning("commits_not_looked_up", topic=topic, error=repr(exc))
             return {}
         return {partition: last for partition, at in found.items() if (last := decode_note(at.note).last)}
+
+    async def records_at(self, topic: str, offsets: Mapping[int, int]) -> dict[int, Any]:
+        """The records at these offsets by partition, of all of them at once; nothing where nobody answers."""
+        try:
+            async with asyncio.timeout(_LOOK_S):
+                looks = await look(self.client_settings, topic, offsets)
+        except (KafkaError, TimeoutError) as exc:
+            log.warning("records_not_looked_up", topic=topic, error=repr(exc))
+            return {}
+        found = {partition: seen.record for partition, seen in looks.items() if seen.record is not None}
+        return {partition: record for partition, record in found.items() if record.offset == offsets[partition]}
 
     async def record_at(self, topic: str, partition: int, offset: int) -> Any | None:
         """A record; None where there is no such record, or nobody answers."""

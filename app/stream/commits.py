@@ -16,6 +16,10 @@ import msgspec
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.structs import OffsetAndMetadata
 
+from app.stream.committed import READ_COMMITTED, readable_end
+
+_FETCH_BYTES: Final = 64 << 10
+
 
 class Commit(NamedTuple):
     """An offset, and what the commit carries: Kafka's metadata of it."""
@@ -55,6 +59,13 @@ def digest(record: Any) -> str:
     return blake2b(head + key + value, digest_size=8).hexdigest()
 
 
+class Look(NamedTuple):
+    """What stands at the offset of a partition that was asked for, if anything does, and the offset of its end."""
+
+    record: Any | None
+    end: int
+
+
 async def read_commits(
     settings: Mapping[str, Any], group: str, topic: str, partitions: Iterable[int]
 ) -> dict[int, Commit]:
@@ -82,3 +93,38 @@ async def _outsider(settings: Mapping[str, Any], group: str) -> AsyncIterator[An
         yield consumer
     finally:
         await consumer.stop()
+
+
+async def look(settings: Mapping[str, Any], topic: str, offsets: Mapping[int, int]) -> dict[int, Look]:
+    """What stands at these offsets or next, and where the partitions end, with what open transactions have written.
+
+    Apache Kafka goes on with the oldest record where an offset is out of range, so look at the record's own.
+    """
+    if not offsets:
+        return {}
+    consumer = AIOKafkaConsumer(
+        enable_auto_commit=False,
+        auto_offset_reset="earliest",
+        fetch_max_wait_ms=50,
+        max_partition_fetch_bytes=_FETCH_BYTES,
+        isolation_level=READ_COMMITTED,
+        **settings,
+    )
+    await consumer.start()
+    found: dict[int, Look] = {}
+    try:
+        places = {partition: TopicPartition(topic, partition) for partition in offsets}
+        consumer.assign(list(places.values()))
+        for partition, tp in places.items():
+            consumer.seek(tp, offsets[partition])
+        while len(found) < len(places):
+            fetched = await consumer.getmany(timeout_ms=100)
+            for partition, tp in places.items():
+                if partition in found or (end := consumer.highwater(tp)) is None:
+                    continue
+                record = next(iter(fetched.get(tp, ())), None)
+                if record is not None or await consumer.position(tp) >= (readable_end(consumer, tp) or 0):
+                    found[partition] = Look(record, end)
+    finally:
+        await consumer.stop()
+    return found

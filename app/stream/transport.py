@@ -255,10 +255,11 @@ class BatchedConsumer(driver.Consumer):
         found = []
         for topic in {tp.topic for tp in offsets} - self.app.folded_topics():
             numbers = [tp.partition for tp, offset in offsets.items() if tp.topic == topic and offset]
-            for partition, last in (await self.app.committed_lasts(topic, numbers)).items():
+            lasts = await self.app.committed_lasts(topic, numbers)
+            there = await self.app.records_at(topic, {p: offsets[TP(topic, p)] - 1 for p in lasts})
+            for partition, record in there.items():
                 tp = TP(topic, partition)
-                record = await self.app.record_at(topic, partition, offsets[tp] - 1)
-                if record is not None and digest(record) != last:
+                if digest(record) != lasts[partition]:
                     log.error(
                         "topic_is_another",
                         topic=topic,

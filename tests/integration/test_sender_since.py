@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from app.sender.since import Since, look
-from app.stream.commits import Commit, decode_note, encode_note, read_commits, write_commit
+from app.sender.since import Since
+from app.stream.commits import Commit, decode_note, encode_note, look, read_commits, write_commit
 from schemas.events import NOTIFICATIONS_DISABLED, Event
 from schemas.topics import DECISIONS, EVENTS
 from tests.support.sender import decision

@@ -64,11 +64,11 @@ async def test_a_log_in_which_another_record_stands_before_the_committed_offset_
     async def committed_lasts(topic: str, partitions: list[int]) -> dict[int, str]:
         return {partition: ours[partition] for partition in partitions if topic == "decisions"}
 
-    async def record_at(topic: str, partition: int, offset: int) -> Any:
-        assert offset == 6
-        return None if partition == 2 else log[topic, partition]
+    async def records_at(topic: str, offsets: dict[int, int]) -> dict[int, Any]:
+        assert set(offsets.values()) <= {6}
+        return {partition: log[topic, partition] for partition in offsets if partition != 2}
 
-    app.committed_lasts, app.record_at = committed_lasts, record_at
+    app.committed_lasts, app.records_at = committed_lasts, records_at
     consumer: Any = SimpleNamespace(app=app)
     offsets = {TP("decisions", partition): 7 for partition in range(3)} | {TP("events", 0): 7, TP("outcomes", 0): 0}
     with capture_logs() as said:
