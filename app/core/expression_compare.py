@@ -30,7 +30,7 @@ from app.core.expression_ir import (
     earliest,
     quote,
 )
-from app.core.expression_known import Known, LongAgo, Opposite
+from app.core.expression_known import Compared, Known, LongAgo, Number, Opposite
 from app.core.ids import stable_id
 
 MIRRORED: Final = {"<": ">", "<=": ">=", ">": "<", ">=": "<=", "==": "==", "!=": "!="}
@@ -222,6 +222,18 @@ def within(low: float, high: float) -> CompareWith:
         if op in ("<", "<="):
             return value > low or (op == "<=" and value == low)
         return op in ("!=", "not in") or low <= value <= high
+
+    return compare_with
+
+
+def known_number(code: ast.expr, number: Number, compare: CompareWith | None = None) -> CompareWith:
+    """Comparisons with a literal that the compiled core knows, of what `code` says; `compare` is asked first."""
+
+    def compare_with(op: str, literal: Scalar | Literals) -> Truth | None:
+        truth = compare(op, literal) if compare is not None else None
+        if truth is not None or op in ("in", "not in") or isinstance(literal, bool | str | tuple):
+            return truth
+        return Atom(quote(f"A {op} B", A=code, B=literal), known=Compared(number, op, literal))
 
     return compare_with
 

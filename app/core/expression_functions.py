@@ -6,12 +6,13 @@ what it reads: features, and the events that can change it.
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Final, cast
 
 from app.core.expression_builder import Builder, Call
-from app.core.expression_compare import over_domain, within
+from app.core.expression_compare import known_number, over_domain, within
 from app.core.expression_context import ANY_EVENT, TRAITS_EVENT
 from app.core.expression_ir import Atom, CompareWith, Scalar, Truth, Value, quote
+from app.core.expression_known import Number, OpenRate, OrderRecency, Orders, Revenue, UpwardScore
 from app.core.expression_percentiles import OF_PERCENTILES
 from app.core.expression_windows import OF_EVENTS
 from app.core.ids import BUCKETS, stable_id
@@ -85,6 +86,7 @@ def _rfm_recency(call: Call) -> Value:
         return Atom(
             quote("recency_score(p.order_ms, now_ms, CUTS) in ACCEPTED", CUTS=cuts, ACCEPTED=accepted),
             quote("recency_change(p.order_ms, now_ms, CUTS, ACCEPTED)", CUTS=cuts, ACCEPTED=accepted),
+            known=OrderRecency(cuts, cast("frozenset[int]", accepted)),
         )
 
     return Value(
@@ -97,14 +99,16 @@ def _rfm_recency(call: Call) -> Value:
 
 def _rfm_frequency(call: Call) -> Value:
     call.reads(names.ORDER_COMPLETED)
-    return Value(kind="number", code=quote("upward_score(p.orders, CUTS)", CUTS=call.context.rfm.frequency))
+    cuts = call.context.rfm.frequency
+    code = quote("upward_score(p.orders, CUTS)", CUTS=cuts)
+    return Value(kind="number", code=code, compare=known_number(code, UpwardScore(Orders(), cuts)))
 
 
 def _rfm_monetary(call: Call) -> Value:
     call.reads(names.ORDER_COMPLETED)
-    return Value(
-        kind="number", code=quote("upward_score(p.revenue_milli / 1000, CUTS)", CUTS=call.context.rfm.monetary)
-    )
+    cuts = call.context.rfm.monetary
+    code = quote("upward_score(p.revenue_milli / 1000, CUTS)", CUTS=cuts)
+    return Value(kind="number", code=code, compare=known_number(code, UpwardScore(Revenue(), cuts)))
 
 
 def _stage(call: Call) -> Value:
@@ -125,10 +129,13 @@ def _stage(call: Call) -> Value:
     )
 
 
-def _counter(template: str, *events: str, compare: CompareWith | None = None) -> Builder:
+def _counter(template: str, *events: str, number: Number | None = None, compare: CompareWith | None = None) -> Builder:
     def build(call: Call) -> Value:
         call.reads(*events)
-        return Value(kind="number", code=quote(template), compare=compare)
+        code = quote(template)
+        if number is None:
+            return Value(kind="number", code=code, compare=compare)
+        return Value(kind="number", code=code, compare=known_number(code, number, compare))
 
     return build
 
@@ -221,8 +228,8 @@ OF_PROFILE: Final[dict[str, tuple[int, int, bool, Builder]]] = {
     "rfm_frequency": (0, 0, False, _rfm_frequency),
     "rfm_monetary": (0, 0, False, _rfm_monetary),
     "stage": (0, 0, False, _stage),
-    "orders": (0, 0, False, _counter("p.orders", names.ORDER_COMPLETED)),
-    "revenue": (0, 0, False, _counter("p.revenue_milli / 1000", names.ORDER_COMPLETED)),
+    "orders": (0, 0, False, _counter("p.orders", names.ORDER_COMPLETED, number=Orders())),
+    "revenue": (0, 0, False, _counter("p.revenue_milli / 1000", names.ORDER_COMPLETED, number=Revenue())),
     "sent": (0, 0, False, _counter("p.sent", *_SENDS)),
     "opened": (0, 0, False, _counter("p.opened", names.NOTIFICATION_OPENED)),
     "clicked": (0, 0, False, _counter("p.clicked", names.NOTIFICATION_CLICKED)),
@@ -231,7 +238,7 @@ OF_PROFILE: Final[dict[str, tuple[int, int, bool, Builder]]] = {
         0,
         0,
         False,
-        _counter("p.opened / p.sent if p.sent else 0.0", *_SENDS, compare=within(0.0, 1.0)),
+        _counter("p.opened / p.sent if p.sent else 0.0", *_SENDS, number=OpenRate(), compare=within(0.0, 1.0)),
     ),
     "propensity": (1, 1, False, _propensity()),
     "purchase_propensity": (0, 0, False, _propensity("purchase")),

@@ -1,4 +1,4 @@
-"""Conditions that the core judges by itself: windowed totals against a bound, and the time since an event.
+"""Conditions that the core judges by itself: windowed totals and numbers of a row against a bound, times since an event.
 
 Most segments ask nothing else. The functions that the policy's conditions are made into are interpreted, at a few
 microseconds a call; these are compiled with the core. They say the same: a condition that is made of them alone is
@@ -10,19 +10,19 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from app.core.id_map import IdMap
 from app.core.panes import AGES_AGO_MS, NEVER_MS
-from app.core.window_map import WindowMap
+from app.core.profile import Profile
+from app.core.rfm import Cuts, CutsMs, recency_change, recency_score, upward_score
 
 
 class Known:
-    """A condition on the windows (by feature id) and the newest times (by event id) of a row."""
+    """A condition on a row."""
 
-    def holds(self, windows: WindowMap, last: IdMap, now_ms: int) -> bool:
+    def holds(self, profile: Profile, now_ms: int) -> bool:
         """Whether it is true."""
         raise NotImplementedError
 
-    def change_ms(self, windows: WindowMap, last: IdMap, now_ms: int) -> int:
+    def change_ms(self, profile: Profile, now_ms: int) -> int:
         """The earliest instant at which the clock alone may change that, as the condition's `next_change`."""
         raise NotImplementedError
 
@@ -36,13 +36,15 @@ class TotalAtLeast(Known):
         self.pane_ms = pane_ms
         self.size = size
 
-    def holds(self, windows: WindowMap, last: IdMap, now_ms: int) -> bool:
+    def holds(self, profile: Profile, now_ms: int) -> bool:
         """Whether it is true."""
-        return windows.total(self.feature_id, now_ms // self.pane_ms, self.size) >= self.threshold
+        return profile.features.total(self.feature_id, now_ms // self.pane_ms, self.size) >= self.threshold
 
-    def change_ms(self, windows: WindowMap, last: IdMap, now_ms: int) -> int:
+    def change_ms(self, profile: Profile, now_ms: int) -> int:
         """When the oldest panes leave too little, unless more comes."""
-        return windows.crossing_ms(self.feature_id, self.threshold, now_ms // self.pane_ms, self.size, self.pane_ms)
+        return profile.features.crossing_ms(
+            self.feature_id, self.threshold, now_ms // self.pane_ms, self.size, self.pane_ms
+        )
 
 
 class LongAgo(Known):
@@ -52,14 +54,97 @@ class LongAgo(Known):
         self.event_id = event_id
         self.bound_ms = bound_ms
 
-    def holds(self, windows: WindowMap, last: IdMap, now_ms: int) -> bool:
+    def holds(self, profile: Profile, now_ms: int) -> bool:
         """Whether it is true."""
-        return now_ms >= last.number(self.event_id, AGES_AGO_MS) + self.bound_ms
+        return now_ms >= profile.last.number(self.event_id, AGES_AGO_MS) + self.bound_ms
 
-    def change_ms(self, windows: WindowMap, last: IdMap, now_ms: int) -> int:
+    def change_ms(self, profile: Profile, now_ms: int) -> int:
         """When it becomes true, unless there is such an event before."""
-        at_ms = last.number(self.event_id, AGES_AGO_MS) + self.bound_ms
+        at_ms = profile.last.number(self.event_id, AGES_AGO_MS) + self.bound_ms
         return NEVER_MS if now_ms >= at_ms else at_ms
+
+
+class OrderRecency(Known):
+    """The recency score of the last order (`app.core.rfm`) is one of some."""
+
+    def __init__(self, cuts_ms: CutsMs, accepted: frozenset[int]) -> None:
+        self.cuts_ms = cuts_ms
+        self.accepted = accepted
+
+    def holds(self, profile: Profile, now_ms: int) -> bool:
+        """Whether it is true."""
+        return recency_score(profile.order_ms, now_ms, self.cuts_ms) in self.accepted
+
+    def change_ms(self, profile: Profile, now_ms: int) -> int:
+        """When the score enters or leaves those, unless there is an order before."""
+        return recency_change(profile.order_ms, now_ms, self.cuts_ms, self.accepted)
+
+
+class Number:
+    """A number of a row that only events change."""
+
+    def of(self, profile: Profile) -> float:
+        """What it is now."""
+        raise NotImplementedError
+
+
+class Orders(Number):
+    """How many orders there were."""
+
+    def of(self, profile: Profile) -> float:
+        """What it is now."""
+        return float(profile.orders)
+
+
+class Revenue(Number):
+    """What they were worth."""
+
+    def of(self, profile: Profile) -> float:
+        """What it is now."""
+        return profile.revenue_milli / 1000
+
+
+class OpenRate(Number):
+    """Notifications opened of those sent."""
+
+    def of(self, profile: Profile) -> float:
+        """What it is now; 0 before the first."""
+        sent = profile.sent
+        return profile.opened / sent if sent else 0.0
+
+
+class UpwardScore(Number):
+    """The score of another number (`app.core.rfm`)."""
+
+    def __init__(self, number: Number, cuts: Cuts) -> None:
+        self.number = number
+        self.cuts = cuts
+
+    def of(self, profile: Profile) -> float:
+        """What it is now."""
+        return float(upward_score(self.number.of(profile), self.cuts))
+
+
+class Compared(Known):
+    """A number is less than a bound, the same, or more: whichever of these are allowed."""
+
+    def __init__(self, number: Number, op: str, bound: float) -> None:
+        self.number = number
+        self.bound = float(bound)
+        self.less = op in ("<", "<=", "!=")
+        self.same = op in ("<=", ">=", "==")
+        self.more = op in (">", ">=", "!=")
+
+    def holds(self, profile: Profile, now_ms: int) -> bool:
+        """Whether it is true."""
+        number = self.number.of(profile)
+        if number < self.bound:
+            return self.less
+        return self.same if number == self.bound else self.more
+
+    def change_ms(self, profile: Profile, now_ms: int) -> int:
+        """Never by the clock."""
+        return NEVER_MS
 
 
 class Opposite(Known):
@@ -68,13 +153,13 @@ class Opposite(Known):
     def __init__(self, item: Known) -> None:
         self.item = item
 
-    def holds(self, windows: WindowMap, last: IdMap, now_ms: int) -> bool:
+    def holds(self, profile: Profile, now_ms: int) -> bool:
         """Whether it is true."""
-        return not self.item.holds(windows, last, now_ms)
+        return not self.item.holds(profile, now_ms)
 
-    def change_ms(self, windows: WindowMap, last: IdMap, now_ms: int) -> int:
+    def change_ms(self, profile: Profile, now_ms: int) -> int:
         """When the other changes."""
-        return self.item.change_ms(windows, last, now_ms)
+        return self.item.change_ms(profile, now_ms)
 
 
 class Several(Known):
@@ -84,20 +169,20 @@ class Several(Known):
         self.items = items
         self.everything = everything
 
-    def holds(self, windows: WindowMap, last: IdMap, now_ms: int) -> bool:
+    def holds(self, profile: Profile, now_ms: int) -> bool:
         """Whether it is true; no more items are asked than needed."""
         everything = self.everything
         for item in self.items:
-            if item.holds(windows, last, now_ms) != everything:
+            if item.holds(profile, now_ms) != everything:
                 return not everything
         return everything
 
-    def change_ms(self, windows: WindowMap, last: IdMap, now_ms: int) -> int:
+    def change_ms(self, profile: Profile, now_ms: int) -> int:
         """The earliest change of the items; while some stand in the way, the latest of those (`expression_codegen`)."""
         latest_ms = -1
         for item in self.items:
-            if item.holds(windows, last, now_ms) != self.everything:
-                at_ms = item.change_ms(windows, last, now_ms)
+            if item.holds(profile, now_ms) != self.everything:
+                at_ms = item.change_ms(profile, now_ms)
                 if at_ms >= NEVER_MS:
                     return NEVER_MS
                 latest_ms = max(latest_ms, at_ms)
@@ -105,7 +190,7 @@ class Several(Known):
             return latest_ms
         soonest_ms = NEVER_MS
         for item in self.items:
-            soonest_ms = min(soonest_ms, item.change_ms(windows, last, now_ms))
+            soonest_ms = min(soonest_ms, item.change_ms(profile, now_ms))
         return soonest_ms
 
 

@@ -107,6 +107,7 @@ class EventOps:
     __slots__ = (
         "absences",
         "always",
+        "asked",
         "bits",
         "cancels",
         "dormancies",
@@ -150,12 +151,17 @@ class EventOps:
         self.segments = plan.segments
         self.singles: list[Judge | None] = [None] * len(plan.segments)
         seen = _shown(plan, name)
-        self.bits = tuple(0 if found is None else 1 << at for at, found in enumerate(seen))
-        """Of each segment its bit in `Batch.suspects`; 0 where nothing shows whether the event has changed it."""
         self.known = [
-            None if not bit or (known := known_condition(segment)) is None else KnownSegment(segment, known)
-            for segment, bit in zip(plan.segments, self.bits, strict=True)
+            None if (known := known_condition(segment)) is None else KnownSegment(segment, known)
+            for segment in plan.segments
         ]
+        self.bits = tuple(
+            0 if found is None and known is None else 1 << at
+            for at, (found, known) in enumerate(zip(seen, self.known, strict=True))
+        )
+        """Of each segment its bit in `Batch.suspects`; 0 where `always` asks, whatever the event has changed."""
+        self.asked = sum(bit for found, bit in zip(seen, self.bits, strict=True) if found is None)
+        """Those of which nothing shows whether the event has changed them: always suspect (bits)."""
         self.welcome = False
         """Whether it is known what to ask of a row that such an event has made, see `PlanIndex.meet`:"""
         self.judge_new: Judge | None = None
@@ -177,7 +183,9 @@ class EventOps:
         self.judge = judge
         """Asks all segments that the event can change."""
         self.always = always
-        """Asks those of which nothing shows whether it has; of the others, `judge_one` asks those that are suspect."""
+        """Asks those of which nothing shows whether it has, and that the core does not know; of the others, `judge_one`
+        asks those that are suspect.
+        """
         self.on_event = _of_kind(plan, "event")
         self.absences = _of_kind(plan, "absence")
         self.cancels = plan.cancels
@@ -255,7 +263,11 @@ def segment_op(segment: Segment) -> SegmentOp:
 
 def _judges(plan: EventPlan, event: str) -> tuple[Judge | None, Judge | None]:
     """Of all segments that the event touches, and of those that are asked after every such event."""
-    always = tuple(one for one, shown in zip(plan.segments, _shown(plan, event), strict=True) if shown is None)
+    always = tuple(
+        one
+        for one, shown in zip(plan.segments, _shown(plan, event), strict=True)
+        if shown is None and known_condition(one) is None
+    )
     whole = make_judge(plan.segments, event) if plan.segments else None
     if len(always) == len(plan.segments):
         return whole, whole
@@ -359,7 +371,7 @@ class PlanIndex:
                 asked.append(segment)
             elif at is None:
                 ops.entered += [(segment, True)] if answer else []
-            elif ops.bits[at] and answer is False:
+            elif ops.bits[at] & ~ops.asked and answer is False:
                 ops.settled |= ops.bits[at]
             elif ops.known[at] is not None:
                 ops.open |= ops.bits[at]

@@ -66,6 +66,7 @@ def _ask(batch: Batch, profile: Profile, ops: EventOps, before_ms: int) -> tuple
         judge, suspects = ops.judge, 0
     else:
         judge = ops.always
+        suspects |= ops.asked
     if judge is not None:
         due_ms, found = judge(profile, now_ms, user, due_ms)
         if found is not None:
@@ -89,7 +90,7 @@ def _ask_suspects(
 ) -> tuple[int, Moves | None]:
     """Judge segments one by one; `suspects` are their bits."""
     moves: Moves | None = None
-    now_ms, windows, last, held = batch.now_ms, profile.features, profile.last, profile.segments
+    now_ms, held = batch.now_ms, profile.segments
     while suspects:
         bit = suspects & -suspects
         suspects ^= bit
@@ -100,12 +101,12 @@ def _ask_suspects(
             if found is not None:
                 moves = found if moves is None else moves + found
             continue
-        inside = one.known.holds(windows, last, now_ms)
+        inside = one.known.holds(profile, now_ms)
         if inside != held.has(one.id):
             if moves is None:
                 moves = []
             moves.append((one.segment, inside))
-        due_ms = min(due_ms, one.known.change_ms(windows, last, now_ms))
+        due_ms = min(due_ms, one.known.change_ms(profile, now_ms))
     return due_ms, moves
 
 

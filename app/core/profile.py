@@ -237,13 +237,22 @@ def due_ms(profile: Profile) -> int:
     return due
 
 
+def _bytes(text: str) -> bytes:
+    return text.encode() if text else b""
+
+
+def _put(writer: BytesWriter, text: bytes) -> None:
+    if text:
+        writer.write(text)
+
+
 def encode_profile(profile: Profile) -> bytes:
     """Header and body, as said above."""
     last, segments, affinity, windows = profile.last, profile.segments, profile.affinity, profile.features.numbers()
     base: i64 = profile.first_ms
     recent, owed, rare = profile.recent, profile.owed, profile.rare_bytes()
-    timezone, device = profile.timezone.encode(), profile.device.encode()
-    locale, merged_into = profile.locale.encode(), profile.merged_into.encode()
+    timezone, device = _bytes(profile.timezone), _bytes(profile.device)
+    locale, merged_into = _bytes(profile.locale), _bytes(profile.merged_into)
     owes_records = profile.owes_records()
     names = affinity.text()
     pairs: i64 = last.size() + segments.size() + affinity.size()
@@ -283,9 +292,14 @@ def encode_profile(profile: Profile) -> bytes:
     begin: i64 = len(writer)
     write(numbers, windows, writer)
     length: i64 = len(writer) - begin
-    for text in (recent, owed, timezone, device, locale, merged_into, rare, names):
-        if text:
-            writer.write(text)
+    _put(writer, recent)
+    _put(writer, owed)
+    _put(writer, timezone)
+    _put(writer, device)
+    _put(writer, locale)
+    _put(writer, merged_into)
+    _put(writer, rare)
+    _put(writer, names)
     missing, timers = profile.missing, profile.timers
     propensity, browsing = profile.propensity, profile.browsing
     if missing or timers or propensity is not None or browsing is not None:
