@@ -1,4 +1,4 @@
-"""Conditions that the core judges by itself: windowed totals and numbers of a row against a bound, times since an event.
+"""Conditions that the core judges by itself: windowed totals and numbers against a bound, and the time since an event.
 
 Most segments ask nothing else. The functions that the policy's conditions are made into are interpreted, at a few
 microseconds a call; these are compiled with the core. They say the same: a condition that is made of them alone is

@@ -6,8 +6,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from app.core.expression_judge import known_condition
+from app.core.profile import Profile
 from tests.property.test_core_judge import names, plan_of, steps
-from tests.support.plans import MINUTE
+from tests.support.plans import DAY, MINUTE
 from tests.support.streams import START, Stream, track
 
 totals = st.builds(
@@ -55,6 +56,27 @@ def test_the_core_and_the_function_agree_on_the_answer_and_on_its_next_change(
         for at_ms in (stream.now_ms, stream.now_ms + 4 * MINUTE, stream.now_ms - MINUTE):
             assert known.holds(row, at_ms) is segment.evaluate(row, at_ms, "")
             assert known.change_ms(row, at_ms) == segment.next_change(row, at_ms, "")
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    st.one_of(numbers, rates, scores),
+    st.integers(0, 20),
+    st.integers(0, 200_000),
+    st.integers(0, 400),
+    st.integers(0, 4),
+    st.integers(0, 4),
+)
+def test_numbers_of_a_row_are_judged_as_by_the_function(
+    text: str, orders: int, revenue_milli: int, days: int, sent: int, opened: int
+) -> None:
+    segment = plan_of([text]).segments[0]
+    known = known_condition(segment)
+    assert known is not None
+    row = Profile(orders=orders, revenue_milli=revenue_milli, order_ms=START - days * DAY, sent=sent, opened=opened)
+    for at_ms in (START, START + 45 * DAY):
+        assert known.holds(row, at_ms) is segment.evaluate(row, at_ms, "")
+        assert known.change_ms(row, at_ms) == segment.next_change(row, at_ms, "")
 
 
 def test_what_depends_on_more_than_windows_and_recencies_is_left_to_the_function() -> None:
