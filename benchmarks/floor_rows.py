@@ -44,7 +44,7 @@ from benchmarks.nudge_worker import POLICIES
 from benchmarks.workload import BATCH_BYTES, events
 from schemas.events import Event, decode_event
 
-SLICE_RECORDS: Final = 64
+SLICE_RECORDS: Final = 256
 _USUAL_EVENTS: Final = 4
 """Events of the row that new users are given, so that rows are of the size that the worker's come to."""
 CHANGES_PER_EVENT: Final = 0.87
