@@ -15,6 +15,7 @@ take as long as all the rest. The scan at its end finds it.
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import shutil
 import struct
@@ -563,8 +564,11 @@ class PartitionStore:
     def _disconnect(self) -> None:
         try:
             self.flush()
-        finally:  # what it could not write the changelog has; files that stay open would be locked for whoever is next
-            self._db.close()
+        except OSError:  # what it could not write the changelog has
+            with contextlib.suppress(Exception):  # files that stay open would be locked for whoever is next
+                self._db.close()
+            raise
+        self._db.close()
 
     def _new_batch(self) -> Any:
         return WriteBatch(raw_mode=True)

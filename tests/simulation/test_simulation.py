@@ -21,6 +21,8 @@ SEEDS = range(60)
 SEEDS_TO_NOTICE = range(40)
 SEEDS_TO_FENCE = range(150)
 """A request must have stayed in the socket for long, and its sender have missed a rebalance."""
+SEEDS_TO_MEND = (183, 569, 594)
+"""The same, and nobody has written the row since: three of six hundred."""
 
 
 def test_killed_and_rebalanced_workers_agree_with_a_single_thread() -> None:
@@ -189,7 +191,7 @@ def test_a_worker_that_is_not_fenced_is_noticed(process_type: type[Process]) -> 
 
 
 def test_a_void_record_that_nobody_writes_over_is_noticed() -> None:
-    assert any(simulate(seed, process_type=Unmended, bare=True)["violations"] for seed in SEEDS_TO_FENCE)
+    assert any(simulate(seed, process_type=Unmended, bare=True)["violations"] for seed in SEEDS_TO_MEND)
 
 
 @pytest.mark.parametrize("seed", [6, 34, 38, 62, 89, 133, 148])
