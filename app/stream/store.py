@@ -47,8 +47,12 @@ log = structlog.get_logger(__name__)
 
 # Keys are UTF-8; no UTF-8 text starts with this byte, so no row can have the key of the metadata.
 _META_KEY = b"\xff\xfemeta"
-_META = struct.Struct(">qqqq")
-"""Position, rows, epoch, reach. Of older stores the last, or the last two, are not there."""
+_META = struct.Struct(">qqq")
+"""Position, rows, epoch. Of older stores the last is not there."""
+_REACH_KEY = b"\xff\xfereach"
+_REACH = struct.Struct(">q")
+"""Apart, as a build that knows of none reads the others, finds this among the rows, and builds the store anew."""
+_OUR_KEYS: Final = (_META_KEY, _REACH_KEY)
 
 STALE_S: Final = 7 * 86_400
 PERIODIC_COMPACTION_S: Final = 86_400
@@ -251,8 +255,9 @@ class PartitionStore:
         self._epoch: int = 0
         self._reach: int = 0
         if meta:
-            whole = meta.ljust(_META.size, b"\0")
-            self._next_offset, self._count, self._epoch, self._reach = _META.unpack(whole)
+            self._next_offset, self._count, self._epoch = _META.unpack(meta.ljust(_META.size, b"\0"))
+        if reach := self._get(_REACH_KEY):
+            (self._reach,) = _REACH.unpack(reach)
         self._spilled = self._meta()
         self._marks: deque[tuple[int, int, int]] = deque()
         """Of each write since then by which a row became dirty: how many ever had, and the newest position and epoch
@@ -423,7 +428,8 @@ class PartitionStore:
             else:
                 batch.put(key, value)
         reach = max(self.reach, meta[0])
-        batch.put(_META_KEY, _META.pack(*meta, reach))
+        batch.put(_META_KEY, _META.pack(*meta))
+        batch.put(_REACH_KEY, _REACH.pack(reach))
         try:
             self._db.write(batch, self._write_options)
         except Exception as exc:
@@ -437,7 +443,7 @@ class PartitionStore:
         found: list[tuple[bytes, bytes]] = []
         try:
             for key, value in self._db.items(from_key=after or None):
-                if key not in (after, _META_KEY):
+                if key not in (after, *_OUR_KEYS):
                     found.append((key, value))
                     if len(found) == limit:
                         break
@@ -463,7 +469,7 @@ class PartitionStore:
             rows = iter(self._db.items(read_opt=_once()))
             while page := list(itertools.islice(rows, _SCAN_ROWS)):
                 if page[-1][0] >= _META_KEY:  # no row of ours has a key beyond it
-                    page = [row for row in page if row[0] != _META_KEY]
+                    page = [row for row in page if row[0] not in _OUR_KEYS]
                     is_whole = True
                 found += len(page)
                 visit(page)
