@@ -17,16 +17,6 @@ NUMBER_MAX: Final = 1e15
 _NUMBER_CHARS_MAX: Final = 40
 
 
-def total(state: Panes | None, current: int, size: int) -> int:
-    """`panes.total` with positional arguments: it runs several times an event."""
-    if not state:
-        return 0
-    oldest = current - size
-    if state[1] > oldest and state[-2] <= current:
-        return state[0]
-    return sum(state[at + 1] for at in range(1, len(state), 2) if oldest < state[at] <= current)
-
-
 def total_step_ms(state: Panes | None, current: int, size: int, pane_ms: int) -> int:
     """The earliest instant at which the clock may change a total."""
     if not state:

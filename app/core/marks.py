@@ -20,7 +20,7 @@ from typing import Any, Final, NamedTuple
 import xxhash
 
 from app.core import panes
-from app.core.expression_runtime import total, total_step_ms
+from app.core.expression_runtime import total_step_ms
 from app.core.panes import NEVER_MS, Panes
 from app.core.values import property_at
 from app.core.window_map import WindowMap
@@ -191,7 +191,7 @@ def session_end_ms(state: list[int] | None, now_ms: int) -> int:
 
 def sessions(state: list[int] | None, current: int, size: int) -> int:
     """How many sessions began within the window."""
-    return total(state[1:], current, size) if state else 0
+    return panes.total(state[1:], current=current, size=size) if state else 0
 
 
 def sessions_step_ms(state: list[int] | None, current: int, size: int, pane_ms: int) -> int:

@@ -64,20 +64,25 @@ def test_numbers_that_are_no_windows_are_refused(numbers: list[int]) -> None:
         WindowMap.taken(vec[i64]([7, *numbers]), 1)
 
 
+def change(known: Any, found: Any, key: int | str, value: Any) -> None:
+    """Set or, without a value, delete a key of both; they are alike after it."""
+    if value is not None:
+        known[key] = value
+        found[key] = value
+    elif key in known:
+        del known[key], found[key]
+    else:
+        with pytest.raises(KeyError):
+            del found[key]
+    assert (found, list(found), len(found), bool(found)) == (known, list(known), len(known), bool(known))
+
+
 @given(CHANGES)
 def test_an_id_map_is_a_dict(changes: list[tuple[int, int | None]]) -> None:
     known: dict[int, int] = {}
     found = IdMap()
     for key, number in changes:
-        if number is not None:
-            known[key] = number
-            found[key] = number
-        elif key in known:
-            del known[key], found[key]
-        else:
-            with pytest.raises(KeyError):
-                del found[key]
-        assert (found, list(found), len(found), bool(found)) == (known, list(known), len(known), bool(known))
+        change(known, found, key, number)
         assert found.get(key) == known.get(key)
         assert found.number(key, -7) == known.get(key, -7)
         assert (key in found) is found.has(key) is (key in known)
@@ -94,15 +99,7 @@ def test_a_name_map_is_a_dict(changes: list[tuple[str, int | None]]) -> None:
     known: dict[str, int] = {}
     found = NameMap()
     for key, number in changes:
-        if number is not None:
-            known[key] = number
-            found[key] = number
-        elif key in known:
-            del known[key], found[key]
-        else:
-            with pytest.raises(KeyError):
-                del found[key]
-        assert (found, list(found), len(found), bool(found)) == (known, list(known), len(known), bool(known))
+        change(known, found, key, number)
         assert (found.get(key), key in found) == (known.get(key), key in known)
     numbers = vec[i64]([7] * (2 + 2 * len(known)))
     assert found.give(numbers, 1) == 1 + 2 * found.size()
@@ -123,15 +120,7 @@ def test_a_window_map_is_a_dict(changes: list[tuple[int, list[int] | None]]) -> 
     known: dict[int, list[int]] = {}
     found = WindowMap()
     for key, state in changes:
-        if state is not None:
-            known[key] = state
-            found[key] = state
-        elif key in known:
-            del known[key], found[key]
-        else:
-            with pytest.raises(KeyError):
-                del found[key]
-        assert (found, list(found), len(found), bool(found)) == (known, list(known), len(known), bool(known))
+        change(known, found, key, state)
         assert (found.get(key), key in found) == (known.get(key), key in known)
     numbers = vec[i64]([7, *found.numbers()])
     assert WindowMap.taken(numbers, 1) == found == WindowMap.of(known) == copy.deepcopy(found)
