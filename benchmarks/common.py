@@ -135,7 +135,14 @@ class ProcessSampler:
 
 
 def run_contender(
-    name: str, module: str, arguments: Sequence[str], *, events: int, users: int, timeout_s: float
+    name: str,
+    module: str,
+    arguments: Sequence[str],
+    *,
+    events: int,
+    users: int,
+    timeout_s: float,
+    checkout: Path = ROOT,
 ) -> Result:
     """Run a contender as a process of its own and wait for its report.
 
@@ -143,14 +150,16 @@ def run_contender(
     ----------
     module
         Runs as ``python -m module ARGUMENTS --report FILE`` and writes to FILE, by a rename, what `write_report` does.
+    checkout
+        Whose modules are run.
 
     Raises
     ------
     BenchmarkFailed
         When the process ends without a report, or `timeout_s` passes.
     """
-    command = [sys.executable, "-m", module, *arguments]
-    return run_command(name, command, events=events, users=users, timeout_s=timeout_s)
+    command = [sys.executable, "-P", "-m", module, *arguments]
+    return run_command(name, command, events=events, users=users, timeout_s=timeout_s, checkout=checkout)
 
 
 def run_command(
@@ -161,12 +170,13 @@ def run_command(
     users: int,
     timeout_s: float,
     report_option: Sequence[str] = ("--report",),
+    checkout: Path = ROOT,
 ) -> Result:
     """As `run_contender`, of any command; `report_option` comes before the report's path, which comes last."""
     with tempfile.TemporaryDirectory(prefix="nudge-bench-") as folder:
         report = Path(folder) / "report.json"
         whole = [*command, *report_option, str(report)]
-        child = Child(name, whole, env={**os.environ, "PYTHONPATH": str(ROOT)})
+        child = Child(name, whole, env={**os.environ, "PYTHONPATH": str(checkout)})
         try:
             with ProcessSampler(child.pid) as sampler:
                 _await_report(child, report, timeout_s)

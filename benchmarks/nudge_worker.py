@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import tempfile
+import threading
 import time
 import uuid
 from collections.abc import Mapping
@@ -17,11 +18,13 @@ from app.faust_settings import install_uvloop
 from app.logs import configure_logs
 from app.run import run_app
 from app.settings import load_settings
-from benchmarks.common import Result, run_contender, write_report
+from benchmarks.common import ROOT, Result, run_contender, write_report
 
 _HERE: Final = Path(__file__).parent
 POLICIES: Final = {8: _HERE / "segments.yaml", 20: _HERE / "segments20.yaml"}
 """By their number of segments."""
+SHARES: Final = ("thread_running", "thread_waiting")
+"""Of the measured time, in which the thread that folds ran, and in which it could have."""
 
 
 def measure(
@@ -34,13 +37,31 @@ def measure(
     idempotent: bool = False,
     cache_rows: int = 1_000,
     timeout_s: float = 300.0,
+    checkout: Path = ROOT,
 ) -> Result:
-    """Process the `count` events that the topic `events` holds already."""
+    """Process the `count` events that the topic `events` holds already, with the worker of `checkout`."""
     arguments = ["--broker", bootstrap, "--partitions", str(partitions), "--events", str(count)]
     arguments += ["--policy", str(policy), "--cache-rows", str(cache_rows)]
     if idempotent:
         arguments.append("--idempotent")
-    return run_contender("nudge worker", __spec__.name, arguments, events=count, users=users, timeout_s=timeout_s)
+    return run_contender(
+        "nudge worker",
+        __spec__.name,
+        arguments,
+        events=count,
+        users=users,
+        timeout_s=timeout_s,
+        checkout=checkout,
+    )
+
+
+def thread_ns() -> tuple[int, int] | None:
+    """How long this thread has run, and waited for a processor, nanoseconds; None where the kernel does not tell."""
+    try:
+        running, waiting, _slices = Path(f"/proc/self/task/{threading.get_native_id()}/schedstat").read_text().split()
+    except (OSError, ValueError):
+        return None
+    return int(running), int(waiting)
 
 
 class CountingObserver:
@@ -53,6 +74,7 @@ class CountingObserver:
         self._report = report
         self._worker = worker
         self._started = self._started_cpu = 0.0
+        self._thread_ns: tuple[int, int] | None = None
         self._processing_s = 0.0
 
     def effects(self, effects: Effects, partition: int) -> None:
@@ -61,6 +83,7 @@ class CountingObserver:
     def batch(self, records: int, seconds: float) -> None:
         if not self._started:  # the first batch was worked on and not waited for: its seconds are processor time
             self._started, self._started_cpu = time.monotonic() - seconds, time.process_time() - seconds
+            self._thread_ns = thread_ns()
         self._processing_s += seconds
         self._inner.batch(records, seconds)
 
@@ -75,7 +98,15 @@ class CountingObserver:
                 "processing_us": round(1e6 * self._processing_s / self._count, 2),
             }
             cpu_s = time.process_time() - self._started_cpu
-            write_report(self._report, time.monotonic() - self._started, detail, cpu_s)
+            seconds = time.monotonic() - self._started
+            write_report(self._report, seconds, detail | self._shares(seconds), cpu_s)
+
+    def _shares(self, seconds: float) -> dict[str, float]:
+        """`SHARES`; the first batch, which is a few milliseconds, is not in them."""
+        before, now = self._thread_ns, thread_ns()
+        if before is None or now is None:
+            return {}
+        return {name: round((now[n] - before[n]) / seconds / 1e9, 3) for n, name in enumerate(SHARES)}
 
     def members(self, partition: int, counts: Mapping[int, int] | None) -> None:
         self._inner.members(partition, counts)

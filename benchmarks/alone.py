@@ -1,0 +1,116 @@
+"""The worker alone: what one build, or two in alternation, take an event, and whether the worker's thread had to wait.
+
+    make compile
+    python -m benchmarks.alone --kafka --turns 3 --json
+    python -m benchmarks.alone --kafka --turns 3 --against /path/to/other/checkout --json
+
+The workload and the policy are those of `benchmarks.engine`, without its other contenders. Each turn has a broker of
+its own with another seed's events. With `--against` both checkouts process the same events of the same broker, and who is
+first in a turn changes; the ratio is the median of the turns' ratios. Compile both, or neither.
+
+Where the thread that folds did not run, it waited for a processor, or it slept: for the interpreter's lock, that the
+consumer's thread has meanwhile, for events, or for acknowledgements. Linux tells; elsewhere nothing is said of it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import statistics
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Final
+
+from app.topics import create_topics
+from benchmarks import nudge_worker
+from benchmarks.common import ROOT, Result, machine, parser
+from benchmarks.workload import broker_at, describe, events, preload
+from schemas.topics import EVENTS
+
+HERE: Final = "here"
+AGAINST: Final = "against"
+
+
+async def turns(options: argparse.Namespace) -> dict[str, list[Result]]:
+    """What each checkout did in each turn."""
+    checkouts = {HERE: ROOT}
+    if options.against is not None:
+        checkouts[AGAINST] = options.against.resolve()
+    found: dict[str, list[Result]] = {name: [] for name in checkouts}
+    for number in range(options.turns):
+        async with broker_at(options.broker, kafka=options.kafka) as bootstrap:
+            await create_topics(bootstrap, options.partitions)
+            now_ms = time.time_ns() // 1_000_000
+            records = events(
+                options.events, options.users, options.seed + number, start_ms=now_ms - 600_000, keys=options.keys
+            )
+            count = await preload(bootstrap, EVENTS, options.partitions, records, timestamp_ms=now_ms)
+            for name in in_turn(list(checkouts), number):
+                result = await asyncio.to_thread(_measure, options, bootstrap, count, checkouts[name])
+                found[name].append(result)
+                print(f"{name:>8}: {result.line()}", flush=True)
+    return found
+
+
+def _measure(options: argparse.Namespace, bootstrap: str, count: int, checkout: Path) -> Result:
+    return nudge_worker.measure(
+        bootstrap,
+        options.partitions,
+        count,
+        options.users,
+        policy=nudge_worker.POLICIES[options.segments],
+        idempotent=options.kafka or bool(options.broker),
+        checkout=checkout,
+    )
+
+
+def in_turn(names: list[str], number: int) -> list[str]:
+    """Who comes first is second in the next turn."""
+    return names[::-1] if number % 2 else names
+
+
+def summary(found: dict[str, Sequence[Result]]) -> dict[str, Any]:
+    """The median of each checkout's turns, and of their ratios (above 1: this checkout is the faster one)."""
+    told: dict[str, Any] = {name: _told(results) for name, results in found.items()}
+    if AGAINST in found:
+        pairs = zip(found[HERE], found[AGAINST], strict=True)
+        ratios = [ours.events_per_second / other.events_per_second for ours, other in pairs]
+        told |= {"ratio": round(statistics.median(ratios), 3), "ratios": [round(ratio, 3) for ratio in ratios]}
+    return told
+
+
+def _told(results: Sequence[Result]) -> dict[str, Any]:
+    told: dict[str, Any] = {
+        "events_per_second": round(statistics.median(result.events_per_second for result in results)),
+        "events_per_second_max": round(max(result.events_per_second for result in results)),
+        "cpu_seconds_per_million": round(statistics.median(r.cpu_seconds_per_million for r in results), 2),
+        "rss_mb": max(result.rss_mb_max for result in results),
+    }
+    for share in nudge_worker.SHARES:
+        if all(share in result.detail for result in results):  # another checkout may not take it
+            told[share] = round(statistics.median(result.detail[share] for result in results), 3)
+    return told
+
+
+def main() -> None:
+    """Measure and print; the last line is one JSON object with --json."""
+    taken = parser(__doc__, events=400_000)
+    taken.add_argument("--kafka", action="store_true", help="a real Apache Kafka, started here")
+    taken.add_argument("--segments", type=int, choices=list(nudge_worker.POLICIES), default=20)
+    taken.add_argument("--keys", choices=["uniform", "zipf"], default="uniform", help="how users are drawn")
+    taken.add_argument("--turns", type=int, default=3, help="of each checkout (default: %(default)s)")
+    taken.add_argument("--against", type=Path, help="another checkout of nudge")
+    options = taken.parse_args()
+    sizes = {"users": options.users, "events": options.events, "partitions": options.partitions}
+    workload = describe(options.seed, keys=options.keys, turns=options.turns, **sizes)
+    told = summary(asyncio.run(turns(options)))
+    for name, value in told.items():
+        print(f"{name:>8}: {value}")
+    if options.json:
+        print(json.dumps({**told, "workload": workload, "machine": machine()}))
+
+
+if __name__ == "__main__":
+    main()
