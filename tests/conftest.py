@@ -1,5 +1,7 @@
 """Fixtures and hooks for all tests."""
 
+from hypothesis import settings
+
 from tests.support.broker import broker, embedded, kafka, unique
 from tests.support.parallel import pytest_collection_modifyitems, pytest_xdist_auto_num_workers
 from tests.support.site import site
@@ -13,3 +15,6 @@ __all__ = [
     "site",
     "unique",
 ]
+
+settings.register_profile("nudge", deadline=None)  # 200 ms an example are soon gone on a busy machine
+settings.load_profile("nudge")

@@ -61,7 +61,7 @@ class ByHand:
                 self.seen[user, wanted] = price
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(steps, st.lists(st.booleans(), min_size=40, max_size=40))
 def test_everybody_is_told_of_just_what_concerns_them_and_once(
     plan: list[tuple[object, ...]], kills: list[bool]

@@ -69,7 +69,7 @@ def most_in_any_window(times: list[int], window_ms: int) -> int:
     return max((sum(start <= at_ms < start + window_ms for at_ms in times) for start in times), default=0)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(steps_of)
 def test_no_cap_is_ever_exceeded(steps: list[tuple[int, list[str]]]) -> None:
     stream = Stream(make_plan(campaigns=CAMPAIGNS, caps=CAPS))
@@ -80,7 +80,7 @@ def test_no_cap_is_ever_exceeded(steps: list[tuple[int, list[str]]]) -> None:
         assert most_in_any_window(times, cap.window_ms) <= cap.limit
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(steps_of)
 def test_a_cool_down_is_kept_and_transactional_messages_always_go(steps: list[tuple[int, list[str]]]) -> None:
     stream = Stream(make_plan(campaigns=CAMPAIGNS, caps=CAPS))
@@ -95,7 +95,7 @@ ANSWERS = (NOTIFICATION_SENT, NOTIFICATION_OPENED, NOTIFICATION_DISMISSED)
 answers_of = st.lists(st.tuples(st.integers(0, 30), st.sampled_from(ANSWERS), st.integers(0, 2 * HOUR)), max_size=30)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(
     steps_of, answers_of, st.sampled_from([0.05, 0.2, 0.7, 1.0]), st.floats(0, 60), st.sampled_from([HOUR, 30 * DAY])
 )
@@ -122,7 +122,7 @@ def test_no_cap_is_ever_exceeded_however_tired_or_fond_the_user_is(
         assert most_in_any_window(times, cap.window_ms) <= cap.limit
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.integers(1, 200), st.integers(HOUR, 90 * DAY), st.floats(0.01, 1.0))
 def test_a_tightened_cap_is_no_looser_than_its_share(limit: int, window_ms: int, share: float) -> None:
     sends, tight_ms = tightened(limit, window_ms, share)
@@ -154,7 +154,7 @@ instants = st.one_of(
 windows = st.builds(QuietHours, st.integers(0, 1439), st.integers(0, 1439))
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(zones, instants, windows)
 @example("America/New_York", 1_772_953_200_000, QuietHours(22 * 60, 2 * 60 + 30))
 def test_the_end_of_quiet_hours_is_the_first_instant_that_is_not_quiet(
@@ -170,7 +170,7 @@ def test_the_end_of_quiet_hours_is_the_first_instant_that_is_not_quiet(
     assert all(is_quiet(at_ms, zone, quiet) for at_ms in range(now_ms, end_ms, 5 * MINUTE))
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(zones, instants, steps_of, st.sampled_from(["defer", "drop"]))
 def test_nothing_is_sent_in_quiet_hours(zone: str, start_ms: int, steps: list[tuple[int, list[str]]], how: str) -> None:
     quiet = QuietHours(21 * 60, 9 * 60)

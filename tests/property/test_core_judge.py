@@ -57,7 +57,7 @@ def plan_of(texts: list[str]) -> Plan:
     return make_plan(segments, {feature.text: feature for one in made for feature in one.features}.values())
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @example(  # B changes a part, though not the whole: from then on the clock can, when A is ten minutes old
     ['not count("A", "10m") >= 1 and (count("B", "10m") >= 1 and count("B", "1h") >= 1)'],
     [(3 * MINUTE, "B", 0, None), (9 * MINUTE, "Order Completed", 0, None)],
@@ -95,7 +95,7 @@ def test_memberships_are_the_conditions_truth_on_every_event_and_at_every_instan
         assert told == (["enter", "leave"] * len(told))[: len(told)]
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @example(  # of a new row the second is known, the others are asked; then the clock has a look at all of them
     ['count("A", "10m") >= 1', 'not did("B", "10m")', 'count("A", "1h") >= 1'], [(0, "A", 0, None)]
 )

@@ -38,7 +38,7 @@ texts = st.recursive(
 )
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(texts, steps)
 def test_the_core_and_the_function_agree_on_the_answer_and_on_its_next_change(
     text: str, happened: list[tuple[int, str, int, int | None]]
@@ -58,7 +58,7 @@ def test_the_core_and_the_function_agree_on_the_answer_and_on_its_next_change(
             assert known.change_ms(row, at_ms) == segment.next_change(row, at_ms, "")
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(
     st.one_of(numbers, rates, scores),
     st.integers(0, 20),

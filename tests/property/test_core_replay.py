@@ -64,7 +64,7 @@ def play(steps: list[tuple[int, list[tuple[str, str, int, int]]]], stream: Strea
         stream.fire()
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(batches_of, st.data())
 def test_replaying_any_part_changes_no_row_and_decides_nothing_new(
     steps: list[tuple[int, list[tuple[str, str, int, int]]]], data: st.DataObject
@@ -81,7 +81,7 @@ def test_replaying_any_part_changes_no_row_and_decides_nothing_new(
     assert effects.counts["events", "replayed"] + effects.counts["events", "rejected"] == len(stream.log) - start
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(batches_of, st.data())
 def test_a_crash_between_rows_and_offset_gives_the_rows_of_a_run_without_it(
     steps: list[tuple[int, list[tuple[str, str, int, int]]]], data: st.DataObject
@@ -108,7 +108,7 @@ def test_a_crash_between_rows_and_offset_gives_the_rows_of_a_run_without_it(
     assert {key: encode_profile(row) for key, row in crashed.rows.items()} == after
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(batches_of)
 def test_a_users_row_does_not_depend_on_the_others(
     steps: list[tuple[int, list[tuple[str, str, int, int]]]],

@@ -46,7 +46,7 @@ def window(profile: Profile, feature: Feature, now_ms: int) -> int:
     return panes.total(profile.features.get(feature.id), current=now_ms // feature.pane_ms, size=feature.size)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(arrivals, st.lists(st.integers(0, 5 * DAY), max_size=4))
 def test_windows_equal_brute_force_at_every_arrival_and_as_they_expire(
     stream_of: list[tuple[int, int, str, str, int]], later: list[int]
@@ -67,7 +67,7 @@ def test_windows_equal_brute_force_at_every_arrival_and_as_they_expire(
             assert window(row, feature, stream.now_ms) == brute_force(feature, events, stream.now_ms)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.data())
 def test_order_within_the_grace_does_not_matter(data: st.DataObject) -> None:
     ages = data.draw(st.lists(st.integers(0, DAY), min_size=1, max_size=20))
@@ -86,7 +86,7 @@ def test_order_within_the_grace_does_not_matter(data: st.DataObject) -> None:
         assert getattr(one.row, name) == getattr(other.row, name)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(arrivals)
 def test_membership_is_right_at_every_instant_when_timers_are_fired_on_time(
     stream_of: list[tuple[int, int, str, str, int]],

@@ -39,7 +39,7 @@ def without_undecided(clause: Clause, dice: random.Random) -> bool:
     return parts[0] is not (clause.how == "not")
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.lists(texts, min_size=1, max_size=3), judge_steps, st.integers())
 def test_an_explanation_agrees_with_the_judge_whatever_happens(
     conditions: list[str], happened: list[tuple[int, str, int, int | None]], seed: int
@@ -62,7 +62,7 @@ def test_an_explanation_agrees_with_the_judge_whatever_happens(
                 assert inner.holds is compiled(inner.text).evaluate(stream.row, stream.now_ms, USER)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(texts, st.lists(names, max_size=5))
 def test_a_named_segment_is_explained_by_its_own_condition(text: str, happened: list[str]) -> None:
     inner = compile_expression(text)
@@ -82,7 +82,7 @@ def _contributions(features: Mapping[str, float]) -> dict[str, float]:
     return dict.fromkeys(features, 1.0)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(steps_of, st.sampled_from([0.0, 0.5]), st.booleans(), st.sampled_from([0.0, 0.5]), st.booleans())
 def test_a_campaigns_verdict_is_what_the_arbiter_then_does(
     steps: list[tuple[int, list[str]]], holdout: float, required: bool, campaign_holdout: float, tired: bool

@@ -295,7 +295,7 @@ def _instants(world: World, until_ms: int) -> list[int]:
     return sorted(at_ms for at_ms in near if NOW < at_ms < until_ms)
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(conditions, worlds)
 @example(("hour() == 3", lambda world, now_ms: _local(world, now_ms).hour == 3), World((), "America/New_York", {}))
 def test_truth_equals_the_raw_events_and_never_changes_before_it_is_announced(case: Case, world: World) -> None:
@@ -311,7 +311,7 @@ def test_truth_equals_the_raw_events_and_never_changes_before_it_is_announced(ca
         assert oracle(world, at_ms) is truth, f"changed {at_ms - NOW} ms from now, {due_ms - at_ms} ms unannounced"
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(conditions, worlds)
 def test_following_the_announced_instants_finds_the_truth_at_every_instant(case: Case, world: World) -> None:
     """The engine's loop: evaluate, sleep until the next change, evaluate; in between nothing is asked."""
@@ -324,7 +324,7 @@ def test_following_the_announced_instants_finds_the_truth_at_every_instant(case:
         wakes += 1
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.text(alphabet="()[]'\"andornotinwhere=<>!,.+-*/ 0123456789\n\t#ä\\", max_size=60) | st.text(max_size=40))
 def test_no_text_does_anything_but_compile_or_be_refused(text: str) -> None:
     refused: ExpressionErrors | None = None

@@ -69,7 +69,7 @@ BACK = [(0, [("Promo", "b", 0), ("News", "b", 0)]), (HOUR, [("Promo", "a", 0)]),
 WEEKLY = (*CAPS, Cap(5, 7 * DAY))
 
 
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=120)
 @example(BACK)
 @given(steps)
 def test_no_cap_is_exceeded_with_users_interleaved_late_events_and_a_clock_that_steps_back(

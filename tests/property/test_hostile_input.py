@@ -78,7 +78,7 @@ def key_of(raw: bytes) -> bytes:
         return b"u0"
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(RAW, st.one_of(st.none(), st.binary(max_size=20)))
 def test_an_event_is_read_or_refused_and_the_refusal_quotes_nothing(raw: bytes, key: bytes | None) -> None:
     for given_key in (key, key_of(raw)):
@@ -133,7 +133,7 @@ def comparable(row: Profile) -> dict[str, Any]:
     return {name: getattr(row, name) for name in names}
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.lists(RAW, min_size=1, max_size=6))
 def test_a_policy_that_meets_it_fails_nowhere_and_the_neighbour_is_as_if_alone(raws: list[bytes]) -> None:
     strangers = [FakeRecord(key_of(raw), raw, 0) for raw in raws if key_of(raw) != b"ann"]
@@ -142,7 +142,7 @@ def test_a_policy_that_meets_it_fails_nowhere_and_the_neighbour_is_as_if_alone(r
     assert row_of(beside, b"ann") == row_of(neighbours(), b"ann")
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.data())
 def test_a_decision_is_read_or_refused_and_its_neighbour_is_sent(data: st.DataObject) -> None:
     good = decision(1)

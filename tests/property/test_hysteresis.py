@@ -15,7 +15,7 @@ SEGMENT = 7
 WHEN, UNTIL = "count('A', '6h') >= 3", "count('A', '6h') < 1"
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(
     st.lists(st.integers(0, 12 * 60), max_size=25).map(sorted),
     st.sampled_from([None, UNTIL]),

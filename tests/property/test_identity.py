@@ -22,7 +22,7 @@ words = st.lists(
 )
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(words, st.data())
 def test_the_newest_identify_stands_in_whatever_order_they_come_and_however_often(
     said: list[dict[str, Any]], data: st.DataObject
@@ -53,7 +53,7 @@ def in_order_of_time(said: list[tuple[int, dict[str, Any]]]) -> dict[str, Any]:
     return {name: value for name, value in traits.items() if value is not None}
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(dated)
 def test_each_trait_is_what_the_newest_identify_that_spoke_of_it_said(said: list[tuple[int, dict[str, Any]]]) -> None:
     stream = Stream(PLAN)
@@ -62,7 +62,7 @@ def test_each_trait_is_what_the_newest_identify_that_spoke_of_it_said(said: list
     assert stream.row.traits == in_order_of_time(said)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(dated, st.lists(st.booleans(), min_size=8, max_size=8))
 def test_two_rows_merged_have_the_traits_of_one_that_heard_it_all(
     said: list[tuple[int, dict[str, Any]]], first: list[bool]

@@ -27,14 +27,14 @@ features = st.dictionaries(names, values, max_size=40)
 of_a_run = st.lists(values | st.just(-1.5), max_size=len(RUN)).map(lambda made: dict(zip(RUN, made, strict=False)))
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(features)
 @example({"x" * 254: 1.0, "y" * 255: 0.5, "z" * 300: 0.0, "": 2.0})
 def test_packed_features_come_back_in_their_order(made: dict[str, float]) -> None:
     assert list(unpack(pack(made)).items()) == list(made.items())
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(of_a_run, features)
 def test_so_do_those_that_begin_as_a_decision_s_do(run: dict[str, float], more: dict[str, float]) -> None:
     made = run | more
@@ -49,7 +49,7 @@ def test_rounding_is_what_logging_keeps(made: dict[str, float]) -> None:
     assert all(once[name] == pytest.approx(value, rel=1e-6, abs=1e-37) for name, value in made.items())
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.binary(max_size=60))
 def test_other_bytes_are_refused_or_read_but_nothing_else(raw: bytes) -> None:
     try:

@@ -103,7 +103,7 @@ steps = st.tuples(st.sampled_from(["View", "Order Completed"]), st.integers(0, 8
 acts = st.lists(st.tuples(st.booleans(), steps), max_size=12)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(acts, acts, st.integers(1, 3), st.integers(1, 2))
 def test_a_merged_user_is_one_who_never_had_two_ids(
     before: list[Any], after: list[Any], copies: int, aliases: int
@@ -212,7 +212,7 @@ def labelled(first: int, count: int) -> Profile:
     return row
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.integers(0, 32), st.integers(0, 40), st.integers(0, 32))
 def test_no_label_waits_in_a_merged_row_without_the_timer_that_matures_it(ours: int, first: int, theirs: int) -> None:
     row, other = labelled(0, ours), labelled(first, theirs)

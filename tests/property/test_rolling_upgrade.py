@@ -99,7 +99,7 @@ class Mixed(Stream):
         return effects
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(batches_of, st.integers(0, 2**32))
 def test_rows_that_go_back_and_forth_between_builds_lose_nothing_and_decide_the_same(steps: Any, seed: int) -> None:
     plain, mixed = Stream(PLAN), Mixed(PLAN, dice=random.Random(seed))

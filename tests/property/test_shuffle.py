@@ -56,7 +56,7 @@ def comparable(row: Profile) -> dict[str, Any]:
     return {name: value for name, value in state.items() if name not in ORDER_OF_ARRIVAL}
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(
     st.randoms(use_true_random=False),
     st.lists(st.integers(0, GRACE_MS), min_size=1, max_size=60),

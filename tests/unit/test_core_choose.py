@@ -147,7 +147,7 @@ def test_a_row_remembers_a_bounded_number_of_variants() -> None:
     assert untouched.shown == {}
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(
     st.dictionaries(st.sampled_from("abc"), st.floats(0, 1)),
     st.floats(0.01, 1.0),

@@ -238,7 +238,7 @@ def test_the_posterior_is_that_of_a_linear_regression() -> None:
     st.dictionaries(st.integers(0, 167), st.tuples(st.integers(1, 500), st.floats(0, 1)), max_size=30),
     st.lists(st.integers(0, 167), min_size=1, max_size=168, unique=True),
 )
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_shares_are_a_distribution_whatever_is_known(known: dict[int, tuple[int, float]], hours: list[int]) -> None:
     sends = {hour: number for hour, (number, _) in known.items()}
     opens = {hour: int(number * share) for hour, (number, share) in known.items()}

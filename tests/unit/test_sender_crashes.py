@@ -95,7 +95,7 @@ async def replay_until_done(world: World, batches: list[list[Decision]], kills: 
             return
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(histories())
 def test_promotional_at_most_once_transactional_at_least_once_and_one_receipt_id_each(
     history: tuple[list[list[Decision]], dict[str, list[str]], list[int], int],
