@@ -8,23 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
 from time import monotonic
 from typing import Any
 
 import faust
 import structlog
 from aiokafka import TopicPartition
-from aiokafka.consumer.group_coordinator import GroupCoordinator
-from aiokafka.errors import (
-    ConsumerStoppedError,
-    IllegalGenerationError,
-    NoError,
-    RebalanceInProgressError,
-    UnknownMemberIdError,
-)
-from aiokafka.protocol.group import HeartbeatRequest, SyncGroupRequest
-from aiokafka.structs import OffsetAndMetadata
 from faust.events import Event
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
@@ -34,57 +24,21 @@ from app.stream.backlog import Backlog
 from app.stream.barrier import Barrier
 from app.stream.batch import RecordBatch
 from app.stream.commits import digest, encode_note
-from app.stream.committed import READ_COMMITTED, Held, readable_end
-from app.stream.fetch import fetched_records
+from app.stream.committed import Held, readable_end
+from app.stream.consumer_thread import BatchedConsumerThread
+from app.stream.gaps import GapCheck
 from app.stream.jumps import Jumps
-from app.stream.lease import Lease
 from app.stream.replays import another_log
 
 log = structlog.get_logger(__name__)
 
 DRAIN_TIMEOUT_S = 30.0
 _GAP_PAUSE_S = 0.02
-FETCH_WAIT_MS_MAX = 50
-"""How long a broker may hold an empty fetch: an idle consumer asks 20 times a second."""
 _FETCH_TIMEOUT_S = 0.25
 _ROOM_TIMEOUT_S = 0.02
 FEW_RECORDS = 1_024
 """After a fetch of fewer the next waits for what is on its way; after one of more there is enough to go on with."""
 GATHER_S_MAX = 0.025
-_STILL_A_MEMBER = frozenset({NoError.errno, RebalanceInProgressError.errno})
-_FENCED_INSTANCE_ID = 82  # aiokafka has no name for it
-_NO_MEMBER = frozenset({UnknownMemberIdError.errno, IllegalGenerationError.errno, _FENCED_INSTANCE_ID})
-
-
-class GapCheck:
-    """Finds offsets that a fetch left out, and tells a gap in the log from one in the fetch: it is there twice.
-
-    Apache Kafka leaves gaps only where compaction or transactions made them, so this is for the embedded broker, whose
-    fetch may pass over a batch that is being written. Pure.
-    """
-
-    def __init__(self) -> None:
-        self._expected: dict[TP, int] = {}
-        self._looked_at: dict[TP, int] = {}
-
-    def start(self, offsets: Mapping[TP, int]) -> None:
-        """Reading starts anew, at these offsets."""
-        self._expected = dict(offsets)
-        self._looked_at = {}
-
-    def check(self, tp: TP, records: list[Any]) -> tuple[list[Any], int | None]:
-        """The records that may be delivered, and the offset to go back to when something is missing after them."""
-        if not records:
-            return records, None
-        expected = self._expected.get(tp, records[0].offset)
-        if records[-1].offset - expected + 1 != len(records):
-            for index, record in enumerate(records):
-                if record.offset != expected and self._looked_at.get(tp, -1) < expected:
-                    self._looked_at[tp] = self._expected[tp] = expected
-                    return records[:index], expected
-                expected = record.offset + 1
-        self._expected[tp] = records[-1].offset + 1
-        return records, None
 
 
 class BatchSchema(faust.Schema):
@@ -426,92 +380,7 @@ class BatchedConsumer(driver.Consumer):
         """Faust's livelock detector counts single events; here the drain limit ends a wedged worker."""
 
 
-class BatchedConsumerThread(driver.AIOKafkaConsumerThread):
-    """The thread in which aiokafka runs."""
-
-    def _create_worker_consumer(self, transport: Any) -> Any:
-        """Faust asks the broker to hold an empty fetch for 1.5 s. Kafka answers as soon as there is something; the
-        embedded broker looks again only after about half that time, which was the whole latency of a decision.
-        """
-        consumer = super()._create_worker_consumer(transport)
-        consumer._fetch_max_wait_ms = FETCH_WAIT_MS_MAX
-        consumer._isolation_level = READ_COMMITTED  # Faust would only in a transaction of its own
-        add_notes(consumer, self.consumer.note_of)
-        return consumer
-
-    async def on_start(self) -> None:
-        """Start, and renew the lease with every answer of the coordinator."""
-        await super().on_start()
-        coordinator = getattr(self._ensure_consumer(), "_coordinator", None)
-        if isinstance(coordinator, GroupCoordinator):
-            keep_lease(coordinator, self.app.lease)
-
-    async def _fetch_records(
-        self, consumer: Any, active_partitions: Any, timeout: float | None = None, max_records: int | None = None
-    ) -> Any:
-        """As Faust's, with the records as they were parsed (`app.stream.fetch`) and all that there are."""
-        if not self.consumer.flow_active:
-            return {}
-        fetcher = consumer._fetcher
-        if consumer._closed or fetcher._closed:
-            raise ConsumerStoppedError
-        with fetcher._subscriptions.fetch_context():
-            return await fetched_records(fetcher, active_partitions, timeout or 0.0)
-
-    async def seek_to_start(self) -> dict[TP, int]:
-        """See `BatchedConsumer.seek_to_start`; runs in the consumer's thread."""
-        consumer = self._ensure_consumer()
-        offsets: dict[TP, int] = {}
-        for tp in consumer.assignment():
-            committed = await consumer.committed(TopicPartition(tp.topic, tp.partition))
-            if committed is None:
-                await consumer.seek_to_beginning(tp)
-                committed = await consumer.position(tp)
-            else:
-                consumer.seek(tp, committed)
-            offsets[TP(tp.topic, tp.partition)] = committed
-        return offsets
-
-    async def seek_to(self, tp: TP, offset: int) -> None:
-        """Read on from `offset`; runs in the consumer's thread."""
-        self._ensure_consumer().seek(TopicPartition(tp.topic, tp.partition), offset)
-
-    async def beginning(self, tp: TP) -> int:
-        """The oldest offset of a partition; runs in the consumer's thread."""
-        place = TopicPartition(tp.topic, tp.partition)
-        found = await self._ensure_consumer().beginning_offsets([place])
-        return int(found[place])
-
-
 class BatchedTransport(driver.Transport):
     """Faust's aiokafka transport with the batched consumer."""
 
     Consumer = BatchedConsumer
-
-
-def add_notes(consumer: Any, note: Callable[[str, int, int], str]) -> None:
-    """Have each commit carry what `note` says of topic, partition and offset, as Kafka's metadata of it."""
-    commit = consumer.commit
-
-    async def noted(offsets: Mapping[TopicPartition, OffsetAndMetadata]) -> None:
-        places = {tp: at.offset for tp, at in offsets.items()}
-        await commit({tp: OffsetAndMetadata(at, note(tp.topic, tp.partition, at)) for tp, at in places.items()})
-
-    consumer.commit = noted
-
-
-def keep_lease(coordinator: Any, lease: Lease) -> None:
-    """Have the coordinator's client tell the lease what it is answered: by SyncGroup, and by each heartbeat."""
-    send = coordinator._send_req
-
-    async def told(request: Any) -> Any:
-        asked_at = lease.clock()
-        response = await send(request)
-        if isinstance(request, (HeartbeatRequest, SyncGroupRequest)):
-            if response.error_code in _STILL_A_MEMBER:
-                lease.renew(asked_at)
-            elif response.error_code in _NO_MEMBER:
-                lease.lose()
-        return response
-
-    coordinator._send_req = told

@@ -19,12 +19,14 @@ from app.core.processor import Processor
 from app.stream.app import StreamApp
 from app.stream.backlog import Backlog
 from app.stream.barrier import Barrier
+from app.stream.consumer_thread import BatchedConsumerThread
+from app.stream.gaps import GapCheck
 from app.stream.jumps import Jumps
 from app.stream.lease import Lease
 from app.stream.recovery import RowRecovery
 from app.stream.standing import Standing
 from app.stream.table import RowTable, Spilling
-from app.stream.transport import BatchedConsumer, BatchedConsumerThread, GapCheck
+from app.stream.transport import BatchedConsumer
 from schemas.topics import DECISIONS, EVENTS, PROFILES_CHANGELOG, SEGMENTS
 from tests.simulation.aside import Aside
 from tests.simulation.clients import KafkaConsumer, Producer

@@ -5,7 +5,7 @@ from typing import Any
 
 from faust.types import TP
 
-from app.stream.transport import GapCheck
+from app.stream.gaps import GapCheck
 
 EVENTS = TP("events", 0)
 

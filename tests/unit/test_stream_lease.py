@@ -8,9 +8,9 @@ import pytest
 from aiokafka.protocol.group import HeartbeatRequest
 from aiokafka.protocol.produce import ProduceRequest
 
+from app.stream.consumer_thread import keep_lease
 from app.stream.lease import Lease, LeaseLost
 from app.stream.producer import _ask_before_producing
-from app.stream.transport import keep_lease
 
 SESSION_S = 6.0
 UNKNOWN_MEMBER = 25
