@@ -72,7 +72,12 @@ def extensions() -> list[Any]:
 
     options = ["--follow-imports=silent", "--ignore-missing-imports", "--no-warn-unused-ignores"]
     # What they share becomes app/core/compiled__mypyc: beside the modules, since only packages of ours can be imported.
-    return list(mypycify([*options, *SOURCES], opt_level="3", group_name="app.core.compiled"))
+    found = list(mypycify([*options, *SOURCES], opt_level="3", group_name="app.core.compiled"))
+    if os.name == "posix":
+        for extension in found:
+            # Nobody else is to call what they have: so calls among themselves may be direct, and inlined.
+            extension.extra_compile_args.append("-fvisibility=hidden")
+    return found
 
 
 setup(ext_modules=extensions())
