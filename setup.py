@@ -40,6 +40,7 @@ CORE = (
     "membership",
     "name_map",
     "owed",
+    "packed_map",
     "panes",
     "profile",
     "propensity",

@@ -40,6 +40,13 @@ _EPOCH_NAIVE = datetime(1970, 1, 1)  # noqa: DTZ001 - subtracted from naive time
 _MS = timedelta(milliseconds=1)
 
 
+class _Nothing(dict[str, Any]):
+    """An empty object, one for all events that say none: of ``{}`` msgspec makes one for each."""
+
+
+_NOTHING: Final = _Nothing()
+
+
 class Event(msgspec.Struct, rename="camel", omit_defaults=True, kw_only=True, gc=False):
     """One Segment-form message. Unknown fields are ignored; new fields must have defaults.
 
@@ -64,9 +71,9 @@ class Event(msgspec.Struct, rename="camel", omit_defaults=True, kw_only=True, gc
     timestamp: datetime | int | None = None
     sent_at: datetime | int | None = None
     previous_id: str | None = None
-    context: dict[str, Any] = {}
+    context: dict[str, Any] = _NOTHING
     properties: dict[str, Any] = {}
-    traits: dict[str, Any] = {}
+    traits: dict[str, Any] = _NOTHING
 
 
 @final

@@ -21,7 +21,7 @@ from app.core.item_table import NO_ITEMS, ItemTable
 from app.core.owed import OWED_MOVES_BYTES_MAX, Wording
 from app.core.persona_table import NO_PERSONAS, PersonaTable
 from app.core.plan import Scorer
-from app.core.profile import Profile, due_ms
+from app.core.profile import Profile
 from app.core.row_parts import OutboxEntry, Output
 from schemas.events import Event
 from schemas.topics import SEGMENTS
@@ -147,7 +147,7 @@ class Batch:
 
         Never cut back: to look early is harmless.
         """
-        if at_ms < due_ms(profile):
+        if at_ms < profile.due_ms():
             self.due.append((at_ms, self.key))
 
     def emit(self, profile: Profile, output: Output) -> None:

@@ -10,58 +10,52 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from mypy_extensions import i64
+
 from app.core.panes import AGES_AGO_MS, NEVER_MS
 from app.core.profile import Profile
 from app.core.rfm import Cuts, CutsMs, recency_change, recency_score, upward_score
+from app.core.window_map import within
 
 
 class Known:
     """A condition on a row."""
 
-    def holds(self, profile: Profile, now_ms: int) -> bool:
-        """Whether it is true."""
-        raise NotImplementedError
-
-    def change_ms(self, profile: Profile, now_ms: int) -> int:
-        """The earliest instant at which the clock alone may change that, as the condition's `next_change`."""
+    def ask(self, profile: Profile, now_ms: i64) -> tuple[bool, i64]:
+        """Whether it is true, and the earliest instant at which the clock alone may change that, as the condition's
+        `next_change`.
+        """
         raise NotImplementedError
 
 
 class TotalAtLeast(Known):
-    """The total of a window of `size` panes is `threshold` or more."""
+    """The total of a window of `size` panes is `threshold` or more, until the oldest panes leave too little."""
 
     def __init__(self, feature_id: int, threshold: int, pane_ms: int, size: int) -> None:
-        self.feature_id = feature_id
-        self.threshold = threshold
-        self.pane_ms = pane_ms
-        self.size = size
+        self.feature_id: i64 = feature_id
+        self.threshold: i64 = within(threshold)
+        self.pane_ms: i64 = pane_ms
+        self.size: i64 = size
 
-    def holds(self, profile: Profile, now_ms: int) -> bool:
-        """Whether it is true."""
-        return profile.features.total(self.feature_id, now_ms // self.pane_ms, self.size) >= self.threshold
-
-    def change_ms(self, profile: Profile, now_ms: int) -> int:
-        """When the oldest panes leave too little, unless more comes."""
-        return profile.features.crossing_ms(
-            self.feature_id, self.threshold, now_ms // self.pane_ms, self.size, self.pane_ms
-        )
+    def ask(self, profile: Profile, now_ms: i64) -> tuple[bool, i64]:
+        """See `Known.ask`."""
+        pane_ms = self.pane_ms
+        return profile.features.at_least(self.feature_id, self.threshold, now_ms // pane_ms, self.size, pane_ms)
 
 
 class LongAgo(Known):
-    """The newest event of a name is `bound_ms` old or older, or there was none."""
+    """The newest event of a name is `bound_ms` old or older, or there was none. The clock makes it true."""
 
     def __init__(self, event_id: int, bound_ms: int) -> None:
-        self.event_id = event_id
-        self.bound_ms = bound_ms
+        self.event_id: i64 = event_id
+        self.bound_ms: i64 = bound_ms
 
-    def holds(self, profile: Profile, now_ms: int) -> bool:
-        """Whether it is true."""
-        return now_ms >= profile.last.number(self.event_id, AGES_AGO_MS) + self.bound_ms
-
-    def change_ms(self, profile: Profile, now_ms: int) -> int:
-        """When it becomes true, unless there is such an event before."""
+    def ask(self, profile: Profile, now_ms: i64) -> tuple[bool, i64]:
+        """See `Known.ask`."""
         at_ms = profile.last.number(self.event_id, AGES_AGO_MS) + self.bound_ms
-        return NEVER_MS if now_ms >= at_ms else at_ms
+        if now_ms >= at_ms:
+            return True, NEVER_MS
+        return False, at_ms
 
 
 class OrderRecency(Known):
@@ -71,13 +65,11 @@ class OrderRecency(Known):
         self.cuts_ms = cuts_ms
         self.accepted = accepted
 
-    def holds(self, profile: Profile, now_ms: int) -> bool:
-        """Whether it is true."""
-        return recency_score(profile.order_ms, now_ms, self.cuts_ms) in self.accepted
-
-    def change_ms(self, profile: Profile, now_ms: int) -> int:
-        """When the score enters or leaves those, unless there is an order before."""
-        return recency_change(profile.order_ms, now_ms, self.cuts_ms, self.accepted)
+    def ask(self, profile: Profile, now_ms: i64) -> tuple[bool, i64]:
+        """See `Known.ask`."""
+        order_ms = profile.order_ms
+        inside = recency_score(order_ms, now_ms, self.cuts_ms) in self.accepted
+        return inside, recency_change(order_ms, now_ms, self.cuts_ms, self.accepted)
 
 
 class Number:
@@ -135,16 +127,12 @@ class Compared(Known):
         self.same = op in ("<=", ">=", "==")
         self.more = op in (">", ">=", "!=")
 
-    def holds(self, profile: Profile, now_ms: int) -> bool:
-        """Whether it is true."""
+    def ask(self, profile: Profile, now_ms: i64) -> tuple[bool, i64]:
+        """See `Known.ask`; the clock changes no number."""
         number = self.number.of(profile)
         if number < self.bound:
-            return self.less
-        return self.same if number == self.bound else self.more
-
-    def change_ms(self, profile: Profile, now_ms: int) -> int:
-        """Never by the clock."""
-        return NEVER_MS
+            return self.less, NEVER_MS
+        return self.same if number == self.bound else self.more, NEVER_MS
 
 
 class Opposite(Known):
@@ -153,45 +141,36 @@ class Opposite(Known):
     def __init__(self, item: Known) -> None:
         self.item = item
 
-    def holds(self, profile: Profile, now_ms: int) -> bool:
-        """Whether it is true."""
-        return not self.item.holds(profile, now_ms)
-
-    def change_ms(self, profile: Profile, now_ms: int) -> int:
-        """When the other changes."""
-        return self.item.change_ms(profile, now_ms)
+    def ask(self, profile: Profile, now_ms: i64) -> tuple[bool, i64]:
+        """See `Known.ask`."""
+        inside, change_ms = self.item.ask(profile, now_ms)
+        return not inside, change_ms
 
 
 class Several(Known):
-    """All of the items are true (`everything`), or at least one of them."""
+    """All of the items are true (`everything`), or at least one of them.
+
+    It changes with the first of them; while some stand in the way, with the last of those (`expression_codegen`).
+    """
 
     def __init__(self, items: list[Known], everything: bool) -> None:
         self.items = items
         self.everything = everything
 
-    def holds(self, profile: Profile, now_ms: int) -> bool:
-        """Whether it is true; no more items are asked than needed."""
+    def ask(self, profile: Profile, now_ms: i64) -> tuple[bool, i64]:
+        """See `Known.ask`."""
         everything = self.everything
+        soonest_ms: i64 = NEVER_MS
+        latest_ms: i64 = -1
         for item in self.items:
-            if item.holds(profile, now_ms) != everything:
-                return not everything
-        return everything
-
-    def change_ms(self, profile: Profile, now_ms: int) -> int:
-        """The earliest change of the items; while some stand in the way, the latest of those (`expression_codegen`)."""
-        latest_ms = -1
-        for item in self.items:
-            if item.holds(profile, now_ms) != self.everything:
-                at_ms = item.change_ms(profile, now_ms)
-                if at_ms >= NEVER_MS:
-                    return NEVER_MS
-                latest_ms = max(latest_ms, at_ms)
-        if latest_ms >= 0:
-            return latest_ms
-        soonest_ms = NEVER_MS
-        for item in self.items:
-            soonest_ms = min(soonest_ms, item.change_ms(profile, now_ms))
-        return soonest_ms
+            inside, change_ms = item.ask(profile, now_ms)
+            if inside != everything:
+                latest_ms = max(latest_ms, change_ms)
+            else:
+                soonest_ms = min(soonest_ms, change_ms)
+        if latest_ms < 0:
+            return everything, soonest_ms
+        return not everything, latest_ms
 
 
 class PropertyIs:

@@ -8,11 +8,14 @@ from __future__ import annotations
 
 from typing import Any, Final
 
+from mypy_extensions import i64
+
 from app.core import interest, marks, panes
 from app.core.batch import ALL_SUSPECT, Batch
 from app.core.id_map import IdMap
 from app.core.index import EventOps, FeatureOp
-from app.core.name_map import NOWHERE, NameMap
+from app.core.name_map import NameMap
+from app.core.packed_map import NOWHERE
 from app.core.profile import Profile
 from app.core.values import NAME_CHARS_MAX, milli, property_at
 from app.core.window_map import AHEAD, WindowMap
@@ -79,29 +82,21 @@ def _fold_features(
     windows: WindowMap,
     features: tuple[tuple[int, tuple[FeatureOp, ...]], ...],
     properties: dict[str, Any],
-    at_ms: int,
+    at_ms: i64,
 ) -> None:
-    now_ms = batch.now_ms
-    for pane_ms, ops in features:
-        pane = at_ms // pane_ms
-        current = now_ms // pane_ms
-        age = current - pane
+    now_ms: i64 = batch.now_ms
+    for width_ms, ops in features:
+        pane_ms: i64 = width_ms
+        pane: i64 = at_ms // pane_ms
+        current: i64 = now_ms // pane_ms
         for op in ops:
-            size, known, where = op.size, op.known, op.where
-            if age >= size or (known is not None and not known.holds(properties)):
+            if current - pane >= op.size:
                 continue
-            if where is not None and not where(properties):
+            value: i64 = 1 if op.plain else _value(batch, op, properties)
+            if not value:
                 continue
-            value = 1
-            if op.path is not None:
-                amount = milli(property_at(properties, op.path))
-                if not amount:
-                    if amount is None:
-                        batch.count("ignored_values")
-                    continue
-                value = amount
-            total = windows.add(op.id, pane, value, current, size)
-            if not op.levels:
+            total = windows.add(op.id, pane, value, current, op.size)
+            if not op.shows:
                 continue
             if total == AHEAD:
                 batch.suspects = ALL_SUSPECT
@@ -109,6 +104,23 @@ def _fold_features(
                 batch.suspects |= op.low[total]
             elif op.high:
                 batch.suspects |= op.levels.get(total, 0)
+
+
+def _value(batch: Batch, op: FeatureOp, properties: dict[str, Any]) -> i64:
+    """What an event adds to a window; 0 where it does not count."""
+    known, where = op.known, op.where
+    if known is not None:
+        if not known.holds(properties):
+            return 0
+    elif where is not None and not where(properties):
+        return 0
+    if op.path is None:
+        return 1
+    amount = milli(property_at(properties, op.path))
+    if amount is None:
+        batch.count("ignored_values")
+        return 0
+    return amount
 
 
 def _fold_affinity(affinity: NameMap, category: str, at_ms: int) -> None:

@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Final, NamedTuple
 
+from mypy_extensions import i64
+
 from app.core import weariness
 from app.core.campaign import Campaign, Where
 from app.core.earlier import NOTHING, Earlier
@@ -61,20 +63,23 @@ Shown = list[tuple[Suspect, int]]
 class FeatureOp:
     """A feature to fold. `path` is None for a count; `known` is a `where` that the core knows, which is None then.
 
-    `levels` are the totals at which segments may change, with those segments (bits, as in `Batch.suspects`). Those
-    below `LEVELS_LISTED` stand in the list `low`, too, by total; `high` says that there are others.
+    A `plain` one counts each event. `levels` are the totals at which segments may change, with those segments (bits, as
+    in `Batch.suspects`); `shows` says that there are any. Those below `LEVELS_LISTED` stand in the list `low`, too, by
+    total; `high` says that there are others.
     """
 
-    __slots__ = ("high", "id", "known", "levels", "low", "path", "size", "where")
+    __slots__ = ("high", "id", "known", "levels", "low", "path", "plain", "shows", "size", "where")
 
     def __init__(
         self, feature_id: int, size: int, path: tuple[str, ...] | None, where: Where | None, levels: dict[int, int]
     ) -> None:
-        self.id = feature_id
-        self.size = size
+        self.id: i64 = feature_id
+        self.size: i64 = size
         self.path = path
         self.known = where if isinstance(where, PropertyIs) else None
         self.where = None if self.known is not None else where
+        self.plain = path is None and where is None
+        self.shows = bool(levels)
         self.levels = levels
         highest = max(levels, default=-1)
         self.low = [levels.get(total, 0) for total in range(min(highest + 1, LEVELS_LISTED))]
@@ -97,7 +102,7 @@ class KnownSegment:
 
     def __init__(self, segment: Segment, known: Known) -> None:
         self.segment = segment
-        self.id = segment.id
+        self.id: i64 = segment.id
         self.known = known
 
 

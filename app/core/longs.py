@@ -40,28 +40,30 @@ _decode = msgspec.msgpack.Decoder(list[int]).decode
 _encode = msgspec.msgpack.Encoder().encode
 
 
-def zeros(count: i64) -> vec[i64]:
+def _zeros(count: i64) -> vec[i64]:
     """So many numbers, to be filled in."""
     return _ZEROS[:count] if count <= _ZEROS_COUNT else vec[i64]([0] * count)
 
 
-def write(numbers: vec[i64], tail: vec[i64], writer: BytesWriter) -> None:
-    """Encode both as one: the same bytes as msgspec gives for a list of all of them."""
+def write(numbers: vec[i64], end: i64, tail: vec[i64], begin: i64, writer: BytesWriter) -> None:
+    """Encode the numbers before `end` and those of the tail from `begin` on as one: the same bytes as msgspec gives for
+    a list of all of them.
+    """
     if not _COMPILED:
-        writer.write(_encode([*numbers, *tail]))
+        writer.write(_encode([*numbers[:end], *tail[begin:]]))
         return
-    _write_count(len(numbers) + len(tail), writer)
-    _write(numbers, writer)
-    _write(tail, writer)
+    _write_count(end + len(tail) - begin, writer)
+    _write(numbers, 0, end, writer)
+    _write(tail, begin, len(tail), writer)
 
 
-def write_ids(numbers: vec[i64], end: i64, writer: BytesWriter) -> None:
-    """Every other number before `end`, without a sign, four bytes each."""
+def write_ids(numbers: vec[i64], begin: i64, end: i64, writer: BytesWriter) -> None:
+    """Every other number from `begin` to before `end`, without a sign, four bytes each."""
     if not _COMPILED:
-        ids = list(numbers[:end])[::2]
+        ids = list(numbers[begin:end])[::2]
         writer.write(struct.pack(f">{len(ids)}I", *ids))
         return
-    at: i64 = 0
+    at: i64 = begin
     while at < end:
         write_i32_be(writer, as_i32(numbers[at]))
         at += 2
@@ -96,9 +98,11 @@ def _write_count(count: i64, writer: BytesWriter) -> None:
         write_i32_be(writer, as_i32(count))
 
 
-def _write(numbers: vec[i64], writer: BytesWriter) -> None:
+def _write(numbers: vec[i64], at: i64, end: i64, writer: BytesWriter) -> None:
     """With each byte named one: of another type `append` would be looked up and called as in Python."""
-    for number in numbers:
+    while at < end:
+        number = numbers[at]
+        at += 1
         if number < 0:
             _put_negative(writer, number)
         elif number < _POSITIVE:
@@ -138,7 +142,7 @@ def _read(raw: bytes, begin: i64, end: i64) -> vec[i64]:
     count, at = _read_count(raw, begin)
     if count > end - at:
         raise msgspec.DecodeError("packed numbers end too early")
-    numbers = zeros(count)
+    numbers = _zeros(count)
     place: i64 = 0
     while place < count:
         kind: i64 = raw[at]

@@ -101,12 +101,13 @@ def _ask_suspects(
             if found is not None:
                 moves = found if moves is None else moves + found
             continue
-        inside = one.known.holds(profile, now_ms)
+        inside, change_ms = one.known.ask(profile, now_ms)
         if inside != held.has(one.id):
             if moves is None:
                 moves = []
             moves.append((one.segment, inside))
-        due_ms = min(due_ms, one.known.change_ms(profile, now_ms))
+        if change_ms < due_ms:
+            due_ms = change_ms
     return due_ms, moves
 
 

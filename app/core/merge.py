@@ -26,7 +26,7 @@ from app.core.effects import Record
 from app.core.erasure import Refusal
 from app.core.id_map import IdMap
 from app.core.ids import stable_id
-from app.core.profile import Profile, due_ms, encode_profile, forget
+from app.core.profile import Profile, encode_profile, forget
 from app.core.row_heads import BadRow
 from app.core.row_parts import Output
 from app.core.whole_row import decode_whole
@@ -87,7 +87,7 @@ def fold_absorb(batch: Batch, profile: Profile, event: Event, subjects: Subjects
         other = decode_whole(base64.b64decode(row))
     except (BadRow, ValueError) as exc:
         raise Refusal(Rejected("merge_refused", "the message holds no row")) from exc
-    due_before_ms = due_ms(profile)
+    due_before_ms = profile.due_ms()
     for _ in range(merge_rows.merge_rows(profile, other, batch.index.features, batch.now_ms)):
         batch.count("dropped_timers")
     profile.absorbed = [*profile.absorbed, mark][-ABSORBED_MAX:]
@@ -98,7 +98,7 @@ def fold_absorb(batch: Batch, profile: Profile, event: Event, subjects: Subjects
     profile.policy = batch.index.policy_id
     membership.merged(batch, profile)
     triggers.arm_schedules(batch, profile)
-    if (next_ms := due_ms(profile)) < due_before_ms:
+    if (next_ms := profile.due_ms()) < due_before_ms:
         batch.due.append((next_ms, batch.key))
     batch.count("merges", "absorbed")
 

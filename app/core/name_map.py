@@ -2,28 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from typing import Any, Final
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import msgspec
-from librt.vecs import append, vec
+from librt.vecs import vec
 from mypy_extensions import i64, mypyc_attr
 
-NOWHERE: Final = -1
+from app.core.packed_map import NOWHERE, PairMap
 
 
 @mypyc_attr(acyclic=True)
-class NameMap:
+class NameMap(PairMap):
     """As a dict from name to number, in the order in which the names came.
 
-    The names are one byte string, UTF-8, one after the other; they are looked through, as in `app.core.id_map`.
+    The names are one byte string, UTF-8, one after the other; they are looked through, as in `app.core.id_map`. An
+    entry is how many bytes a name has, and its number.
     """
 
-    __slots__ = ("_flat", "_text")
+    __slots__ = ("_text",)
 
     def __init__(self) -> None:
-        self._flat: vec[i64] = vec[i64]()
-        """How many bytes a name has and its number, and the next."""
+        super().__init__()
         self._text = b""
 
     @staticmethod
@@ -36,54 +36,39 @@ class NameMap:
 
     @staticmethod
     def taken(numbers: vec[i64], begin: i64, count: i64, text: bytes) -> NameMap:
-        """One with the `count` entries that `give` put into `numbers`, and its text.
+        """One with the `count` entries that `give` put into `numbers`, which it may change, and its text.
 
         Raises `msgspec.DecodeError` for something else, `UnicodeDecodeError` where that is no text.
         """
         made = NameMap()
-        flat = numbers[begin : begin + 2 * count]
+        made.take(numbers, begin, count, 0)
         length: i64 = 0
-        at: i64 = 0
-        while at < 2 * count:
-            if flat[at] < 0:
+        at: i64 = begin
+        while at < begin + 2 * count:
+            if numbers[at] < 0:
                 raise msgspec.DecodeError("a name is shorter than nothing")
-            length += flat[at]
+            length += numbers[at]
             at += 2
         if length != len(text):
             raise msgspec.DecodeError("names are not as long as they say")
         if not text.isascii():
             text.decode()
-        made._flat = flat
         made._text = text
         return made
-
-    def size(self) -> i64:
-        """How many names there are."""
-        return len(self._flat) // 2
 
     def text(self) -> bytes:
         """The names."""
         return self._text
-
-    def give(self, numbers: vec[i64], begin: i64) -> i64:
-        """Put lengths and numbers into `numbers`; returns where they end."""
-        flat = self._flat
-        end: i64 = len(flat)
-        at: i64 = 0
-        while at < end:
-            numbers[begin + at] = flat[at]
-            at += 1
-        return begin + end
 
     # -- by places, for the hot path
 
     def find(self, name: bytes) -> i64:
         """The place of a name's number, `NOWHERE` if it has none."""
         flat, text = self._flat, self._text
-        end: i64 = len(flat)
+        end: i64 = self._end
         wanted: i64 = len(name)
         begin: i64 = 0
-        at: i64 = 0
+        at: i64 = self._begin
         while at < end:
             length = flat[at]
             if length == wanted:
@@ -107,7 +92,7 @@ class NameMap:
     def add(self, name: bytes, number: i64) -> None:
         """A name that is not there yet."""
         self._text += name
-        self._flat = append(append(self._flat, len(name)), number)
+        self._add(len(name), number)
 
     def forget_least(self) -> None:
         """Drop the name with the least number, the first of several."""
@@ -143,41 +128,21 @@ class NameMap:
             raise KeyError(name)
         kept = [entry for entry in self.items() if entry[0] != name]
         self._flat, self._text = vec[i64](), b""
+        self._begin = self._end = 0
         for key, number in kept:
             self.add(key.encode(), number)
-
-    def __len__(self) -> int:
-        return self.size()
-
-    def __bool__(self) -> bool:
-        return len(self._flat) > 0
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self.keys())
 
     def keys(self) -> list[str]:
         """The names."""
         found: list[str] = []
         begin: i64 = 0
-        for at in range(0, len(self._flat), 2):
+        at: i64 = self._begin
+        while at < self._end:
             end: i64 = begin + self._flat[at]
             found.append(self._text[begin:end].decode())
             begin = end
+            at += 2
         return found
-
-    def items(self) -> list[tuple[str, int]]:
-        """Names with their numbers."""
-        return list(zip(self.keys(), list(self._flat)[1::2], strict=True))
-
-    def __eq__(self, other: object) -> bool:
-        if isinstance(other, NameMap):
-            return dict(self.items()) == dict(other.items())
-        return dict(self.items()) == other
-
-    __hash__ = None  # type: ignore[assignment]
 
     def __reduce__(self) -> tuple[Callable[..., NameMap], tuple[dict[str, int]]]:
         return NameMap.of, (dict(self.items()),)
-
-    def __repr__(self) -> str:
-        return repr(dict(self.items()))

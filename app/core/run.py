@@ -18,7 +18,7 @@ from app.core.history import Windows
 from app.core.ids import RECENT_BYTES, WORD_BYTES, message_word
 from app.core.local_time import instant_ms
 from app.core.panes import NEVER_MS
-from app.core.profile import Profile, decode_profile, due_ms, encode_profile
+from app.core.profile import Profile, decode_profile, encode_profile
 from app.core.raised import where_raised
 from app.core.row_heads import BadRow
 from app.core.row_parts import Output
@@ -267,13 +267,13 @@ class Run:
                 continue
             if profile.erased_ms and not erasure.is_mark(key):
                 continue  # the mark has a place of its own in the index
-            if due_ms(profile) <= batch.now_ms:
+            if profile.due_ms() <= batch.now_ms:
                 if profile.erased_ms:
                     erasure.tidy(batch, profile, key, self.acked_offset)
                 else:
                     profile = self._fire(key, profile)
                 self.changed[key] = profile
-            if (next_ms := due_ms(profile)) < NEVER_MS:
+            if (next_ms := profile.due_ms()) < NEVER_MS:
                 due.append((next_ms, key))
         batch.due = due  # the index gave its entries away: it needs the next one of each row, and no other
 

@@ -10,7 +10,7 @@ from typing import Final
 from app.core.batch import add_up
 from app.core.effects import Effects
 from app.core.erasure import is_mark
-from app.core.profile import Profile, encode_profile
+from app.core.profile import Profile, RowEncoder
 from app.core.row_heads import read_heads
 from app.stream.replays import LOOKS, Doubt
 from app.stream.timers import TimerIndex
@@ -56,9 +56,10 @@ class RowCache:
 class Work:
     """What came of a chunk: merged effects, the newest bytes of each changed row, and how many rows are new."""
 
-    __slots__ = ("added", "doubts", "effects", "rows", "unreadable")
+    __slots__ = ("_encoder", "added", "doubts", "effects", "rows", "unreadable")
 
     def __init__(self) -> None:
+        self._encoder = RowEncoder()
         self.effects = Effects()
         self.rows: dict[bytes, bytes | None] = {}
         self.added = 0
@@ -72,12 +73,13 @@ class Work:
         self.unreadable |= unreadable
         for key in unreadable:
             if key not in self.rows:
-                self.rows[key] = encode_profile(row_anew(key, now_ms))
+                self.rows[key] = self._encoder.encode(row_anew(key, now_ms))
 
     def add(self, effects: Effects, absent: set[bytes]) -> None:
         """Take in the effects of a slice; `absent` are the keys that had no row before it."""
+        rows, encoder = self.rows, self._encoder
         for key, row in effects.changed.items():
-            self.rows[key] = encode_profile(row)
+            rows[key] = encoder.encode(row)
         if absent:
             self.added += len(absent.intersection(effects.changed))
         whole = self.effects

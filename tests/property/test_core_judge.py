@@ -9,7 +9,6 @@ from hypothesis import strategies as st
 from app.core.expressions import compile_expression
 from app.core.index import LEVELS_LISTED
 from app.core.plan import Plan, Segment
-from app.core.profile import due_ms
 from schemas.events import NOTIFICATION_SENT
 from tests.property.test_expressions_oracle import names
 from tests.support.plans import HOUR, MINUTE, make_plan
@@ -79,7 +78,7 @@ def test_memberships_are_the_conditions_truth_on_every_event_and_at_every_instan
     stream.send(track("A", START))
     for number, (pause, name, age, size) in enumerate(happened):
         for at_ms in (stream.now_ms + pause // 3, stream.now_ms + pause):
-            while (next_ms := due_ms(stream.row)) <= at_ms:
+            while (next_ms := stream.row.due_ms()) <= at_ms:
                 assert next_ms > stream.now_ms or number == 0
                 stream.now_ms = max(next_ms, stream.now_ms)
                 stream.fire()
@@ -129,7 +128,7 @@ def test_an_event_that_comes_before_the_timer_finds_what_the_clock_has_changed()
     plan = plan_of(['count("A", "10m") >= 1 or count("B", "1h") >= 5'])
     stream = Stream(plan)
     stream.send(track("A", START))
-    stream.now_ms = due_ms(stream.row)
+    stream.now_ms = stream.row.due_ms()
     stream.send(track("B", stream.now_ms))
     assert [(change.change, change.cause) for change in stream.changes] == [("enter", "event"), ("leave", "event")]
 

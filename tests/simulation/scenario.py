@@ -15,7 +15,7 @@ from faust.types import TP
 from app.core.ids import stable_id
 from app.core.influence import EXAMPLES_DAY_MAX
 from app.core.percentiles import USERS_MIN
-from app.core.profile import decode_profile, due_ms
+from app.core.profile import decode_profile
 from app.learning.scorer import FrozenModel
 from app.stream.engine import Engine
 from app.stream.fence import Fence
@@ -415,7 +415,7 @@ class Scenario:
 
     def _due(self) -> int:
         now_ms = self.clock_ms()
-        return sum(due_ms(row) <= now_ms for row in self._rows().values())
+        return sum(row.due_ms() <= now_ms for row in self._rows().values())
 
     def _compare(self, truth: Truth) -> None:
         report = self.report

@@ -16,7 +16,7 @@ from app.core.features import open_features
 from app.core.ids import stable_id
 from app.core.offers import Offer
 from app.core.processor import Processor
-from app.core.profile import Profile, due_ms
+from app.core.profile import Profile
 from app.core.row_parts import Output
 from app.learning.scorer import FrozenModel
 from app.policy.load import load_policy_text
@@ -254,7 +254,7 @@ def truth_of(
         for offer in (Offer(wished=told), Offer(affine=told, affine_end=told[-1].offset)) if told else ():
             offers = dict.fromkeys(rows, offer)
             outputs += core.offer(offers, rows, now_ms=now_ms, mark=end, acked_offset=0).outputs
-        while due := [key for key, row in rows.items() if due_ms(row) <= later_ms]:
+        while due := [key for key, row in rows.items() if row.due_ms() <= later_ms]:
             outputs += core.fire(due, rows, now_ms=later_ms, mark=end, acked_offset=end).outputs
         states |= {key: compared(row) for key, row in rows.items()}
     for output in outputs:

@@ -11,7 +11,7 @@ import msgspec
 from app.core.effects import Effects
 from app.core.plan import Plan, Scorer
 from app.core.processor import Processor
-from app.core.profile import Profile, decode_profile, due_ms, encode_profile
+from app.core.profile import Profile, decode_profile, encode_profile
 from app.core.row_parts import Output
 from schemas.decisions import Decision, decode_decision
 from schemas.erasures import Subjects
@@ -100,7 +100,7 @@ class Stream:
 
     def run_to(self, end_ms: int) -> None:
         """Fire every timer of the default user's row when it is due, until `end_ms`."""
-        while (due := due_ms(self.row)) <= end_ms:
+        while (due := self.row.due_ms()) <= end_ms:
             self.at(due - START).fire()
 
     def _settle(self, effects: Effects) -> Effects:

@@ -7,7 +7,6 @@ from typing import Any
 import pytest
 
 from app.core import timers
-from app.core.profile import due_ms
 from schemas.events import (
     NOTIFICATION_CLICKED,
     NOTIFICATION_DISMISSED,
@@ -76,7 +75,7 @@ def test_silence_makes_the_label_zero_when_the_horizon_ends_and_not_before(strea
     answer(stream, NOTIFICATION_SENT, HOUR)
     stream.at(DAY).fire()
     assert stream.outcomes == [], "the horizon counts from the sending"
-    assert due_ms(stream.row) == START + HOUR + DAY
+    assert stream.row.due_ms() == START + HOUR + DAY
     stream.at(HOUR + DAY).fire()
     assert [outcome.label for outcome in stream.outcomes] == [0]
     assert (stream.row.pending, stream.row.timers, stream.row.ignored_run) == ([], [], 1)

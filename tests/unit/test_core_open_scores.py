@@ -8,7 +8,6 @@ from app.core.history import Windows
 from app.core.open_scores import ACTIVE_MS
 from app.core.plan import Plan
 from app.core.processor import make_index
-from app.core.profile import due_ms
 from app.core.scores import score_of
 from app.policy.errors import PolicyErrors
 from app.policy.load import load_policy_text
@@ -76,7 +75,7 @@ def test_another_model_changes_nothing_until_the_users_next_look_which_comes_by_
     model.default = 0.8
     user.at(HOUR).send(track("Product Viewed", START + HOUR))
     assert scores(user) == {"open()": 0.1}
-    look = due_ms(user.row)
+    look = user.row.due_ms()
     assert START < look <= START + DAY
     user.at(look - START).fire()
     assert (scores(user), entered(user)) == ({"open()": 0.8}, [("enter", "clock")])
@@ -105,7 +104,7 @@ def test_an_ignored_notification_has_the_user_scored_and_judged_when_its_horizon
 def test_a_user_who_does_nothing_any_more_keeps_the_score_and_no_timer() -> None:
     user = Stream(plan())
     user.send(track("Product Viewed", START))
-    while (due := due_ms(user.row)) <= START + ACTIVE_MS + 3 * DAY:
+    while (due := user.row.due_ms()) <= START + ACTIVE_MS + 3 * DAY:
         user.at(due - START).fire()
     assert user.row.timers == []
     assert scores(user) == {"open()": 0.3}
@@ -151,4 +150,4 @@ def test_a_policy_that_begins_to_ask_reaches_users_who_do_nothing_by_the_sweep()
     user.processor.sweep(user.rows, user.rows, Windows(), now_ms=START + HOUR, mark=1, acked_offset=0)
     assert scores(user) == {"open()": 0.3}
     assert set(user.row.segments) == {new.segments[0].id}
-    assert due_ms(user.row) <= START + HOUR + DAY
+    assert user.row.due_ms() <= START + HOUR + DAY

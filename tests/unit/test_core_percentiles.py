@@ -11,7 +11,6 @@ from app.core.expression_explain import explain_expression
 from app.core.percentiles import TOLERANCE, Board, counted, next_thresholds
 from app.core.plan import Plan
 from app.core.processor import make_index
-from app.core.profile import due_ms
 from app.core.sketch import BUCKET_MAX, Sketch, above, bucket_of, middle_of
 from app.policy.errors import PolicyErrors
 from app.policy.load import load_policy_text
@@ -222,7 +221,7 @@ def test_a_window_that_passes_takes_the_user_out_by_the_clock() -> None:
     stream.processor.serve(count(stream, board))
     adjust(stream)
     assert len(members(stream)) == 5
-    due = due_ms(stream.rows[b"u99"])
+    due = stream.rows[b"u99"].due_ms()
     assert due <= START + 30 * DAY
     stream.at(due - START).fire("u99")
     assert "u99" not in members(stream)

@@ -8,7 +8,6 @@ import pytest
 
 from app.core import timers
 from app.core.plan import ModelPlan
-from app.core.profile import due_ms
 from app.core.propensity import PRIOR, next_look
 from app.core.scores import score_of
 from app.policy.errors import PolicyErrors
@@ -119,7 +118,7 @@ def test_looks_do_not_depend_on_what_the_user_does() -> None:
     early, late = stream(churn=CHURN), stream(churn=CHURN)
     early.send(track("Product Viewed", START))
     late.at(HOUR // 2).send(track("Product Viewed", START + HOUR // 2))
-    grid = {(due_ms(one.row) - look("churn", CHURN)) % DAY for one in (early, late)}
+    grid = {(one.row.due_ms() - look("churn", CHURN)) % DAY for one in (early, late)}
     assert grid == {0}
 
 
@@ -199,7 +198,7 @@ def test_a_segment_follows_the_score_from_look_to_look() -> None:
     user.send(track("Product Viewed", START))
     seen = []
     for _ in range(6):
-        user.at(due_ms(user.row) - START).fire()
+        user.at(user.row.due_ms() - START).fire()
         members = {change.segment for change in user.changes if change.change == "enter"}
         score = score_of(user.row, "churn")
         assert score is not None

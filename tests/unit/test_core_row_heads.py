@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from app.core.panes import NEVER_MS
-from app.core.profile import Profile, due_ms, encode_profile
+from app.core.profile import Profile, encode_profile
 from app.core.row_heads import COUNT_AT, HEAD, HEAD_BYTES, BadRow, peek, read_heads
 from app.core.row_parts import OutboxEntry, Output
 
@@ -14,7 +14,7 @@ def row(*segments: int, due: int = NEVER_MS, owes: bool = False) -> bytes:
     profile = Profile(segments=dict.fromkeys(segments, 0), segments_due_ms=due)
     if owes:
         profile.outbox = [OutboxEntry(mark=1, output=Output(topic="decisions", key=b"k", value=b"v"))]
-    assert due_ms(profile) == due
+    assert profile.due_ms() == due
     return encode_profile(profile)
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from app.core.campaign import Trigger
 from app.core.panes import NEVER_MS
 from app.core.processor import make_index
-from app.core.profile import due_ms
 from schemas.events import PRODUCT_VIEWED
 from tests.support.plans import HOUR, MINUTE, at_least, campaign, count_feature, make_plan, segment
 from tests.support.streams import START, USER, Stream, identify, track
@@ -36,7 +35,7 @@ def test_a_user_leaves_when_the_window_has_passed_over_the_views() -> None:
     stream = Stream(make_plan([KEEN], [VIEWS]))
     stream.send(*views(2))
     stream.at(10 * MINUTE).send(*views(1, START + 10 * MINUTE))
-    due = due_ms(stream.row)
+    due = stream.row.due_ms()
     assert due == START + HOUR
     stream.now_ms = due - 1
     assert not stream.fire().changed
@@ -52,7 +51,7 @@ def test_a_later_view_moves_the_exit_and_the_early_look_finds_nothing() -> None:
     stream = Stream(make_plan([KEEN], [VIEWS]))
     stream.send(*views(3))
     stream.at(30 * MINUTE).send(*views(3, START + 30 * MINUTE))
-    stream.now_ms = due_ms(stream.row)
+    stream.now_ms = stream.row.due_ms()
     effects = stream.fire()
     assert [change.change for change in stream.changes] == ["enter"]
     assert effects.due == [(START + 30 * MINUTE + HOUR, USER.encode())]

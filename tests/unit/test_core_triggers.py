@@ -8,7 +8,6 @@ from app.core import timers
 from app.core.campaign import Trigger
 from app.core.plan import QuietHours
 from app.core.processor import make_index
-from app.core.profile import due_ms
 from schemas.events import NOTIFICATION_SENT, ORDER_COMPLETED, PRODUCT_ADDED, PRODUCT_VIEWED
 from tests.support.plans import DAY, HOUR, MINUTE, at_least, campaign, count_feature, make_plan, on_event, segment
 from tests.support.streams import START, Stream, track
@@ -49,7 +48,7 @@ def test_an_event_trigger_asks_its_condition() -> None:
 def test_an_abandoned_cart_is_noticed_when_the_wait_ends_and_once() -> None:
     stream = cart_stream()
     stream.send(added())
-    assert due_ms(stream.row) == START + WAIT
+    assert stream.row.due_ms() == START + WAIT
     stream.at(WAIT - 1).fire()
     assert stream.sends == []
     stream.at(WAIT).fire()
@@ -151,7 +150,7 @@ def test_dormancy_counts_from_the_newest_activity() -> None:
     assert len(stream.row.timers) == 1, "activity does not move the timer; it is moved when it comes up"
     stream.at(2 * DAY).fire()
     assert stream.sends == []
-    assert due_ms(stream.row) == START + 3 * DAY
+    assert stream.row.due_ms() == START + 3 * DAY
     stream.at(3 * DAY).fire()
     stream.at(9 * DAY).fire()
     assert [decision.campaign for decision in stream.sends] == ["dormant"]

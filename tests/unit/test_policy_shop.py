@@ -15,7 +15,7 @@ from app.core.effects import Effects
 from app.core.item_table import ItemTable
 from app.core.plan import Plan
 from app.core.processor import Processor
-from app.core.profile import Profile, due_ms
+from app.core.profile import Profile
 from app.policy.load import load_policy
 from schemas.decisions import Decision, decode_decision
 from schemas.events import Event, encode_event
@@ -55,7 +55,7 @@ class Shop:
 
     def wait(self, until_ms: int) -> None:
         """Fire each timer at its instant."""
-        while (at_ms := due_ms(self.rows[self.key])) <= until_ms:
+        while (at_ms := self.rows[self.key].due_ms()) <= until_ms:
             self._see(self.processor.fire([self.key], self.rows, now_ms=at_ms, mark=self.offset, acked_offset=0))
 
     def _take(self, name: str, at_ms: int, properties: dict[str, Any]) -> None:
