@@ -20,7 +20,7 @@ import itertools
 import shutil
 import struct
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -41,7 +41,7 @@ from rocksdict import (
     WriteOptions,
 )
 
-from app.stream.write_back import Ahead, Budget, RowMemory
+from app.stream.write_back import Budget, Entry, RowMemory
 
 log = structlog.get_logger(__name__)
 
@@ -233,9 +233,9 @@ def _written_s(path: Path) -> float:
 class PartitionStore:
     """Rows of one partition by key, and the changelog offset up to which they are complete.
 
-    `write` changes them in memory, and brings what has waited longest to RocksDB when there is too much of it; `spill`
-    brings all of it there, `spilling` too, but in steps, and `flush` to disk. Whatever looks at more than single keys
-    spills first.
+    `write` changes them in memory (`expect` and `arrive`, where there is time in between), and brings what has waited
+    longest to RocksDB when there is too much of it; `spill` brings all of it there, `spilling` too, but in steps, and
+    `flush` to disk. Whatever looks at more than single keys spills first.
     """
 
     def __init__(
@@ -307,9 +307,9 @@ class PartitionStore:
         parts = ("rocksdb.cur-size-all-mem-tables", "rocksdb.estimate-table-readers-mem")
         return sum(int(self._db.property_int_value(part) or 0) for part in parts)
 
-    def get_many(self, keys: Sequence[bytes], ahead: Ahead | None = None) -> list[bytes | None]:
-        """Values in the order of `keys`, None where there is no row; those of `ahead` first. Raises `StoreDamaged`."""
-        values, missing = self.memory.get_many(keys, ahead or {})
+    def get_many(self, keys: Sequence[bytes]) -> list[bytes | None]:
+        """Values in the order of `keys`, with what is expected; None where there is no row. Raises `StoreDamaged`."""
+        values, missing = self.memory.get_many(keys)
         if not missing:
             return values
         if self._bulk:
@@ -335,13 +335,23 @@ class PartitionStore:
         found = self._db.keys(from_key=prefix)
         return [bytes(key) for key in itertools.takewhile(lambda key: key.startswith(prefix), found)]
 
-    def write(self, rows: Rows, *, added: int, next_offset: int, epoch: int | None = None) -> None:
-        """Put rows (None deletes), the count and the changelog position, atomically.
+    def expect(self, rows: dict[bytes, bytes | None]) -> list[Entry]:
+        """Rows that are on their way (None deletes): `get_many` has them at once, all else when they `arrive`."""
+        return self.memory.expect(rows)
+
+    def arrive(
+        self,
+        expected: Sequence[Entry],
+        values: Collection[bytes | None],
+        *,
+        added: int,
+        next_offset: int,
+        epoch: int | None = None,
+    ) -> None:
+        """Put expected rows, the count and the changelog position, atomically; who was expected first arrives first.
 
         Parameters
         ----------
-        rows
-            Each key once.
         added
             How many keys are new, less how many existing ones are deleted.
         epoch
@@ -353,11 +363,11 @@ class PartitionStore:
             When the disk refuses what is spilled, with the store's path.
         """
         memory = self.memory
-        unknown = memory.put(rows)
+        unknown = memory.put(expected, values)
         if unknown and self.counted:
-            for key, value in zip(unknown, self._ask(unknown), strict=True):
+            for entry, value in zip(unknown, self._ask([entry.key for entry in unknown]), strict=True):
                 if value is None:
-                    memory.not_stored(key)
+                    memory.not_stored(entry)
         self._next_offset, self._count, self._epoch = self._after(added, next_offset, epoch)
         if self._marks and self._marks[-1][0] == memory.dirtied:
             self._marks.pop()
@@ -365,6 +375,11 @@ class PartitionStore:
         excess = memory.dirty_bytes - self._dirty_bytes_max()
         if excess > 0:
             self._spill_oldest(max(excess, self._dirty_bytes // _STEPS))
+
+    def write(self, rows: Rows, *, added: int, next_offset: int, epoch: int | None = None) -> None:
+        """As `expect` and `arrive`, in one go. Each key once."""
+        newest = dict(rows)
+        self.arrive(self.expect(newest), newest.values(), added=added, next_offset=next_offset, epoch=epoch)
 
     def _dirty_bytes_max(self) -> int:
         return min(self._dirty_bytes, max(self._dirty_bytes // _STEPS, self.memory.budget.share_bytes // 2))
@@ -376,7 +391,7 @@ class PartitionStore:
     @property
     def is_dirty(self) -> bool:
         """Whether there is anything to spill."""
-        return bool(self.memory.dirty) or self._spilled != self._meta()
+        return self.memory.is_dirty or self._spilled != self._meta()
 
     def spill(self) -> None:
         """Bring all that has changed to RocksDB. Raises `OSError`."""
@@ -414,7 +429,7 @@ class PartitionStore:
         if self.counted:
             count = self._count - (self.memory.growth - growth)
         self._put(rows, (next_offset, count, epoch))
-        self.memory.spilled(rows)
+        self.memory.spilled(len(rows))
         for _ in range(passed):
             marks.popleft()
         if next_offset - self._flushed_offset > FLUSH_RECORDS:
@@ -526,7 +541,7 @@ class PartitionStore:
             return
         self.end_bulk()  # a restore was interrupted when this store had been counted, others not
         newest = dict(records)
-        existing = self.get_many(list(newest))
+        existing = self._ask(list(newest))  # which has all: nothing is dirty
         pairs = zip(newest.values(), existing, strict=True)
         added = sum((value is not None) - (old is not None) for value, old in pairs)
         self._put_past_memory(newest.items(), self._after(added, next_offset, epoch))

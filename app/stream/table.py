@@ -24,7 +24,7 @@ from app.stream.producer import DurableProducer
 from app.stream.restore import BULK_RECORDS, restore_partitions
 from app.stream.standing import Standing
 from app.stream.store import PartitionStore, StoreDamaged, StoreFactory
-from app.stream.write_back import Ahead, add_write, end_write
+from app.stream.write_back import Entry
 
 log = structlog.get_logger(__name__)
 
@@ -37,12 +37,19 @@ SPILL_S: Final = 5.0
 class PendingWrite:
     """Rows that are on their way to the changelog; `done` is set when they are in the store too."""
 
-    __slots__ = ("added", "done", "futures", "partition", "previous", "rows")
+    __slots__ = ("added", "done", "expected", "futures", "partition", "previous", "rows", "store")
 
     def __init__(
-        self, partition: int, rows: dict[bytes, bytes | None], added: int, previous: PendingWrite | None
+        self,
+        partition: int,
+        store: PartitionStore | None,
+        rows: dict[bytes, bytes | None],
+        added: int,
+        previous: PendingWrite | None,
     ) -> None:
         self.partition = partition
+        self.store = store
+        self.expected: list[Entry] = [] if store is None else store.expect(rows)
         self.rows = rows
         self.added = added
         self.futures: list[tuple[asyncio.Future[Any], int]] = []
@@ -110,8 +117,6 @@ class RowTable(faust.Table):
         self._pending: dict[int, list[PendingWrite]] = {}
         self._turns: defaultdict[int, asyncio.Lock] = defaultdict(asyncio.Lock)
         """By partition, held from reading rows to queueing them: see `write`."""
-        self._ahead: dict[int, Ahead] = {}
-        """By partition the rows of pending writes."""
         self._unscanned: set[int] = set()
         """Partitions whose rows have changed since their client last saw them, or may have."""
         self.rebuilt: set[int] = set()
@@ -129,7 +134,7 @@ class RowTable(faust.Table):
 
     def get_many(self, partition: int, keys: Sequence[bytes]) -> list[bytes | None]:
         """The newest values, whether they have reached the store yet or not; None where there is no row."""
-        return self.stores[partition].get_many(keys, self._ahead.get(partition))
+        return self.stores[partition].get_many(keys)
 
     def find(self, key: bytes) -> tuple[int, bytes] | None:
         """The partition and the newest value of a key, of those partitions that are ours; None where there is no row.
@@ -145,9 +150,10 @@ class RowTable(faust.Table):
     def keys_with_prefix(self, partition: int, prefix: bytes) -> list[bytes]:
         """Keys of the rows that begin with `prefix`, whether they have reached the store yet or not."""
         found = set(self.stores[partition].keys_with_prefix(prefix))
-        for key, rows in self._ahead.get(partition, {}).items():
-            if key.startswith(prefix):
-                (found.discard if rows[key] is None else found.add)(key)
+        for pending in self._pending.get(partition, ()):
+            for key, value in pending.rows.items():
+                if key.startswith(prefix):
+                    (found.discard if value is None else found.add)(key)
         return sorted(found)
 
     async def begin_write(self, partition: int, rows: dict[bytes, bytes | None], *, added: int) -> PendingWrite:
@@ -161,9 +167,8 @@ class RowTable(faust.Table):
             How many of the keys are new, less how many existing ones are deleted.
         """
         others = self._pending.setdefault(partition, [])
-        pending = PendingWrite(partition, rows, added, others[-1] if others else None)
+        pending = PendingWrite(partition, self.stores.get(partition), rows, added, others[-1] if others else None)
         others.append(pending)
-        add_write(self._ahead.setdefault(partition, {}), rows)
         now_ms = time.time_ns() // 1_000_000
         fence = self.fences.get(partition)
         headers = [] if fence is None else row_headers(fence.epoch)
@@ -190,14 +195,13 @@ class RowTable(faust.Table):
         if pending.previous is not None:
             await pending.previous.done.wait()
             pending.previous = None
-        store = self.stores.get(pending.partition)
+        store = pending.store
         if store is not None and self._is_pending(pending):
             next_offset = await self._standing.confirm(pending.partition, places)
             if self._is_pending(pending):
-                store.write(pending.rows.items(), added=pending.added, next_offset=next_offset)
+                store.arrive(pending.expected, pending.rows.values(), added=pending.added, next_offset=next_offset)
         if self._is_pending(pending):
             self._pending[pending.partition].remove(pending)
-            end_write(self._ahead[pending.partition], pending.rows)
         pending.done.set()
 
     async def spill(self, partition: int) -> None:
@@ -377,7 +381,6 @@ class RowTable(faust.Table):
         """Give the partition up; its store stays on disk for a cheap return."""
         store = self.stores.pop(partition, None)
         self._pending.pop(partition, None)
-        self._ahead.pop(partition, None)
         self.fences.pop(partition, None)
         self._standing.forget(partition)
         self._unscanned.discard(partition)

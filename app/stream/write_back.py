@@ -3,7 +3,11 @@
 An event costs a read and a write of its row. In RocksDB those are a search through skip lists, indexes and blocks, and
 later a flush and some merges; in a dict they are a small part of that. So rows are changed here, and go to RocksDB
 later, those first that have waited longest, with their position (`app.stream.store`). What was spilled stays as long as
-there is room; the row that was written longest ago goes first.
+there is room.
+
+Of tens of thousands of rows none is in the processor's cache when its user comes again. So all that is known of a row
+is one entry, which is looked up once, when the row is read: a write finds it among the few that were read last, and has
+it in hand until it arrives.
 
 Only writes come in: nearly every read is followed by a write of the same row, and what a scan or a restore reads is
 not read again soon. Of what RocksDB is asked only one answer is kept, until the row is written: is there such a row. So
@@ -12,39 +16,49 @@ the number of rows in RocksDB is known after each spill, whichever of them that 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
-from typing import Any, Final
+from collections.abc import Collection, Iterable, Sequence
+from typing import Final
+
+from mypy_extensions import mypyc_attr
 
 ENTRY_BYTES: Final = 230
-"""Of memory that a row takes beside its value: the heads of two objects, a short key, places in two dicts."""
+"""Of memory that a row takes beside its value: the heads of three objects, a short key, its places here."""
 
-ANSWERS_MAX: Final = 50_000
-"""Of RocksDB's answers that no write has asked for yet; those of reads that nothing follows are forgotten."""
+READ_MAX: Final = 8_192
+"""Rows that were read and not written since; when they are so many, who writes one looks for it again."""
 
 TRIM: Final = 32
 """What part of its share a memory frees that is too full: a dict's first entry is behind all that were deleted."""
 
-_UNKNOWN: Final[Any] = object()
+CHANCES_MAX: Final = 4_096
+"""So many rows are passed by at a time that could go, but have been written again."""
 
 Value = bytes | None
 """None: there is no such row."""
 
 Rows = dict[bytes, Value]
-Ahead = dict[bytes, Rows]
-"""Writes that are on their way to a store, by key the last that has it; they are not changed."""
 
 
-def add_write(ahead: Ahead, rows: Rows) -> None:
-    """There is another write on its way."""
-    for key in rows:
-        ahead[key] = rows
+@mypyc_attr(acyclic=True)
+class Entry:
+    """What is known of a row.
 
+    `value` is the store's, where it is `held`, and `dirty` until RocksDB has it; `newest` is the same, or that of the
+    last write that is `expected`. `stored` is whether RocksDB has any row of the key, None where nobody has asked.
+    """
 
-def end_write(ahead: Ahead, rows: Rows) -> None:
-    """A write has arrived."""
-    for key in rows:
-        if ahead.get(key) is rows:
-            del ahead[key]
+    __slots__ = ("again", "dirty", "expected", "held", "key", "newest", "stored", "value")
+
+    def __init__(self, key: bytes, stored: bool | None) -> None:
+        self.key = key
+        self.value: Value = None
+        self.newest: Value = None
+        self.expected = 0
+        self.held = False
+        self.dirty = False
+        self.again = False
+        """Written again since it came here, or `_trim` came by."""
+        self.stored = stored
 
 
 class Budget:
@@ -87,16 +101,14 @@ class RowMemory:
 
     def __init__(self, budget: Budget) -> None:
         self.budget = budget
-        self._rows: dict[bytes, Any] = {}
-        """In the order in which they have last become dirty: so those that are not come first."""
-        self._dirty: dict[bytes, Value] = {}
+        self._entries: dict[bytes, Entry] = {}
+        """The first is the next that `_trim` looks at."""
+        self._dirty: list[Entry] = []
         """In the order in which they have become so."""
-        self._new: set[bytes] = set()
-        """Of the dirty keys those of which RocksDB has no row."""
-        self._answers: dict[bytes, bool] = {}
-        """Whether RocksDB has a row of a key that is not here."""
+        self._read: dict[bytes, Entry] = {}
+        """What was read last, and no write has asked for yet; also of what is not here, for what RocksDB has said."""
         self.bytes = 0
-        """Of all rows, with what Python needs for them."""
+        """Of all rows, with what Python needs for them; of those that are expected only when they are written."""
         self.dirty_bytes = 0
         self.dirtied = 0
         """Rows that have ever become dirty,"""
@@ -106,111 +118,126 @@ class RowMemory:
         """How many rows more RocksDB will have when it has what is dirty."""
 
     def __len__(self) -> int:
-        return len(self._rows)
+        return len(self._entries)
 
     @property
-    def dirty(self) -> Mapping[bytes, Value]:
-        """Newest values that have not been spilled."""
-        return self._dirty
+    def is_dirty(self) -> bool:
+        """Whether there is a row that has not been spilled."""
+        return bool(self._dirty)
 
-    def get_many(self, keys: Sequence[bytes], ahead: Ahead) -> tuple[list[Any], list[int]]:
-        """Values in the order of `keys`, and the places of those that are not known here, which mean nothing."""
-        rows = self._rows
-        values: list[Any] = []
+    def get_many(self, keys: Sequence[bytes]) -> tuple[list[Value], list[int]]:
+        """Newest values in the order of `keys`, and the places of those that are not known here: None for now."""
+        entries, read = self._entries, self._read
+        if len(read) > READ_MAX:
+            read = self._read = {}
+        values: list[Value] = []
         missing: list[int] = []
-        late = 0
         for key in keys:
-            write = ahead.get(key)
-            if write is not None:
-                values.append(write[key])
-                late += 1
-                continue
-            value: Any = rows.get(key, _UNKNOWN)
-            if value is _UNKNOWN:
+            entry = entries.get(key)
+            if entry is None:
                 missing.append(len(values))
-            values.append(value)
+                values.append(None)
+            else:
+                read[key] = entry
+                values.append(entry.newest)
         self.budget.misses += len(missing)
-        self.budget.hits += len(values) - len(missing) - late
+        self.budget.hits += len(values) - len(missing)
         return values, missing
 
-    def answered(self, keys: Sequence[bytes], values: Sequence[Any]) -> None:
+    def answered(self, keys: Sequence[bytes], values: Sequence[Value]) -> None:
         """RocksDB was asked for keys that are not here."""
-        answers = self._answers
-        if len(answers) > ANSWERS_MAX:
-            answers = self._answers = {}
+        read = self._read
         for place in range(len(keys)):
-            answers[keys[place]] = values[place] is not None
+            key = keys[place]
+            read[key] = Entry(key, values[place] is not None)
 
-    def put(self, rows: Iterable[tuple[bytes, Value]]) -> list[bytes]:
-        """Values that RocksDB has not yet. Returns keys that are taken to be in RocksDB, of which nobody knows it."""
-        held, dirty, answers = self._rows, self._dirty, self._answers
-        unknown: list[bytes] = []
+    def expect(self, rows: Rows) -> list[Entry]:
+        """Values are on their way to the store: who reads sees them at once. They arrive in order, each by a `put`."""
+        entries, read = self._entries, self._read
+        found: list[Entry] = []
+        for key, value in rows.items():
+            entry = read.get(key)
+            if entry is None:
+                entry = entries.get(key)
+                if entry is None:
+                    entry = Entry(key, None)
+            else:
+                del read[key]
+            if not (entry.held or entry.expected):
+                entries[key] = entry
+            entry.newest = value
+            entry.expected += 1
+            found.append(entry)
+        return found
+
+    def put(self, expected: Sequence[Entry], values: Iterable[Value]) -> list[Entry]:
+        """Values that were expected are the store's, and RocksDB has them not yet.
+
+        Returns those that are taken to replace a row of RocksDB, of which nobody knows it.
+        """
+        dirty = self._dirty
+        unknown: list[Entry] = []
         added = added_dirty = growth = 0
-        for key, value in rows:
+        for entry, value in zip(expected, values, strict=True):
+            entry.expected -= 1
+            before, entry.value = entry.value, value
             size = _size(value)
             added += size
             added_dirty += size
-            before: Any = held.get(key, _UNKNOWN)
-            if before is not _UNKNOWN:
+            if entry.held:
                 freed = _size(before)
                 added -= freed
-                if key in dirty:  # then with the same value
+                entry.again = True
+                if entry.dirty:
                     added_dirty -= freed
                     growth += (value is not None) - (before is not None)
-                    held[key] = dirty[key] = value
                     continue
-                del held[key]  # it comes last now
-                is_stored = True  # what was deleted does not stay
-            elif key in answers:
-                is_stored = answers[key]
-                del answers[key]
-            else:
-                is_stored = True
-                unknown.append(key)
-            held[key] = dirty[key] = value
+            elif entry.stored is None:
+                entry.stored = True
+                unknown.append(entry)
+            entry.held = entry.dirty = True
+            dirty.append(entry)
+            growth += (value is not None) - (entry.stored is True)
             self.dirtied += 1
-            if is_stored:
-                growth -= value is None
-            else:
-                self._new.add(key)
-                growth += value is not None
         self.bytes += added
         self.dirty_bytes += added_dirty
         self.growth += growth
         return unknown
 
-    def not_stored(self, key: bytes) -> None:
+    def not_stored(self, entry: Entry) -> None:
         """RocksDB has no row of a key that was taken to be there. To be told before anything is spilled."""
-        self._new.add(key)
+        entry.stored = False
         self.growth += 1
 
     def oldest(self, bytes_min: int) -> tuple[list[tuple[bytes, Value]], int]:
         """What became dirty first, so much of it, and how many rows more RocksDB has with that."""
         found: list[tuple[bytes, Value]] = []
-        new = self._new
         size = growth = 0
-        for key, value in self._dirty.items():
+        for entry in self._dirty:
             if size >= bytes_min:
                 break
+            value = entry.value
             size += _size(value)
-            growth += (value is not None) - (key not in new)
-            found.append((key, value))
+            growth += (value is not None) - (entry.stored is True)
+            found.append((entry.key, value))
         return found, growth
 
-    def spilled(self, rows: Sequence[tuple[bytes, Value]]) -> None:
+    def spilled(self, number: int) -> None:
         """RocksDB has what `oldest` gave. Of keys that were deleted nothing stays: they may name who was erased."""
-        held, dirty, new = self._rows, self._dirty, self._new
-        for key, value in rows:
-            del dirty[key]
-            is_new = key in new
-            if is_new:
-                new.remove(key)
-            self.growth -= (value is not None) - (not is_new)
-            self.dirty_bytes -= _size(value)
+        dirty = self._dirty
+        size = growth = 0
+        for entry in dirty[:number]:
+            value = entry.value
+            size += _size(value)
+            growth += (value is not None) - (entry.stored is True)
+            entry.dirty = False
+            entry.stored = value is not None
             if value is None:
-                del held[key]
-                self.bytes -= ENTRY_BYTES
-        self.cleaned += len(rows)
+                self._let_go(entry)
+        del dirty[:number]
+        self.dirty_bytes -= size
+        self.growth -= growth
+        self.cleaned += number
         self._trim()
 
     def forget(self, keys: Collection[bytes]) -> None:
@@ -218,28 +245,55 @@ class RowMemory:
         assert not self._dirty, "what is dirty would overwrite them"
         self.forget_answers()
         for key in keys:
-            before: Any = self._rows.pop(key, _UNKNOWN)
-            if before is not _UNKNOWN:
-                self.bytes -= _size(before)
+            entry = self._entries.get(key)
+            if entry is not None:
+                entry.stored = None
+                if entry.held:
+                    self._let_go(entry)
 
     def forget_answers(self) -> None:
         """They name users of whom there may be nothing else here. A write that needs one asks RocksDB again."""
-        self._answers = {}
+        self._read = {}
+
+    def _let_go(self, entry: Entry) -> None:
+        """No longer hold a row, which is not dirty; of one that is expected, what is on its way stays."""
+        self.bytes -= _size(entry.value)
+        entry.held = False
+        entry.value = None
+        if not entry.expected:
+            entry.newest = None
+            del self._entries[entry.key]
 
     def _trim(self) -> None:
-        """Where there is too much, let go of what is not dirty; some more, since the way to the first is long."""
+        """Where there is too much, let go of what is not dirty; some more, since the way to the first is long.
+
+        Who was written again since the last time comes last in place of going (CLOCK: Corbato, 1968). To keep the rows
+        in the order of their writes would cost each write as much as all the rest of it.
+        """
         share = self.budget.share_bytes
         if self.bytes <= share:
             return
-        keep = share - share // TRIM
-        oldest: list[bytes] = []
-        for key, value in self._rows.items():
-            if self.bytes <= keep or key in self._dirty:
+        excess = self.bytes - (share - share // TRIM)
+        leaving: list[Entry] = []
+        passed: list[Entry] = []
+        chances = CHANCES_MAX
+        for entry in self._entries.values():
+            if excess <= 0:
                 break
-            self.bytes -= _size(value)
-            oldest.append(key)
-        for key in oldest:
-            del self._rows[key]
+            if entry.dirty or entry.expected:
+                passed.append(entry)
+            elif entry.again and chances:
+                chances -= 1
+                passed.append(entry)
+            else:
+                excess -= _size(entry.value)
+                leaving.append(entry)
+        for entry in leaving:
+            self._let_go(entry)
+        for entry in passed:
+            entry.again = False
+            del self._entries[entry.key]
+            self._entries[entry.key] = entry
 
 
 def _size(value: Value) -> int:

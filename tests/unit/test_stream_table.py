@@ -21,13 +21,13 @@ async def test_a_spill_lets_others_have_their_turn_and_ends_when_the_partition_i
     left = []
     while len(left) < 3:
         await asyncio.sleep(0)
-        left.append(len(store.memory.dirty))
+        left.append(len(store.memory._dirty))
     assert 10 > left[0] > left[1] > left[2] > 0
     store._db.close()  # refuses what its closing would spill
     table.close_partition(0)
     await spilling
     await table.spill(0)
-    assert store.memory.dirty
+    assert store.memory.is_dirty
 
 
 class Restores:
