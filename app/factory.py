@@ -45,7 +45,7 @@ from app.stream.census import Census
 from app.stream.engine import Engine
 from app.stream.fanout import FanOut
 from app.stream.lease import SILENT_S_MAX
-from app.stream.store import StoreFactory, StoreOptions
+from app.stream.stores import StoreFactory, StoreOptions
 from app.stream.watchdog import Watchdog
 from app.tracing import load_tracing
 from app.vitals import worker_vitals

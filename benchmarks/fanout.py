@@ -29,7 +29,8 @@ from app.core.plan import Plan
 from app.core.processor import Processor
 from app.core.profile import Profile, decode_profile, encode_profile
 from app.core.render import MessageTemplate
-from app.stream.store import PartitionStore, StoreFactory
+from app.stream.store import PartitionStore
+from app.stream.stores import StoreFactory
 from app.stream.wish_index import WishIndex
 from benchmarks.core import ConstantScorer
 from schemas.catalog import CatalogItem

@@ -35,7 +35,8 @@ from app.core.row_parts import Output
 from app.policy.load import load_policy
 from app.stream.fetch import ChangelogConsumer
 from app.stream.record_batch import RecordBatchBuilder, pack_outputs, pack_rows
-from app.stream.store import PartitionStore, StoreFactory
+from app.stream.store import PartitionStore
+from app.stream.stores import StoreFactory
 from app.topics import create_topics
 from benchmarks.common import Result, run_contender, write_report
 from benchmarks.core import ConstantScorer

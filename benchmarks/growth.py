@@ -22,7 +22,8 @@ from typing import Any, Final
 
 import psutil
 
-from app.stream.store import PartitionStore, StoreFactory
+from app.stream.store import PartitionStore
+from app.stream.stores import StoreFactory
 from benchmarks import rows
 from benchmarks.common import machine
 from benchmarks.nudge_worker import POLICIES

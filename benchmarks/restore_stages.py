@@ -28,7 +28,8 @@ from aiokafka.record.memory_records import MemoryRecords
 from app.stream.fence import Fence, row_headers
 from app.stream.fetch import unpack
 from app.stream.partition import Partition
-from app.stream.store import PartitionStore, StoreFactory
+from app.stream.store import PartitionStore
+from app.stream.stores import StoreFactory
 from benchmarks import rows
 from benchmarks.common import machine
 from benchmarks.nudge_worker import POLICIES

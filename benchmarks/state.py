@@ -23,7 +23,8 @@ from app.core.features import open_features
 from app.core.processor import Processor
 from app.core.profile import Profile, encode_profile
 from app.core.row_heads import peek
-from app.stream.store import PartitionStore, StoreFactory
+from app.stream.store import PartitionStore
+from app.stream.stores import StoreFactory
 from app.stream.timers import TimerIndex
 from benchmarks.common import machine
 from benchmarks.core import BATCH_RECORDS, SPAN_MS, START_MS, ConstantScorer, make_plan, records

@@ -7,7 +7,7 @@ one write an event, expires by the clock after a restart too, and is restored wi
 from __future__ import annotations
 
 from app.stream.app import StreamApp
-from app.stream.store import StoreFactory
+from app.stream.stores import StoreFactory
 from app.stream.table import RowTable
 from schemas.topics import PROFILES_CHANGELOG
 

@@ -31,7 +31,7 @@ from app.skew import BrokerClock, ClockWatch
 from app.stream.app import StreamApp
 from app.stream.broadcast import BroadcastReader
 from app.stream.lease import SILENT_S_MAX
-from app.stream.store import StoreFactory, StoreOptions
+from app.stream.stores import StoreFactory, StoreOptions
 from app.stream.table import RowTable
 from app.tracing import load_tracing
 from schemas.erasures import Subjects

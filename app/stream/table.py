@@ -23,7 +23,8 @@ from app.stream.fetch import ChangelogConsumer
 from app.stream.producer import DurableProducer
 from app.stream.restore import BULK_RECORDS, restore_partitions
 from app.stream.standing import Standing
-from app.stream.store import PartitionStore, StoreDamaged, StoreFactory
+from app.stream.store import PartitionStore, StoreDamaged
+from app.stream.stores import StoreFactory
 from app.stream.write_back import Entry
 
 log = structlog.get_logger(__name__)

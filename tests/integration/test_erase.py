@@ -14,7 +14,7 @@ from aiokafka.partitioner import murmur2
 
 from app.core.erasure import is_mark
 from app.core.profile import decode_profile
-from app.stream.store import StoreFactory
+from app.stream.stores import StoreFactory
 from schemas.decisions import decode_decision
 from schemas.events import Event
 from schemas.topics import DECISIONS, ERASURES, LEDGER_CHANGELOG, PROFILES_CHANGELOG, SEGMENTS

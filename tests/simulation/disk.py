@@ -9,7 +9,8 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from app.stream.store import PartitionStore, StoreDamaged, StoreFactory
+from app.stream.store import PartitionStore, StoreDamaged
+from app.stream.stores import StoreFactory
 from app.stream.write_back import Budget, RowMemory
 
 DIRTY_BYTES = 6_000

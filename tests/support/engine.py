@@ -17,7 +17,7 @@ from app.core.row_parts import OutboxEntry, Output, Timer
 from app.stream.barrier import Barrier
 from app.stream.batch import RecordBatch
 from app.stream.engine import Engine
-from app.stream.store import StoreFactory
+from app.stream.stores import StoreFactory
 from app.stream.table import RowTable
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from app.stream.store import StoreFactory
+from app.stream.stores import StoreFactory
 from benchmarks import growth, restore_stages
 from benchmarks.workload import user_key
 

@@ -9,7 +9,8 @@ from typing import Any, ClassVar
 import pytest
 
 from app.stream.fence import CLAIM_KEY, Fence, claim_headers, row_headers
-from app.stream.store import _META_KEY, StoreFactory
+from app.stream.store import _META_KEY
+from app.stream.stores import StoreFactory
 from tests.support.engine import BareTable, Died, FakeApp
 
 

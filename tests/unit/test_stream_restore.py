@@ -9,7 +9,8 @@ import pytest
 
 from app.stream.fence import CLAIM_KEY, claim_headers, row_headers
 from app.stream.restore import BULK_RECORDS, restore_partitions
-from app.stream.store import PartitionStore, StoreDamaged, StoreFactory, StoreOptions
+from app.stream.store import PartitionStore, StoreDamaged
+from app.stream.stores import StoreFactory, StoreOptions
 
 MANY = BULK_RECORDS + 3_000
 

@@ -5,7 +5,8 @@ from typing import Any
 
 import pytest
 
-from app.stream.store import STALE_S, StoreDamaged, StoreFactory
+from app.stream.store import StoreDamaged
+from app.stream.stores import STALE_S, StoreFactory
 
 
 @pytest.fixture

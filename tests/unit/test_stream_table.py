@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from app.stream import table as table_module
-from app.stream.store import PartitionStore, StoreDamaged, StoreFactory, StoreOptions
+from app.stream.store import PartitionStore, StoreDamaged
+from app.stream.stores import StoreFactory, StoreOptions
 from tests.support.engine import BareTable, FakeApp
 
 

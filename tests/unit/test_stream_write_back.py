@@ -10,7 +10,8 @@ from typing import NamedTuple
 
 import pytest
 
-from app.stream.store import FLUSH_RECORDS, StoreFactory, StoreOptions
+from app.stream.store import FLUSH_RECORDS
+from app.stream.stores import StoreFactory, StoreOptions
 from app.stream.write_back import CHANCES_MAX, ENTRY_BYTES, READ_MAX, TRIM, Budget, Entry, RowMemory
 
 KEYS = [b"user-%02d" % n for n in range(60)]
