@@ -33,6 +33,7 @@ from app.core.processor import Processor
 from app.core.profile import Profile, decode_profile, encode_profile
 from app.core.row_parts import Output
 from app.policy.load import load_policy
+from app.stream import connection
 from app.stream.fetch import ChangelogConsumer
 from app.stream.record_batch import RecordBatchBuilder, pack_outputs, pack_rows
 from app.stream.store import PartitionStore
@@ -44,6 +45,8 @@ from benchmarks.floor import changelog_contract, clients, command
 from benchmarks.nudge_worker import POLICIES
 from benchmarks.workload import BATCH_BYTES, events
 from schemas.events import Event, decode_event
+
+connection.install()  # as the worker, which it is the floor of
 
 SLICE_RECORDS: Final = 256
 _USUAL_EVENTS: Final = 4

@@ -15,7 +15,10 @@ from aiokafka.client import ConnectionGroup
 from aiokafka.protocol.produce import ProduceRequest
 
 from app.core.row_parts import Output
+from app.stream import connection
 from app.stream.record_batch import RecordBatchBuilder, pack_outputs, pack_rows
+
+connection.install()
 
 CHANGELOG_BATCH_BYTES: Final = 512 * 1024
 
