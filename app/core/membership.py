@@ -34,7 +34,8 @@ def on_event(batch: Batch, profile: Profile, ops: EventOps, before_ms: int, offs
         due_ms = max(due_ms, now_ms + 1)
         batch.wake(profile, due_ms)
         profile.segments_due_ms = due_ms
-    if moves is not None and (missing := profile.missing):
+    if moves is not None and profile.misses():
+        missing = profile.missing
         moves = [move for move in moves if move[0].features.isdisjoint(missing)] or None
     if moves is not None and (unready := index.unready):
         moves = [move for move in moves if move[0].id not in unready] or None

@@ -18,6 +18,7 @@ from typing import Final, Literal
 import msgspec
 import xxhash
 from librt.strings import BytesWriter, read_i64_be, write_i64_be
+from mypy_extensions import i64
 
 from app.core.profile import Profile
 from app.core.row_parts import OutboxEntry, Output
@@ -110,14 +111,14 @@ def trim(profile: Profile, acked_offset: int) -> None:
     if profile.owes_records():
         profile.outbox = [entry for entry in profile.outbox if entry.mark >= acked_offset]
     owed = profile.owed
-    if owed:
-        at, end = 0, len(owed)
-        while at < end:
-            if read_i64_be(owed, at + _MARK_AT) >= acked_offset:
-                break
-            at += _HEAD_BYTES + (owed[at] << 8) + owed[at + 1]
-        if at:
-            profile.owed = owed[at:]
+    at: i64 = 0
+    end: i64 = len(owed)
+    while at < end:
+        if read_i64_be(owed, at + _MARK_AT) >= acked_offset:
+            break
+        at += _HEAD_BYTES + (i64(owed[at]) << 8) + i64(owed[at + 1])
+    if at:
+        profile.owed = owed[at:]
 
 
 def outputs(profile: Profile, key: bytes) -> list[OutboxEntry]:

@@ -239,6 +239,10 @@ class Profile(RareFields):
     def timers(self, value: list[Timer]) -> None:
         self._timers = value
 
+    def misses(self) -> bool:
+        """Whether any window is missing."""
+        return bool(self._missing)
+
     def due_ms(self) -> int:
         """The earliest instant at which the clock alone can change this row (`NEVER_MS` when none)."""
         due = self.segments_due_ms
@@ -275,7 +279,7 @@ def _bytes(text: str) -> bytes:
 
 
 def _put(writer: BytesWriter, text: bytes) -> None:
-    if text:
+    if len(text) > 0:  # compiled a comparison; whether bytes are true is asked of the object
         writer.write(text)
 
 

@@ -142,7 +142,7 @@ class Run:
             return "erased"
         batch.mark, batch.key, batch.source = offset, key, record
         if key not in self.changed:
-            if self.snapshots is None and not profile.owed and not profile.owes_records():
+            if self.snapshots is None and len(profile.owed) == 0 and not profile.owes_records():
                 self.changed[key] = profile  # as `_touch` would
             else:
                 self._touch(key, profile)
