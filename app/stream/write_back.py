@@ -43,13 +43,13 @@ Rows = dict[bytes, Value]
 class Entry:
     """What is known of a row.
 
-    `value` is the store's, where it is `held`, and `dirty` until RocksDB has it; `newest` is the same, or that of the
-    last write that is `expected`. `stored` is whether RocksDB has any row of the key, None where nobody has asked.
+    `value` is the store's, where it is `held`, and `dirty` until RocksDB has it; `newest` is that of the last write,
+    while any is `expected`. `stored` is whether RocksDB has any row of the key, as far as that is `known`.
     """
 
-    __slots__ = ("again", "dirty", "expected", "held", "key", "newest", "stored", "value")
+    __slots__ = ("again", "dirty", "expected", "held", "key", "known", "newest", "stored", "value")
 
-    def __init__(self, key: bytes, stored: bool | None) -> None:
+    def __init__(self, key: bytes, *, known: bool, stored: bool) -> None:
         self.key = key
         self.value: Value = None
         self.newest: Value = None
@@ -58,6 +58,7 @@ class Entry:
         self.dirty = False
         self.again = False
         """Written again since it came here, or `_trim` came by."""
+        self.known = known
         self.stored = stored
 
 
@@ -139,7 +140,7 @@ class RowMemory:
                 values.append(None)
             else:
                 read[key] = entry
-                values.append(entry.newest)
+                values.append(entry.newest if entry.expected else entry.value)
         self.budget.misses += len(missing)
         self.budget.hits += len(values) - len(missing)
         return values, missing
@@ -149,7 +150,7 @@ class RowMemory:
         read = self._read
         for place in range(len(keys)):
             key = keys[place]
-            read[key] = Entry(key, values[place] is not None)
+            read[key] = Entry(key, known=True, stored=values[place] is not None)
 
     def expect(self, rows: Rows) -> list[Entry]:
         """Values are on their way to the store: who reads sees them at once. They arrive in order, each by a `put`."""
@@ -160,7 +161,7 @@ class RowMemory:
             if entry is None:
                 entry = entries.get(key)
                 if entry is None:
-                    entry = Entry(key, None)
+                    entry = Entry(key, known=False, stored=True)
             else:
                 del read[key]
             if not (entry.held or entry.expected):
@@ -180,6 +181,8 @@ class RowMemory:
         added = added_dirty = growth = 0
         for entry, value in zip(expected, values, strict=True):
             entry.expected -= 1
+            if not entry.expected:
+                entry.newest = None
             before, entry.value = entry.value, value
             size = _size(value)
             added += size
@@ -192,12 +195,12 @@ class RowMemory:
                     added_dirty -= freed
                     growth += (value is not None) - (before is not None)
                     continue
-            elif entry.stored is None:
-                entry.stored = True
+            elif not entry.known:
+                entry.known = entry.stored = True
                 unknown.append(entry)
             entry.held = entry.dirty = True
             dirty.append(entry)
-            growth += (value is not None) - (entry.stored is True)
+            growth += (value is not None) - entry.stored
             self.dirtied += 1
         self.bytes += added
         self.dirty_bytes += added_dirty
@@ -218,7 +221,7 @@ class RowMemory:
                 break
             value = entry.value
             size += _size(value)
-            growth += (value is not None) - (entry.stored is True)
+            growth += (value is not None) - entry.stored
             found.append((entry.key, value))
         return found, growth
 
@@ -229,7 +232,7 @@ class RowMemory:
         for entry in dirty[:number]:
             value = entry.value
             size += _size(value)
-            growth += (value is not None) - (entry.stored is True)
+            growth += (value is not None) - entry.stored
             entry.dirty = False
             entry.stored = value is not None
             if value is None:
@@ -247,7 +250,7 @@ class RowMemory:
         for key in keys:
             entry = self._entries.get(key)
             if entry is not None:
-                entry.stored = None
+                entry.known, entry.stored = False, True
                 if entry.held:
                     self._let_go(entry)
 
@@ -261,7 +264,6 @@ class RowMemory:
         entry.held = False
         entry.value = None
         if not entry.expected:
-            entry.newest = None
             del self._entries[entry.key]
 
     def _trim(self) -> None:

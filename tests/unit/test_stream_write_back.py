@@ -168,7 +168,7 @@ def check(memory: RowMemory) -> None:
     dirty = {entry.key for entry in memory._entries.values() if entry.dirty}
     assert sorted(entry.key for entry in memory._dirty) == sorted(dirty)
     assert all(entry.held or entry.expected for entry in memory._entries.values())
-    assert all(entry.newest is entry.value for entry in held if not entry.expected)
+    assert all(entry.newest is None for entry in held if not entry.expected)
 
 
 def spill(memory: RowMemory, bytes_min: int | None = None) -> None:
