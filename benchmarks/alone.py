@@ -5,8 +5,9 @@
     python -m benchmarks.alone --kafka --turns 3 --against /path/to/other/checkout --json
 
 The workload and the policy are those of `benchmarks.engine`, without its other contenders. Each turn has a broker of
-its own with another seed's events. With `--against` both checkouts process the same events of the same broker, and who is
-first in a turn changes; the ratio is the median of the turns' ratios. Compile both, or neither.
+its own with another seed's events. With `--against` both checkouts process the same events of the same broker, and who
+is first in a turn changes; the ratio is the median of the turns' ratios. Compile both, or neither. Before them a floor
+runs that is not counted: a broker that has just started takes the processor from whoever comes first.
 
 Where the thread that folds did not run, it waited for a processor, or it slept: for the interpreter's lock, that the
 consumer's thread has meanwhile, for events, or for acknowledgements. Linux tells; elsewhere nothing is said of it.
@@ -24,7 +25,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from app.topics import create_topics
-from benchmarks import nudge_worker
+from benchmarks import floor_rows, nudge_worker
 from benchmarks.common import ROOT, Result, machine, parser
 from benchmarks.workload import broker_at, describe, events, preload
 from schemas.topics import EVENTS
@@ -47,6 +48,7 @@ async def turns(options: argparse.Namespace) -> dict[str, list[Result]]:
                 options.events, options.users, options.seed + number, start_ms=now_ms - 600_000, keys=options.keys
             )
             count = await preload(bootstrap, EVENTS, options.partitions, records, timestamp_ms=now_ms)
+            await asyncio.to_thread(floor_rows.measure, bootstrap, EVENTS, options.partitions, count, options.users)
             for name in in_turn(list(checkouts), number):
                 result = await asyncio.to_thread(_measure, options, bootstrap, count, checkouts[name])
                 found[name].append(result)
