@@ -4,10 +4,11 @@
     python -m benchmarks.alone --kafka --turns 3 --json
     python -m benchmarks.alone --kafka --turns 3 --against /path/to/other/checkout --json
 
-The workload and the policy are those of `benchmarks.engine`, without its other contenders. Each turn has a broker of
-its own with another seed's events. With `--against` both checkouts process the same events of the same broker, and who
-is first in a turn changes; the ratio is the median of the turns' ratios. Compile both, or neither. Before them a floor
-runs that is not counted: a broker that has just started takes the processor from whoever comes first.
+The workload and the policy are those of `benchmarks.engine`, without its other contenders. Every run has a broker of
+its own: on another's it would find the rows of that one in the changelog, and pass the events by. A floor runs before
+it and is not counted, since a broker that has just started takes the processor from whoever comes first. With
+`--against` both checkouts get the same events in a turn, and who is first changes; the ratio is the median of the
+turns' ratios. Compile both, or neither.
 
 Where the thread that folds did not run, it waited for a processor, or it slept: for the interpreter's lock, that the
 consumer's thread has meanwhile, for events, or for acknowledgements. Linux tells; elsewhere nothing is said of it.
@@ -41,19 +42,21 @@ async def turns(options: argparse.Namespace) -> dict[str, list[Result]]:
         checkouts[AGAINST] = options.against.resolve()
     found: dict[str, list[Result]] = {name: [] for name in checkouts}
     for number in range(options.turns):
-        async with broker_at(options.broker, kafka=options.kafka) as bootstrap:
-            await create_topics(bootstrap, options.partitions)
-            now_ms = time.time_ns() // 1_000_000
-            records = events(
-                options.events, options.users, options.seed + number, start_ms=now_ms - 600_000, keys=options.keys
-            )
-            count = await preload(bootstrap, EVENTS, options.partitions, records, timestamp_ms=now_ms)
-            await asyncio.to_thread(floor_rows.measure, bootstrap, EVENTS, options.partitions, count, options.users)
-            for name in in_turn(list(checkouts), number):
-                result = await asyncio.to_thread(_measure, options, bootstrap, count, checkouts[name])
-                found[name].append(result)
-                print(f"{name:>8}: {result.line()}", flush=True)
+        for name in in_turn(list(checkouts), number):
+            async with broker_at("", kafka=options.kafka) as bootstrap:
+                result = await _run(options, bootstrap, options.seed + number, checkouts[name])
+            found[name].append(result)
+            print(f"{name:>8}: {result.line()}", flush=True)
     return found
+
+
+async def _run(options: argparse.Namespace, bootstrap: str, seed: int, checkout: Path) -> Result:
+    await create_topics(bootstrap, options.partitions)
+    now_ms = time.time_ns() // 1_000_000
+    records = events(options.events, options.users, seed, start_ms=now_ms - 600_000, keys=options.keys)
+    count = await preload(bootstrap, EVENTS, options.partitions, records, timestamp_ms=now_ms)
+    await asyncio.to_thread(floor_rows.measure, bootstrap, EVENTS, options.partitions, count, options.users)
+    return await asyncio.to_thread(_measure, options, bootstrap, count, checkout)
 
 
 def _measure(options: argparse.Namespace, bootstrap: str, count: int, checkout: Path) -> Result:
@@ -63,7 +66,7 @@ def _measure(options: argparse.Namespace, bootstrap: str, count: int, checkout: 
         count,
         options.users,
         policy=nudge_worker.POLICIES[options.segments],
-        idempotent=options.kafka or bool(options.broker),
+        idempotent=options.kafka,
         checkout=checkout,
     )
 
@@ -98,7 +101,7 @@ def _told(results: Sequence[Result]) -> dict[str, Any]:
 
 def main() -> None:
     """Measure and print; the last line is one JSON object with --json."""
-    taken = parser(__doc__, events=400_000)
+    taken = parser(__doc__, events=400_000, brokers=False)
     taken.add_argument("--kafka", action="store_true", help="a real Apache Kafka, started here")
     taken.add_argument("--segments", type=int, choices=list(nudge_worker.POLICIES), default=20)
     taken.add_argument("--keys", choices=["uniform", "zipf"], default="uniform", help="how users are drawn")

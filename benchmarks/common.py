@@ -213,14 +213,17 @@ def write_report(path: Path, seconds: float, detail: dict[str, Any], cpu_s: floa
     part.rename(path)
 
 
-def parser(description: str | None, *, users: int = 100_000, events: int = 300_000) -> argparse.ArgumentParser:
-    """The arguments of every benchmark; a benchmark may add its own."""
+def parser(
+    description: str | None, *, users: int = 100_000, events: int = 300_000, brokers: bool = True
+) -> argparse.ArgumentParser:
+    """The arguments of every benchmark; a benchmark may add its own. `brokers`: it can run on one that is there."""
     arguments = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     arguments.add_argument("--users", type=int, default=users, help="distinct users (default: %(default)s)")
     arguments.add_argument("--events", type=int, default=events, help="events to process (default: %(default)s)")
     arguments.add_argument("--partitions", type=int, default=4, help="partitions of the topic (default: %(default)s)")
     arguments.add_argument("--seed", type=int, default=1, help="of the workload (default: %(default)s)")
-    arguments.add_argument("--broker", default="", help="HOST:PORT of a broker; an embedded one when not given")
+    if brokers:
+        arguments.add_argument("--broker", default="", help="HOST:PORT of a broker; an embedded one when not given")
     arguments.add_argument("--json", action="store_true", help="print one JSON object as the last line")
     return arguments
 

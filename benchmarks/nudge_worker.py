@@ -18,7 +18,7 @@ from app.faust_settings import install_uvloop
 from app.logs import configure_logs
 from app.run import run_app
 from app.settings import load_settings
-from benchmarks.common import ROOT, Result, run_contender, write_report
+from benchmarks.common import ROOT, BenchmarkFailed, Result, run_contender, write_report
 
 _HERE: Final = Path(__file__).parent
 POLICIES: Final = {8: _HERE / "segments.yaml", 20: _HERE / "segments20.yaml"}
@@ -44,7 +44,7 @@ def measure(
     arguments += ["--policy", str(policy), "--cache-rows", str(cache_rows)]
     if idempotent:
         arguments.append("--idempotent")
-    return run_contender(
+    result = run_contender(
         "nudge worker",
         __spec__.name,
         arguments,
@@ -53,6 +53,9 @@ def measure(
         timeout_s=timeout_s,
         checkout=checkout,
     )
+    if result.detail.get("replayed"):
+        raise BenchmarkFailed("rows in the changelog had the events already: the broker is not a new one")
+    return result
 
 
 def thread_ns() -> tuple[int, int] | None:
@@ -76,6 +79,7 @@ class CountingObserver:
         self._started = self._started_cpu = 0.0
         self._thread_ns: tuple[int, int] | None = None
         self._processing_s = 0.0
+        self._replayed = 0
 
     def effects(self, effects: Effects, partition: int) -> None:
         self._inner.effects(effects, partition)
@@ -91,10 +95,12 @@ class CountingObserver:
         self._inner.durable(effects)
         before = self._left
         self._left -= sum(number for (name, *_), number in effects.counts.items() if name == "events")
+        self._replayed += effects.counts.get(("events", "replayed"), 0)
         if self._left <= 0 < before:
             detail = {
                 "rows": sum(len(store) for store in self._worker.table.stores.values()),
                 "segments": len(self._worker.plan.segments),
+                "replayed": self._replayed,
                 "processing_us": round(1e6 * self._processing_s / self._count, 2),
             }
             cpu_s = time.process_time() - self._started_cpu
