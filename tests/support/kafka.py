@@ -170,7 +170,7 @@ class KafkaBroker:
             text = with_login(text, self._secure_port, self._login)
         config.write_text(text)
         tool = [java, "-Xmx128m", "-XX:TieredStopAtLevel=1", "-cp", f"{jars}/*", "kafka.tools.StorageTool"]
-        arguments = ["format", "-t", self._cluster, "-c", str(config)]
+        arguments = ["format", f"--cluster-id={self._cluster}", "-c", str(config)]  # one in 64 begins with a hyphen
         if self._login is not None:
             arguments += ["-S", f"SCRAM-SHA-512=[name={self._login.user},password={self._login.password}]"]
         done = subprocess.run([*tool, *arguments], check=False, capture_output=True, text=True)
