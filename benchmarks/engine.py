@@ -44,18 +44,21 @@ Outcome = Result | str
 """A result, or why there is none."""
 
 
-async def run(options: Any) -> dict[str, Outcome]:
-    """Measure each contender `options.repeat` times, in turn; the median run of each counts."""
-    found: dict[str, list[Outcome]] = {}
-    for turn in range(options.repeat):
+Turn = dict[str, Outcome]
+"""What each contender did, one after the other on one broker."""
+
+
+async def run(options: Any) -> list[Turn]:
+    """Measure all contenders `options.repeat` times, in turn."""
+    turns = []
+    for number in range(options.repeat):
         # A fresh broker for each turn: the embedded one keeps all in memory.
         async with broker_at(options.broker, kafka=options.kafka) as bootstrap:
-            for name, outcome in (await _turn(options, bootstrap, options.seed + turn)).items():
-                found.setdefault(name, []).append(outcome)
-    return {name: median(outcomes) for name, outcomes in found.items()}
+            turns.append(await _turn(options, bootstrap, options.seed + number))
+    return turns
 
 
-async def _turn(options: Any, bootstrap: str, seed: int) -> dict[str, Outcome]:
+async def _turn(options: Any, bootstrap: str, seed: int) -> Turn:
     await create_topics(bootstrap, options.partitions)
     now_ms = time.time_ns() // 1_000_000
 
@@ -110,7 +113,20 @@ def median(outcomes: Sequence[Outcome]) -> Outcome:
     return next(result for result in results if result.events_per_second == middle)
 
 
-def ratios_of(outcomes: dict[str, Outcome]) -> dict[str, float | None]:
+def ratios(turns: Sequence[Turn]) -> dict[str, list[float]]:
+    """How the worker stood to each contender, by turn; nothing of a peer without a result.
+
+    The machine's speed changes from minute to minute, and with it that of both: so a ratio is one of a turn, and the
+    median of those counts.
+    """
+    found: dict[str, list[float]] = {}
+    for turn in turns:
+        for name, ratio in ratios_of(turn).items():
+            found.setdefault(name, []).extend([] if ratio is None else [ratio])
+    return found
+
+
+def ratios_of(outcomes: Turn) -> dict[str, float | None]:
     """How the worker stands to each contender that was measured; None for a peer without a result.
 
     Events a second, but for Kafka Streams events a processor second: it runs as many threads as it has partitions.
@@ -134,15 +150,22 @@ def ratios_of(outcomes: dict[str, Outcome]) -> dict[str, float | None]:
     }
 
 
-def summary(options: Any, outcomes: dict[str, Outcome]) -> dict[str, Any]:
+def medians(turns: Sequence[Turn]) -> Turn:
+    """The median run of each contender."""
+    return {name: median([turn[name] for turn in turns]) for name in turns[0]}
+
+
+def summary(options: Any, turns: Sequence[Turn]) -> dict[str, Any]:
     """The object of the last line."""
+    outcomes, by_turn = medians(turns), ratios(turns)
     ours = outcomes["nudge"]
     assert isinstance(ours, Result)
     missing = {name: "not asked for (--peers)" for name in PEERS if name not in outcomes}
     missing |= {name: outcome for name, outcome in outcomes.items() if isinstance(outcome, str)}
     return {
         "events_per_second": round(ours.events_per_second),
-        **{name: None if ratio is None else round(ratio, 3) for name, ratio in ratios_of(outcomes).items()},
+        **{name: round(statistics.median(found), 3) if found else None for name, found in by_turn.items()},
+        "ratios_by_turn": {name: [round(ratio, 3) for ratio in found] for name, found in by_turn.items()},
         "cpu_seconds_per_million": round(ours.cpu_seconds_per_million, 2),
         "rss_mb": ours.rss_mb_max,
         "users": options.users,
@@ -175,7 +198,7 @@ def arguments() -> argparse.ArgumentParser:
     taken.add_argument("--policy", type=Path, help="policy of the worker, instead of --segments")
     taken.add_argument("--cache-rows", type=int, default=1_000, help="decoded rows in the worker's memory")
     taken.add_argument("--keys", choices=["uniform", "zipf"], default="uniform", help="how users are drawn")
-    taken.add_argument("--repeat", type=int, default=1, help="turns; the median of each contender counts")
+    taken.add_argument("--repeat", type=int, default=1, help="turns; the medians count, of rates and of ratios")
     return taken
 
 
@@ -194,18 +217,19 @@ def chosen(given: Sequence[str] | None = None) -> Any:
 def main() -> None:
     """Measure and print; the last line is one JSON object with --json."""
     options = chosen()
-    outcomes = asyncio.run(run(options))
+    turns = asyncio.run(run(options))
+    outcomes = medians(turns)
     results = [outcome for outcome in outcomes.values() if isinstance(outcome, Result)]
-    ratios = {name: ratio for name, ratio in ratios_of(outcomes).items() if ratio is not None}
+    told = {name: statistics.median(found) for name, found in ratios(turns).items() if found}
     workload = describe(
         options.seed, keys=options.keys, users=options.users, events=options.events, partitions=options.partitions
     )
-    print_results(results, workload, ratios, as_json=False)
+    print_results(results, workload, told, as_json=False)
     for name, outcome in outcomes.items():
         if isinstance(outcome, str):
             print(f"{name}: not measured: {outcome}")
     if options.json:
-        print(json.dumps(summary(options, outcomes)))
+        print(json.dumps(summary(options, turns)))
 
 
 if __name__ == "__main__":

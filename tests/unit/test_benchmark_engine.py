@@ -42,11 +42,19 @@ def test_the_ratio_to_kafka_streams_is_per_processor_second_and_the_others_per_s
 
 def test_a_peer_that_could_not_run_is_null_with_its_reason() -> None:
     outcomes = {"nudge": result(1.0), "faust": result(2.0), "floor": result(1.0), "quix": "no network"}
-    found = summary(chosen(["--peers", "quix"]), outcomes)
+    found = summary(chosen(["--peers", "quix"]), [outcomes])
     assert found["ratio_vs_quix"] is None
     assert found["ratio_vs_kafka_streams"] is None
     assert found["peers_missing"] == {"quix": "no network", "kafka_streams": "not asked for (--peers)"}
     assert "quix" not in found["contenders"]
+
+
+def test_a_ratio_is_the_median_of_those_of_the_turns_and_not_that_of_the_medians() -> None:
+    turns = [{"nudge": result(seconds), "faust": result(other)} for seconds, other in ((1, 40), (2, 120), (4, 200))]
+    found = summary(chosen([]), turns)
+    assert found["ratios_by_turn"]["ratio_vs_faust"] == [40, 60, 50]
+    assert found["ratio_vs_faust"] == 50
+    assert found["events_per_second"] == 500
 
 
 def test_the_median_is_of_the_runs_that_succeeded() -> None:
