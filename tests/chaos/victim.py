@@ -68,15 +68,15 @@ def arm(worker: Worker, failpoint: Failpoint) -> None:
     producer = worker.app.durable_producer
     after(producer, "enqueue_rows", lambda: failpoint.passed("rows queued"))
     after(producer, "enqueue_batch", lambda: failpoint.passed("outputs queued"))
-    write, spill = PartitionStore.write, PartitionStore._spill_oldest
+    arrive, spill = PartitionStore.arrive, PartitionStore._spill_oldest
     durable, committed = worker.engine._observer.durable, worker.app.on_committed
 
-    def stored(self: PartitionStore, rows: Any, **kwargs: Any) -> None:
+    def stored(self: PartitionStore, *rows: Any, **kwargs: Any) -> None:
         if not worker.app.tables.recovery.completed.is_set():
-            write(self, rows, **kwargs)  # a restore writes, too
+            arrive(self, *rows, **kwargs)  # a restore writes, too
             return
         failpoint.passed("rows acknowledged")
-        write(self, rows, **kwargs)
+        arrive(self, *rows, **kwargs)
         failpoint.passed("rows stored")
 
     def spilled(self: PartitionStore, bytes_min: int) -> None:
@@ -92,7 +92,7 @@ def arm(worker: Worker, failpoint: Failpoint) -> None:
         committed(seconds)
         failpoint.passed("offset committed")
 
-    PartitionStore.write = stored  # type: ignore[method-assign]
+    PartitionStore.arrive = stored  # type: ignore[method-assign]
     PartitionStore._spill_oldest = spilled  # type: ignore[method-assign]
     worker.engine._observer.durable = told  # type: ignore[method-assign]
     worker.app.on_committed = done
