@@ -20,7 +20,6 @@ import argparse
 import asyncio
 import json
 import statistics
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -28,7 +27,7 @@ from typing import Any, Final
 from app.topics import create_topics
 from benchmarks import floor_rows, nudge_worker
 from benchmarks.common import ROOT, Result, machine, parser
-from benchmarks.workload import broker_at, describe, events, preload
+from benchmarks.workload import broker_at, describe, fill
 from schemas.topics import EVENTS
 
 HERE: Final = "here"
@@ -52,9 +51,7 @@ async def turns(options: argparse.Namespace) -> dict[str, list[Result]]:
 
 async def _run(options: argparse.Namespace, bootstrap: str, seed: int, checkout: Path) -> Result:
     await create_topics(bootstrap, options.partitions)
-    now_ms = time.time_ns() // 1_000_000
-    records = events(options.events, options.users, seed, start_ms=now_ms - 600_000, keys=options.keys)
-    count = await preload(bootstrap, EVENTS, options.partitions, records, timestamp_ms=now_ms)
+    count = await fill(bootstrap, EVENTS, options.partitions, options.events, options.users, seed, keys=options.keys)
     await asyncio.to_thread(floor_rows.measure, bootstrap, EVENTS, options.partitions, count, options.users)
     return await asyncio.to_thread(_measure, options, bootstrap, count, checkout)
 

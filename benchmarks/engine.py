@@ -22,7 +22,6 @@ import argparse
 import asyncio
 import json
 import statistics
-import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -32,7 +31,7 @@ from benchmarks import faust_idiomatic, floor, floor_rows, nudge_worker
 from benchmarks.common import BenchmarkFailed, Result, machine, parser, print_results
 from benchmarks.peers import quix, streams
 from benchmarks.peers.environment import PeerUnavailable
-from benchmarks.workload import broker_at, describe, events, preload
+from benchmarks.workload import broker_at, describe, fill
 from schemas.topics import EVENTS
 from tests.support.kafka import kafka_version
 
@@ -60,11 +59,9 @@ async def run(options: Any) -> list[Turn]:
 
 async def _turn(options: Any, bootstrap: str, seed: int) -> Turn:
     await create_topics(bootstrap, options.partitions)
-    now_ms = time.time_ns() // 1_000_000
 
     async def filled(topic: str, count: int) -> int:
-        records = events(count, options.users, seed, start_ms=now_ms - 600_000, keys=options.keys)
-        return await preload(bootstrap, topic, options.partitions, records, timestamp_ms=now_ms)
+        return await fill(bootstrap, topic, options.partitions, count, options.users, seed, keys=options.keys)
 
     count = await filled(EVENTS, options.events)
     small = await filled(FAUST_TOPIC, options.faust_events)

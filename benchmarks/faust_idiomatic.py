@@ -22,7 +22,7 @@ import faust
 import mode.loop
 
 from benchmarks.common import Result, parser, print_results, run_contender, write_report
-from benchmarks.workload import broker_at, describe, events, preload
+from benchmarks.workload import broker_at, describe, fill
 
 WINDOW_S: Final = 60
 STEP_S: Final = 20
@@ -123,9 +123,7 @@ async def _compare_stores(options: argparse.Namespace) -> None:
     async with broker_at(options.broker) as bootstrap:
         for store in options.store:
             topic = f"bench-{uuid.uuid4().hex[:8]}"
-            now_ms = time.time_ns() // 1_000_000
-            records = events(options.events, options.users, options.seed, start_ms=now_ms - 600_000)
-            count = await preload(bootstrap, topic, options.partitions, records, timestamp_ms=now_ms)
+            count = await fill(bootstrap, topic, options.partitions, options.events, options.users, options.seed)
             results.append(
                 await asyncio.to_thread(
                     measure, bootstrap, topic, options.partitions, count, options.users, store=store

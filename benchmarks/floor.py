@@ -25,7 +25,7 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 
 from app.topics import create_topics
 from benchmarks.common import Result, parser, print_results, run_contender, write_report
-from benchmarks.workload import BATCH_BYTES, broker_at, describe, events, preload
+from benchmarks.workload import BATCH_BYTES, broker_at, describe, fill
 from schemas.events import Event, decode_event, epoch_ms
 from schemas.topics import Topic
 
@@ -143,9 +143,7 @@ def _contend(options: argparse.Namespace) -> None:
 async def _preloaded(options: argparse.Namespace, measured: Callable[..., Result], asked: dict[str, Any]) -> None:
     async with broker_at(options.broker) as bootstrap:
         topic = f"bench-{uuid.uuid4().hex[:8]}"
-        now_ms = time.time_ns() // 1_000_000
-        records = events(options.events, options.users, options.seed, start_ms=now_ms - 600_000)
-        count = await preload(bootstrap, topic, options.partitions, records, timestamp_ms=now_ms)
+        count = await fill(bootstrap, topic, options.partitions, options.events, options.users, options.seed)
         arguments = (bootstrap, topic, options.partitions, count, options.users)
         result = await asyncio.to_thread(partial(measured, *arguments, **asked))
     sizes = {"events": options.events, "users": options.users, "partitions": options.partitions}

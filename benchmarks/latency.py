@@ -31,7 +31,7 @@ from app.children import Child
 from app.topics import create_topics
 from benchmarks.common import ROOT, BenchmarkFailed, machine, parser
 from benchmarks.worker_process import WorkerProcess, until
-from benchmarks.workload import broker_at, events, preload
+from benchmarks.workload import broker_at, fill
 from schemas.decisions import decode_decision
 from schemas.topics import DECISIONS, EVENTS
 
@@ -164,9 +164,7 @@ async def run(options: Any) -> list[dict[str, Any]]:
     """Measure each rate in turn, on one worker that has rows already."""
     async with broker_at(options.broker, kafka=options.kafka) as bootstrap:
         await create_topics(bootstrap, options.partitions)
-        now_ms = time.time_ns() // 1_000_000
-        earlier = events(options.events, options.users, options.seed, start_ms=now_ms - 600_000)
-        await preload(bootstrap, EVENTS, options.partitions, earlier, timestamp_ms=now_ms)
+        await fill(bootstrap, EVENTS, options.partitions, options.events, options.users, options.seed)
         reader = Reader()
         reading = asyncio.create_task(reader.run(bootstrap, options.partitions))
         try:

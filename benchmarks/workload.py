@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import itertools
 import random
+import time
 from collections.abc import AsyncIterator, Iterator, Sequence
 from typing import Any, Final
 
@@ -17,6 +18,7 @@ from app.topics import create_topics
 from schemas.topics import DAY_MS, Topic
 from tests.support.kafka import KafkaBroker
 
+SPAN_MS: Final = 600_000
 BATCH_RECORDS: Final = 1_000
 BATCH_BYTES: Final = 900_000
 _IN_FLIGHT_BATCHES: Final = 16
@@ -40,7 +42,7 @@ def user_key(number: int) -> bytes:
 
 
 def events(
-    count: int, users: int, seed: int, *, start_ms: int, span_ms: int = 600_000, keys: str = "uniform"
+    count: int, users: int, seed: int, *, start_ms: int, span_ms: int = SPAN_MS, keys: str = "uniform"
 ) -> Iterator[KeyValue]:
     """Key and JSON value of `count` events in event-time order.
 
@@ -140,6 +142,15 @@ async def _fill(
             sent.append(await producer.send_batch(batch, topic, partition=partition))
     await asyncio.gather(*sent)
     return count
+
+
+async def fill(
+    bootstrap: str, topic: str, partitions: int, count: int, users: int, seed: int, *, keys: str = "uniform"
+) -> int:
+    """`preload` of `count` events of the last ten minutes; returns their number."""
+    now_ms = time.time_ns() // 1_000_000
+    records = events(count, users, seed, start_ms=now_ms - SPAN_MS, keys=keys)
+    return await preload(bootstrap, topic, partitions, records, timestamp_ms=now_ms)
 
 
 @contextlib.asynccontextmanager
