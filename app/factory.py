@@ -184,6 +184,7 @@ class Worker:
             self.app.fatal,
             stall_s=settings.watchdog_stall_s,
             block_s=settings.watchdog_block_s,
+            others=lambda: (self.app.batches.thread_loop,),
         )
         self.app.on_rebalanced = self.metrics.rebalances.inc
         self.app.on_committed = self.metrics.commit_seconds.observe

@@ -10,6 +10,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from app.stream.committed import READ_COMMITTED, readable_end
 from app.stream.history import HistoryReader
+from app.stream.started import started
 
 
 def read_whole(settings: Mapping[str, Any], topic: str) -> Iterator[Sequence[Any]]:
@@ -49,8 +50,7 @@ async def ends(settings: Mapping[str, Any], topic: str) -> dict[int, int]:
     consumer = AIOKafkaConsumer(
         enable_auto_commit=False, auto_offset_reset="earliest", isolation_level=READ_COMMITTED, **settings
     )
-    await consumer.start()
-    try:
+    async with started(consumer):
         await consumer._client.force_metadata_update()
         partitions = [TopicPartition(topic, p) for p in sorted(consumer.partitions_for_topic(topic) or ())]
         consumer.assign(partitions)
@@ -58,5 +58,3 @@ async def ends(settings: Mapping[str, Any], topic: str) -> dict[int, int]:
         while any(consumer.highwater(tp) is None for tp in partitions):
             await consumer.getmany(timeout_ms=100, max_records=1)
         return {tp.partition: int(readable_end(consumer, tp) or 0) for tp in partitions}
-    finally:
-        await consumer.stop()

@@ -16,6 +16,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 
 from app.console.tally import Tally
+from app.stream.started import started
 from schemas.topics import DECISIONS, MODELS, OUTCOMES, POLICY, SEGMENTS
 
 log = structlog.get_logger(__name__)
@@ -67,8 +68,7 @@ class TopicFeed:
             max_partition_fetch_bytes=1 << 20,
             **self._settings,
         )
-        try:
-            await consumer.start()
+        async with started(consumer):
             partitions, looked_s = await self._assign(consumer, []), time.monotonic()
             while True:
                 if time.monotonic() - looked_s > self._look_s:
@@ -83,8 +83,6 @@ class TopicFeed:
                     await asyncio.sleep(PAUSE_S)
                 else:
                     await asyncio.sleep(0.02)  # there is much to catch up with, and a page to serve meanwhile
-        finally:
-            await consumer.stop()
 
     async def _assign(self, consumer: AIOKafkaConsumer, assigned: list[TopicPartition]) -> list[TopicPartition]:
         """All partitions of the topics that exist; a topic that does not is not made by asking for it."""

@@ -7,10 +7,13 @@ answers wrongly.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import AsyncExitStack
 from types import TracebackType
 from typing import Any, Self
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
+
+from app.stream.started import started
 
 
 class TopicReader:
@@ -45,7 +48,13 @@ class TopicReader:
         self._offsets: dict[TopicPartition, int] = {}
 
     async def __aenter__(self) -> Self:
-        await self._consumer.start()
+        async with AsyncExitStack() as stack:
+            await stack.enter_async_context(started(self._consumer))
+            await self._place()
+            self._exit = stack.pop_all()
+        return self
+
+    async def _place(self) -> None:
         for topic in self._topics:
             await self._consumer._client._wait_on_metadata(topic)
             numbers = self._consumer.partitions_for_topic(topic) or set()
@@ -58,12 +67,11 @@ class TopicReader:
         else:
             for partition in self._partitions:
                 self._consumer.seek(partition, self._offsets.get(partition, 0))
-        return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        await self._consumer.stop()
+        await self._exit.aclose()
 
     async def read(self, wait_ms: int = 50, records_max: int = 2000) -> list[Any]:
         """Records that have arrived, in order within a partition; empty when none came in `wait_ms`."""

@@ -15,6 +15,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.partitioner import murmur2
 
 from app.stream.committed import READ_COMMITTED, readable_end
+from app.stream.started import started
 
 RECORDS_MAX: Final = 100_000
 SECONDS_MAX: Final = 10.0
@@ -81,8 +82,7 @@ async def scan(
         **client_settings,
     )
     deadline = time.monotonic() + seconds_max
-    try:
-        await consumer.start()
+    async with started(consumer):
         await consumer._client._wait_on_metadata(topic)
         numbers = sorted(consumer.partitions_for_topic(topic) or ())
         if partition is None and key is not None and numbers:
@@ -94,8 +94,6 @@ async def scan(
             await _scan_partition(consumer, tp, matches, since_ms, share, deadline, found)
         found.records = found.records[-FOUND_MAX:]
         return found
-    finally:
-        await consumer.stop()
 
 
 async def _scan_partition(

@@ -19,6 +19,7 @@ from aiokafka.errors import KafkaError
 from app.core.raised import where_raised
 from app.stream.background import end
 from app.stream.committed import READ_COMMITTED, readable_end
+from app.stream.started import started
 
 log = structlog.get_logger(__name__)
 
@@ -126,8 +127,7 @@ class BroadcastReader:
             isolation_level=READ_COMMITTED,
             **{"metadata_max_age_ms": _METADATA_MS, **self._settings},
         )
-        await consumer.start()
-        try:
+        async with started(consumer):
             partitions = await self._partitions(consumer)
             starts = await self._starts([tp.partition for tp in partitions]) if self._starts else {}
             reading = _Reading(consumer, {tp: starts.get(tp.partition, 0) for tp in partitions})
@@ -149,8 +149,6 @@ class BroadcastReader:
                 if added := self._numbers(consumer) - reading.numbers():
                     log.warning("partitions_added", topic=self._topic, partitions=sorted(added))
                     await reading.add(self._topic, added)
-        finally:
-            await consumer.stop()
 
     def _take(self, record: Any) -> None:
         self._apply(record.key, record.value, record.offset)

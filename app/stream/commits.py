@@ -17,6 +17,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.structs import OffsetAndMetadata
 
 from app.stream.committed import READ_COMMITTED, readable_end
+from app.stream.started import started
 
 _FETCH_BYTES: Final = 64 << 10
 
@@ -87,12 +88,8 @@ async def write_commit(settings: Mapping[str, Any], group: str, topic: str, part
 @asynccontextmanager
 async def _outsider(settings: Mapping[str, Any], group: str) -> AsyncIterator[Any]:
     """A consumer of the group that joins nothing, as it subscribes to nothing."""
-    consumer = AIOKafkaConsumer(group_id=group, enable_auto_commit=False, **settings)
-    await consumer.start()
-    try:
+    async with started(AIOKafkaConsumer(group_id=group, enable_auto_commit=False, **settings)) as consumer:
         yield consumer
-    finally:
-        await consumer.stop()
 
 
 async def look(settings: Mapping[str, Any], topic: str, offsets: Mapping[int, int]) -> dict[int, Look]:
@@ -110,9 +107,8 @@ async def look(settings: Mapping[str, Any], topic: str, offsets: Mapping[int, in
         isolation_level=READ_COMMITTED,
         **settings,
     )
-    await consumer.start()
     found: dict[int, Look] = {}
-    try:
+    async with started(consumer):
         places = {partition: TopicPartition(topic, partition) for partition in offsets}
         consumer.assign(list(places.values()))
         for partition, tp in places.items():
@@ -125,6 +121,4 @@ async def look(settings: Mapping[str, Any], topic: str, offsets: Mapping[int, in
                 record = next(iter(fetched.get(tp, ())), None)
                 if record is not None or await consumer.position(tp) >= (readable_end(consumer, tp) or 0):
                     found[partition] = Look(record, end)
-    finally:
-        await consumer.stop()
     return found

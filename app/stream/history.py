@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import AsyncExitStack
 from types import TracebackType
 from typing import Any, Final, Self
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from app.stream.committed import READ_COMMITTED, readable_end
+from app.stream.started import started
 
 _FETCH_BYTES: Final = 512 * 1024
 _RECORDS_MAX: Final = 512
@@ -39,15 +41,17 @@ class HistoryReader:
         """Offset and timestamp (wall ms) of the oldest record."""
 
     async def __aenter__(self) -> Self:
-        await self._consumer.start()
-        self._consumer.assign([self._tp])
-        await self._consumer.seek_to_beginning(self._tp)
+        async with AsyncExitStack() as stack:
+            await stack.enter_async_context(started(self._consumer))
+            self._consumer.assign([self._tp])
+            await self._consumer.seek_to_beginning(self._tp)
+            self._exit = stack.pop_all()
         return self
 
     async def __aexit__(
         self, _kind: type[BaseException] | None, _error: BaseException | None, _trace: TracebackType | None
     ) -> None:
-        await self._consumer.stop()
+        await self._exit.aclose()
 
     def skip_to(self, offset: int) -> None:
         """Begin there, or with the oldest record if that is newer."""

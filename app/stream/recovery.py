@@ -44,6 +44,12 @@ class RowRecovery(Recovery):
                 await self._recover(self._generation_id)
             except IllegalStateError as exc:  # a partition is no longer ours: the next assignment is on its way
                 log.warning("assignment_changed", error=str(exc))
+            except asyncio.CancelledError as exc:
+                task = asyncio.current_task()
+                if task is not None and task.cancelling():
+                    raise
+                # Something that it waited for was cancelled, and not it. Faust would take that for its end.
+                self.app.fatal("restore failed", exc)
             except Exception as exc:
                 self.app.fatal("restore failed", exc)
 

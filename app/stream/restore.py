@@ -17,6 +17,7 @@ from aiokafka import TopicPartition
 
 from app.stream.fence import Fence
 from app.stream.fetch import ChangelogConsumer
+from app.stream.started import started
 from app.stream.store import StoreDamaged
 
 log = structlog.get_logger(__name__)
@@ -116,8 +117,7 @@ async def restore_partitions(
         fetch_max_wait_ms=_LOOK_MS,
         **settings,
     )
-    await consumer.start()
-    try:
+    async with started(consumer):
         partitions = {TopicPartition(topic, partition): store for partition, store in stores.items()}
         if fences is None:
             fences = {partition: Fence(getattr(store, "epoch", 0)) for partition, store in stores.items()}
@@ -125,8 +125,6 @@ async def restore_partitions(
         for tp, store in partitions.items():
             consumer.seek(tp, store.next_offset)
         return await _read_to_end(consumer, partitions, fences, interrupted, on_remaining, stall_s, bulk_records)
-    finally:
-        await consumer.stop()
 
 
 async def _read_to_end(

@@ -77,6 +77,12 @@ class BatchedConsumer(driver.Consumer):
     def _new_consumer_thread(self) -> driver.AIOKafkaConsumerThread:
         return BatchedConsumerThread(self, loop=self.loop, beacon=self.beacon)
 
+    @property
+    def thread_loop(self) -> asyncio.AbstractEventLoop:
+        """The event loop in which aiokafka's consumer runs."""
+        loop: asyncio.AbstractEventLoop = self._thread.thread_loop
+        return loop
+
     # -- delivery
 
     def stop_flow(self) -> None:

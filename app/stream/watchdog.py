@@ -11,7 +11,7 @@ import faulthandler
 import sys
 import threading
 import traceback
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterable
 from dataclasses import dataclass
 from typing import Final, NoReturn
 
@@ -24,7 +24,7 @@ log = structlog.get_logger(__name__)
 BEAT_S: Final = 1.0
 _PAUSE_BEATS: Final = 5
 """A look that comes so many beats late shows that the process was suspended, not that its work stood still."""
-_TASKS_MAX: Final = 20
+_TASKS_MAX: Final = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,13 +106,22 @@ class Watchdog:
         Ends the process; called after all stacks have been written to standard error.
     stall_s, block_s
         How long nothing may move, and how long the event loop may be blocked.
+    others
+        Event loops of other threads, whose tasks are written too.
     """
 
     def __init__(
-        self, vitals: Callable[[], Vitals], fatal: Callable[[str], NoReturn], *, stall_s: float, block_s: float
+        self,
+        vitals: Callable[[], Vitals],
+        fatal: Callable[[str], NoReturn],
+        *,
+        stall_s: float,
+        block_s: float,
+        others: Callable[[], Iterable[asyncio.AbstractEventLoop]] = lambda: (),
     ) -> None:
         self._vitals = vitals
         self._fatal = fatal
+        self._others = others
         self._stillness = Stillness(stall_s)
         self._blockage = Blockage(block_s)
         self._beats = 0
@@ -139,8 +148,9 @@ class Watchdog:
                 log.exception("watchdog_look_failed")
                 why = None
             if why is not None:
-                for task in list(asyncio.all_tasks())[:_TASKS_MAX]:
-                    task.print_stack(limit=8, file=sys.stderr)
+                for loop in (asyncio.get_running_loop(), *self._others()):
+                    for task in list(asyncio.all_tasks(loop))[:_TASKS_MAX]:
+                        task.print_stack(limit=8, file=sys.stderr)
                 self._end(why)
             await asyncio.sleep(BEAT_S)
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from typing import Any
 
+import psutil
 import pytest
 
 from tests.chaos import bad_input, disk_full, points, slow_provider, soak, suspend
-from tests.chaos.harness import ECHO, WRONG, put
-from tests.chaos.victim import VARIABLE
+from tests.chaos.harness import ECHO, WRONG, put, verdict
+from tests.chaos.victim import RESTORE, VARIABLE
 from tests.support.crowd import crowd
 from tests.support.site import Site, eventually
 
@@ -73,6 +76,24 @@ async def test_a_worker_whose_event_loop_is_blocked_ends_itself_and_says_why(sit
         words = worker.log_tail()
     assert "the worker is wedged: the event loop has been blocked" in words
     assert "victim.py" in words, "the stacks show where"
+
+
+async def test_a_worker_that_lost_its_partitions_as_it_began_to_restore_them_restores_them_when_it_has_them_again(
+    site: Site,
+) -> None:
+    settings = {"NUDGE_POLICY": str(ECHO), VARIABLE: f"{RESTORE}:1:suspend"}
+    with site.process("worker", "asleep", "tests.chaos.victim", **settings) as asleep:
+
+        async def suspended() -> bool:
+            return psutil.Process(asleep.pid).status() == psutil.STATUS_STOPPED
+
+        await eventually(suspended, "the worker is suspended as it begins to restore")
+        with site.worker("other") as other:
+            await site.ready(other)  # the group has taken the partitions away
+            os.kill(asleep.pid, signal.SIGCONT)
+            await site.ready(asleep)
+            await put(site, crowd(300, users=50, seed=1))
+            nothing_wrong({"fired": 1} | await verdict(site, [asleep, other]))
 
 
 if disk_full.can_mount():

@@ -1,10 +1,11 @@
-"""A worker that dies, or is stuck, at a named point: ``NUDGE_TEST_FAILPOINT=POINT:NTH[:block]``.
+"""A worker that dies, or is stuck or suspended, at a named point: ``NUDGE_TEST_FAILPOINT=POINT:NTH[:block|:suspend]``.
 
 The points are where the product's own objects are wrapped, in this process only; the product knows nothing of them.
 """
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import sys
@@ -17,6 +18,7 @@ from app.factory import Worker
 from app.faust_settings import install_uvloop
 from app.logs import configure_logs
 from app.run import run_app
+from app.stream.fetch import ChangelogConsumer
 from app.stream.store import PartitionStore
 
 VARIABLE = "NUDGE_TEST_FAILPOINT"
@@ -29,6 +31,10 @@ POINTS = (
     "batch durable",
     "offset committed",
 )
+RESTORE = "restore connects"
+"""A point, too, though not one of a batch's life."""
+_LOOK_S = 0.01
+_LOOKS = 3_000
 
 
 class Failpoint:
@@ -39,16 +45,19 @@ class Failpoint:
         self.left = int(nth)
         self.action = action[0] if action else "kill"
 
-    def passed(self, point: str) -> None:
-        """The process is at `point`."""
+    def passed(self, point: str) -> bool:
+        """The process is at `point`; whether it has just been suspended there."""
         if point != self.point:
-            return
+            return False
         self.left -= 1
         if self.left == 0:
             print(f"failpoint reached: {point}", file=sys.stderr, flush=True)
             if self.action == "kill":
                 os.kill(os.getpid(), signal.SIGKILL)
-            time.sleep(3600)  # block: the event loop is stuck
+            if self.action == "block":
+                time.sleep(3600)  # the event loop is stuck
+            os.kill(os.getpid(), signal.SIGSTOP)
+        return self.left == 0
 
 
 def after(owner: Any, name: str, then: Callable[[], None]) -> None:
@@ -70,6 +79,18 @@ def arm(worker: Worker, failpoint: Failpoint) -> None:
     after(producer, "enqueue_batch", lambda: failpoint.passed("outputs queued"))
     arrive, spill = PartitionStore.arrive, PartitionStore._spill_oldest
     durable, committed = worker.engine._observer.durable, worker.app.on_committed
+
+    class Restoring(ChangelogConsumer):
+        async def start(self) -> None:
+            epoch = worker.app.batches.flow_epoch
+            if failpoint.passed(RESTORE):
+                for _ in range(_LOOKS):
+                    if worker.app.batches.flow_epoch != epoch:  # the group has taken the partitions away, and said so
+                        break
+                    await asyncio.sleep(_LOOK_S)
+            await super().start()
+
+    worker.table.connect = Restoring
 
     def stored(self: PartitionStore, *rows: Any, **kwargs: Any) -> None:
         if not worker.app.tables.recovery.completed.is_set():

@@ -5,6 +5,8 @@ from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
+import pytest
+
 from app.stream.recovery import RowRecovery
 from app.stream.transport import BatchedConsumer
 
@@ -60,6 +62,11 @@ class Recovery:
         self.app = flow
         self.tables = SimpleNamespace(on_actives_ready=lambda: None, on_standbys_ready=lambda: None)
         self.signal_recovery_start, self.completed = asyncio.Event(), asyncio.Event()
+        self.should_stop = False
+
+    async def wait_for_stopped(self, signal: asyncio.Event) -> bool:
+        await signal.wait()
+        return False
 
     async def assigned(self) -> None:
         await self.on_rebalance(set(), set(), set(), 1)
@@ -91,6 +98,39 @@ async def test_nothing_is_restored_when_the_partitions_were_revoked_before_it_be
     flow.stop_flow()
     await recovery._recover(1)
     assert not flow.restored
+
+
+class Ended(Exception):
+    """The process would have ended."""
+
+
+@pytest.mark.parametrize("reason", [asyncio.CancelledError(), RuntimeError("broken")])
+async def test_a_restore_that_fails_ends_the_process(reason: BaseException) -> None:
+    """Also when what failed looks like the task's own end, which nobody has asked for."""
+
+    async def failing(_generation: int) -> None:
+        raise reason
+
+    def fatal(what: str, exc: BaseException) -> None:
+        raise Ended(f"{what}: {exc!r}")
+
+    recovery = Recovery(Flow())
+    recovery._recover = failing  # type: ignore[method-assign]
+    recovery.app.fatal = fatal  # type: ignore[attr-defined]
+    await recovery.assigned()
+    recovery.signal_recovery_start.set()
+    with pytest.raises(Ended, match="restore failed"):
+        await RowRecovery._restart_recovery.fun(recovery)
+
+
+async def test_a_recovery_that_is_cancelled_is_so() -> None:
+    recovery = Recovery(Flow(during=lambda flow: task.cancel()))
+    recovery.app.seek_to_start = asyncio.Event().wait  # type: ignore[method-assign,assignment]
+    await recovery.assigned()
+    recovery.signal_recovery_start.set()
+    task = asyncio.create_task(RowRecovery._restart_recovery.fun(recovery))
+    with pytest.raises(asyncio.CancelledError):
+        await task
 
 
 async def test_a_gap_is_not_sought_again_once_the_partition_was_positioned_anew() -> None:

@@ -101,3 +101,32 @@ async def test_a_blocked_event_loop_is_ended_from_a_thread_with_all_stacks(capfd
     dog.stop()
     assert reasons[0].startswith("the worker is wedged: the event loop has been blocked for")
     assert "test_stream_watchdog.py" in capfd.readouterr().err
+
+
+async def test_a_wedged_worker_shows_what_its_tasks_wait_for_those_of_other_threads_too(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    loop = asyncio.new_event_loop()
+    thread = threading.Thread(target=loop.run_forever)
+    thread.start()
+    gone_on = asyncio.Event()
+    waiting = asyncio.run_coroutine_threadsafe(gone_on.wait(), loop)
+    ended = asyncio.Event()
+    dog = Watchdog(
+        lambda: Vitals(True, AT_WORK, 0),
+        lambda why: ended.set(),  # type: ignore[arg-type, return-value]
+        stall_s=0.5,
+        block_s=60.0,
+        others=lambda: (loop,),
+    )
+    dog.start()
+    await asyncio.wait_for(ended.wait(), 20)
+    dog.stop()
+    loop.call_soon_threadsafe(gone_on.set)
+    await asyncio.wrap_future(waiting)
+    loop.call_soon_threadsafe(loop.stop)
+    thread.join(10)
+    loop.close()
+    shown = capsys.readouterr().err
+    assert "Watchdog._beat" in shown
+    assert "Event.wait" in shown

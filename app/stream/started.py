@@ -1,0 +1,28 @@
+"""A consumer beside the group, for as long as it is needed."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+
+@asynccontextmanager
+async def started(consumer: Any) -> AsyncIterator[Any]:
+    """Start an `AIOKafkaConsumer`; it is stopped at the end, also when it could not be started.
+
+    aiokafka's consumer without a group, stopped before the task that it has begun had a turn, raises `CancelledError`:
+    whoever stops it looks cancelled, dies silently, and its connections stay open. So that task gets a turn.
+
+    Raises
+    ------
+    aiokafka.errors.KafkaError
+        When the broker cannot be reached.
+    """
+    try:
+        await consumer.start()
+        yield consumer
+    finally:
+        await asyncio.sleep(0)
+        await consumer.stop()
