@@ -10,6 +10,7 @@ ARGS ?=
 # JOBS=0: always one process (for -s, --pdb).
 JOBS ?= auto
 PARALLEL = -n $(JOBS) --dist load --maxschedchunk 1
+COMPILED = app/core/*.so app/stream/*.so app/learning/*.so
 BIN = .venv/bin
 READY = .venv/.ready
 
@@ -41,9 +42,9 @@ types: $(READY) ## mypy --strict on our packages
 	@$(BIN)/mypy
 
 compile: $(READY) ## the modules that run once an event, compiled by mypyc (needs a C compiler; `make clean` goes back)
-	@rm -f app/core/*.so app/stream/*.so
+	@rm -f $(COMPILED)
 	@NUDGE_COMPILE=1 $(BIN)/python setup.py --quiet build_ext --inplace
-	@touch app/core/*.so app/stream/*.so # setuptools gives copies the time of what it built before
+	@touch $(COMPILED) # setuptools gives copies the time of what it built before
 
 bench: $(READY) ## the engine beside idiomatic Faust and the floor (after `make compile`, if it is to be fast)
 	@$(BIN)/python -m benchmarks.engine $(ARGS)
@@ -65,7 +66,7 @@ $(READY): requirements.lock pyproject.toml
 	@touch $(READY)
 
 clean: ## remove caches and build output
-	rm -f app/core/*.so app/stream/*.so
+	rm -f $(COMPILED)
 	rm -rf build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage
 	find . -name .venv -prune -o -name __pycache__ -type d -prune -exec rm -rf {} +
 

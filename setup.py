@@ -62,7 +62,14 @@ CORE = (
 STREAM = ("partition", "record_batch", "rows", "timers", "unreadable", "write_back")
 """Of `app/stream`, the loops over rows and records; all that waits stays interpreted."""
 
-SOURCES = [*(f"app/core/{name}.py" for name in CORE), *(f"app/stream/{name}.py" for name in STREAM)]
+LEARNING = ("curves",)
+"""Of `app/learning`, what is served: asked once a candidate."""
+
+SOURCES = [
+    *(f"app/core/{name}.py" for name in CORE),
+    *(f"app/stream/{name}.py" for name in STREAM),
+    *(f"app/learning/{name}.py" for name in LEARNING),
+]
 
 
 def extensions() -> list[Any]:

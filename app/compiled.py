@@ -8,7 +8,7 @@ from typing import Final
 
 from app.core import run
 
-FOLDERS: Final = tuple(Path(__file__).parent / part for part in ("core", "stream"))
+FOLDERS: Final = tuple(Path(__file__).parent / part for part in ("core", "stream", "learning"))
 """Packages that have compiled modules."""
 
 

@@ -18,13 +18,14 @@ from typing import Any
 import uvloop
 
 from app.clock import SystemClock
+from app.core.ids import decision_id
 from app.sender.courier import CourierSettings
 from app.sender.delivery import Deliverer, DeliverySettings
 from app.sender.providers.fcm import FcmProvider, FcmSettings
 from app.sender.providers.http2 import Http2Settings
 from app.sender.recorder import NoRecorder
 from benchmarks.common import write_report
-from schemas.decisions import Content, Decision, decision_headers, decision_id, encode_decision
+from schemas.decisions import Content, Decision, decision_headers, encode_decision
 from schemas.erasures import Subjects
 
 BATCH = 500

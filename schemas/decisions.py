@@ -6,7 +6,6 @@ A decision not to send is a decision too: `action` is ``suppress`` and `reason` 
 from __future__ import annotations
 
 import hashlib
-import uuid
 from typing import Any, Final, Literal
 
 import msgspec
@@ -18,7 +17,6 @@ SHADOW_TYPE: Final = "dev.nudge.decision.shadow.v1"
 SUPPRESSED_TYPE: Final = "dev.nudge.decision.suppressed.v1"
 ERASED_TYPE: Final = "dev.nudge.decision.erased.v1"
 SOURCE: Final = "/nudge/worker"
-_NAMESPACE = uuid.UUID("6f1f2b1c-6a0e-5b57-9d0e-0c7d4f0f2a11")
 
 Headers = list[tuple[str, bytes]]
 
@@ -93,24 +91,10 @@ class Decision(msgspec.Struct, rename="camel", omit_defaults=True, kw_only=True,
     items: list[list[str]] = []
 
 
+_CLOUD_EVENT, _FROM = ("ce_specversion", b"1.0"), ("ce_source", SOURCE.encode())
+_JSON = ("content-type", b"application/json")
 _encoder = msgspec.json.Encoder()
 _decode = json_decoder(Decision)
-
-
-def decision_id(user: str, campaign: str, trigger_key: str, origin: int) -> str:
-    """The id of a decision, the same however often it is computed.
-
-    Parameters
-    ----------
-    origin
-        The source offset of the event that triggered it, or the due time (ms) of the timer.
-    """
-    name = f"{user}\x1f{campaign}\x1f{trigger_key}\x1f{origin}".encode()
-    digest = bytearray(hashlib.sha1(_NAMESPACE.bytes + name, usedforsecurity=False).digest()[:16])
-    digest[6] = digest[6] & 0x0F | 0x50
-    digest[8] = digest[8] & 0x3F | 0x80
-    text = digest.hex()  # as str(uuid.uuid5(...)), which takes three times as long
-    return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
 
 
 def token_id(token: str) -> str:
@@ -131,11 +115,11 @@ def decode_decision(raw: bytes) -> Decision:
 def decision_headers(decision: Decision, traceparent: bytes | None = None) -> Headers:
     """CloudEvents binary-mode attributes. `ce_source` and the rest hold no personal data; the user is in the key."""
     headers = [
-        ("ce_specversion", b"1.0"),
+        _CLOUD_EVENT,
         ("ce_id", decision.id.encode()),
         ("ce_type", _type_of(decision).encode()),
-        ("ce_source", SOURCE.encode()),
-        ("content-type", b"application/json"),
+        _FROM,
+        _JSON,
     ]
     if traceparent:
         headers.append(("traceparent", traceparent))

@@ -76,6 +76,8 @@ class Variant:
     render: Callable[[Mapping[str, Any]], RenderedContent]
     eligible: Callable[[Profile, int, str], bool] | None = None
     """Who may get this wording: ``(profile, now_ms, user)``; everybody when None."""
+    about: frozenset[str] | None = None
+    """The roots of the context that the wording speaks of; it may speak of any when None."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,8 +18,7 @@ The dice are a hash of the decision's id: the same decision is made alike howeve
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 import xxhash
 
@@ -32,8 +31,7 @@ SHOWN_MAX: Final = 64
 """Variants whose last time a row remembers; beyond, the oldest is forgotten, and counts as new again."""
 
 
-@dataclass(frozen=True, slots=True)
-class Pick:
+class Pick(NamedTuple):
     """A variant, the probability with which it was chosen, and by what (see `Decision.chooser`)."""
 
     variant: Variant

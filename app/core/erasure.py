@@ -17,10 +17,10 @@ from typing import Final
 from app.core import membership, owed, timers
 from app.core.batch import Batch
 from app.core.browsing import Browsing, purchases_of, views_of
-from app.core.ids import stable_id
+from app.core.ids import decision_id, stable_id
 from app.core.profile import Profile, forget
 from app.core.row_parts import EMITTED, SILENT, Output, Timer
-from schemas.decisions import ERASED, Decision, decision_headers, decision_id, encode_decision
+from schemas.decisions import ERASED, Decision, decision_headers, encode_decision
 from schemas.erasures import PROFILE, ErasureReceipt, Subjects, encode_receipt
 from schemas.events import ERASE, NOTIFICATIONS_ENABLED, Event, Rejected, encode_event
 from schemas.topics import DECISIONS, ERASURES, EVENTS

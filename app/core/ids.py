@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from binascii import a2b_base64, b2a_base64
+from hashlib import sha1
 from typing import Final
 
 import xxhash
@@ -41,20 +42,40 @@ def message_word(message_id: str) -> bytes:
     return word[:WORD_BYTES]
 
 
+_DECISIONS: Final = bytes.fromhex("6f1f2b1c6a0e5b579d0e0c7d4f0f2a11")
+"""The namespace of their ids (RFC 9562, version 5)."""
+
+
+def decision_id(user: str, campaign: str, trigger_key: str, origin: int) -> str:
+    """The id of a decision, the same however often it is computed.
+
+    Parameters
+    ----------
+    origin
+        The source offset of the event that triggered it, or the due time (ms) of the timer.
+    """
+    name = f"{user}\x1f{campaign}\x1f{trigger_key}\x1f{origin}".encode()
+    digest = bytearray(sha1(_DECISIONS + name, usedforsecurity=False).digest()[:16])
+    digest[6] = digest[6] & 0x0F | 0x50
+    digest[8] = digest[8] & 0x3F | 0x80
+    return _with_hyphens(digest.hex())  # as str(uuid.uuid5(...)), which takes three times as long
+
+
 _FULL_CHARS: Final = 36
 _SHORT_CHARS: Final = 22
 
 
-def short_id(decision_id: str) -> str:
+def short_id(full: str) -> str:
     """A decision's id as rows hold it: base64 of the UUID's 16 bytes. Any other text stays as it is."""
-    if len(decision_id) != _FULL_CHARS:
-        return decision_id
+    if len(full) != _FULL_CHARS:
+        return full
     try:
-        digest = bytes.fromhex(decision_id.replace("-", ""))
+        digest = bytes.fromhex(full.replace("-", ""))
     except ValueError:
-        return decision_id
-    short = b2a_base64(digest)[:_SHORT_CHARS].decode()
-    return short if full_id(short) == decision_id else decision_id
+        return full
+    if _with_hyphens(digest.hex()) != full:
+        return full
+    return b2a_base64(digest)[:_SHORT_CHARS].decode()
 
 
 def full_id(short: str) -> str:
@@ -67,7 +88,11 @@ def full_id(short: str) -> str:
     """
     if len(short) != _SHORT_CHARS:
         return short
-    text = a2b_base64(short + "==").hex()
+    return _with_hyphens(a2b_base64(short + "==").hex())
+
+
+def _with_hyphens(text: str) -> str:
+    """32 hexadecimal digits as a UUID is written; fewer or more do not make one."""
     return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
 
 

@@ -25,12 +25,11 @@ from app.core.browsing import (
     pack_views,
     views_of,
 )
-from app.core.ids import bucket, stable_id
+from app.core.ids import bucket, decision_id, stable_id
 from app.core.plan import Plan
 from app.core.profile import Profile
 from app.core.row_parts import Output
 from app.core.values import key_of, name_of
-from schemas.decisions import decision_id
 from schemas.events import ORDER_COMPLETED, PRODUCT_VIEWED, Event
 from schemas.outcomes import NO_EXAMPLE, Outcome, encode_outcome
 from schemas.topics import OUTCOMES

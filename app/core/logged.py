@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import struct
 from array import array
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from functools import lru_cache
 from typing import Final
 
@@ -70,11 +70,11 @@ def rounded(features: Mapping[str, float]) -> dict[str, float]:
     """
     form = _floats(len(features))
     try:
-        values: Sequence[float] = form.unpack(form.pack(*features.values()))
+        values: tuple[float, ...] = form.unpack(form.pack(*features.values()))
     except OverflowError:
-        values = array("f", features.values())  # several times slower
+        values = tuple(array("f", features.values()))  # several times slower
     result = dict(features)  # has room for all of them at once
-    for at, name in enumerate(features):
+    for at, name in enumerate(list(result)):
         result[name] = values[at]
     return result
 
@@ -107,7 +107,7 @@ def pack(features: Mapping[str, float]) -> bytes:
         name, value = names[at], given[at]
         index = _INDEX.get(name)
         if index is None:
-            codes += _named(name, value)
+            codes += _named(name, value == 1.0)
         elif value == 0.0:
             codes.append(_ZERO + index)
             continue
@@ -150,10 +150,11 @@ def _packed_run(run: list[float], values: list[float]) -> bytes:
     return bytes((_RUN, len(run))) + kinds.to_bytes((len(run) + 3) // 4, "little")
 
 
-def _named(name: str, value: float) -> bytes:
+@lru_cache(maxsize=4096)
+def _named(name: str, is_one: bool) -> bytes:
     raw = name.encode()
     size = bytes((len(raw),)) if len(raw) < _LONG else bytes((_LONG,)) + _SIZE.pack(len(raw))
-    return bytes((_NAMED_ONE if value == 1.0 else _NAMED_VALUE,)) + size + raw
+    return bytes((_NAMED_ONE if is_one else _NAMED_VALUE,)) + size + raw
 
 
 def unpack(raw: bytes) -> dict[str, float]:

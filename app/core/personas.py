@@ -15,14 +15,13 @@ from typing import Final
 
 from app.core import timers
 from app.core.batch import Batch
-from app.core.ids import BUCKETS, bucket
+from app.core.ids import BUCKETS, bucket, decision_id
 from app.core.influence import BURST_EVENTS_MAX
 from app.core.logged import rounded
 from app.core.persona_vector import vector_of
 from app.core.profile import Profile
 from app.core.propensity import DAY_MS
 from app.core.row_parts import Output, Propensity, Timer
-from schemas.decisions import decision_id
 from schemas.outcomes import NO_EXAMPLE, Outcome, encode_outcome
 from schemas.topics import OUTCOMES
 

@@ -26,12 +26,11 @@ from typing import Final
 from app.core import logged, timers
 from app.core.activity import NEVER_HOURS, Activity, features, fold
 from app.core.batch import Batch
-from app.core.ids import BUCKETS, bucket, stable_id
+from app.core.ids import BUCKETS, bucket, decision_id, stable_id
 from app.core.local_time import hour_of_week
 from app.core.plan import ModelPlan
 from app.core.profile import Profile
 from app.core.row_parts import Output, Propensity, Timer, Watch
-from schemas.decisions import decision_id
 from schemas.events import Event
 from schemas.outcomes import Outcome, encode_outcome
 from schemas.topics import OUTCOMES

@@ -83,7 +83,7 @@ class Rendered:
 class Template:
     """One text with placeholders. Raises `TemplateError` when it is not sound."""
 
-    __slots__ = ("_bound", "_plain", "_without_values")
+    __slots__ = ("_bound", "_plain", "_without_values", "roots")
 
     def __init__(self, source: str, *, also: frozenset[str] = frozenset()) -> None:
         if len(source) > SOURCE_CHARS_MAX:
@@ -91,8 +91,10 @@ class Template:
         self._bound: BoundTemplate | None = None
         self._plain: Plain | None = None
         self._without_values = source
+        self.roots: frozenset[str] = frozenset()
+        """What of the context it speaks of."""
         if "{{" in source or "{%" in source:
-            self._bound, self._without_values = _parse(source, also=also)
+            self._bound, self.roots, self._without_values = _parse(source, also=also)
             self._plain = plain(self._bound)
 
     def render(self, context: Mapping[str, Any]) -> str:
@@ -113,29 +115,34 @@ class Template:
         return self._without_values if self._bound is None else None
 
 
-def _parse(source: str, *, also: frozenset[str]) -> tuple[BoundTemplate, str]:
+def _parse(source: str, *, also: frozenset[str]) -> tuple[BoundTemplate, frozenset[str], str]:
+    """The template, the roots of what it speaks of, and its text without values."""
     try:
         bound = _ENVIRONMENT.from_string(source)
-        _check_names(bound, also=also)
-        return bound, bound.render(items=[], **{root: {} for root in (*ROOTS, "item")})
+        roots = _check_names(bound, also=also)
+        return bound, roots, bound.render(items=[], **{root: {} for root in (*ROOTS, "item")})
     except LiquidError as exc:
         raise _located(exc, source) from None
     except RecursionError:
         raise TemplateError("too deeply nested") from None
 
 
-def _check_names(bound: BoundTemplate, *, also: frozenset[str]) -> None:
+def _check_names(bound: BoundTemplate, *, also: frozenset[str]) -> frozenset[str]:
+    """Returns the roots of what it speaks of."""
     analysis = bound.analyze()
     for name, spans in analysis.filters.items():
         if name not in _ENVIRONMENT.filters:
             offset = spans[0].index
             raise TemplateError(f"unknown filter {name!r}", offset, nearest(name, _ENVIRONMENT.filters))
+    roots = set()
     for variables in analysis.globals.values():
         for variable in variables:
+            roots.add(str(variable.segments[0]))
             if str(variable.segments[0]) in _ONLY_WITH:
                 _check_item(variable.segments, variable.span.index, also)
             else:
                 _check_variable(variable.segments, variable.span.index)
+    return frozenset(roots)
 
 
 def _located(exc: LiquidError, source: str) -> TemplateError:
@@ -193,7 +200,7 @@ class MessageTemplate:
     'Hi there'
     """
 
-    __slots__ = ("_body", "_deep_link", "_fixed_link", "_fixed_title", "_limits", "_title")
+    __slots__ = ("_body", "_deep_link", "_fixed_link", "_fixed_title", "_limits", "_title", "roots")
 
     def __init__(
         self,
@@ -213,6 +220,8 @@ class MessageTemplate:
         words, link = self._title.fixed, self._deep_link.fixed
         self._fixed_title = None if words is None else cut(words, limits.title)
         self._fixed_link = None if link is None else clean_link(link)
+        self.roots: frozenset[str] = self._title.roots | self._body.roots | self._deep_link.roots
+        """What of the context it speaks of."""
 
     def render(self, context: Mapping[str, Any]) -> Rendered:
         """The texts, cut to what a phone shows and a push service takes."""

@@ -65,9 +65,10 @@ class FrozenCurves:
     def open_probability(self, features: Mapping[str, float]) -> float:
         """P(open) in (0, 1). A feature that the model does not know, or that counts as missing, adds nothing."""
         logit = self.bias
-        table_of, weight_of = self.tables.get, self.weights.get
-        for name, value in features.items():
-            table = table_of(name)
+        tables, weights = self.tables, self.weights
+        given = features if isinstance(features, dict) else dict(features)
+        for name, value in given.items():
+            table = tables.get(name)
             if table is not None:
                 low, scale, knots = table
                 at = (value - low) * scale
@@ -78,7 +79,7 @@ class FrozenCurves:
                 elif -VALUE_MAX <= value <= VALUE_MAX:
                     logit += knots[0] if at < 0.0 else knots[LAST]
             else:
-                weight = weight_of(name)
+                weight = weights.get(name)
                 if weight is not None and -VALUE_MAX <= value <= VALUE_MAX:
                     logit += weight * (value if -Z_MAX <= value <= Z_MAX else min(max(value, -Z_MAX), Z_MAX))
         if self.crosses:

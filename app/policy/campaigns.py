@@ -13,7 +13,7 @@ from app.core.expression_errors import ExpressionErrors, nearest
 from app.core.expression_parser import properties_read
 from app.core.items import SEGMENTS_MAX
 from app.core.lengths import limits_of
-from app.core.locales import Render, localized
+from app.core.locales import localized
 from app.core.render import FieldError, MessageTemplate
 from app.policy.campaign_parts import catalog_trigger, more_roots, novelty, recommendation, send_time
 from app.policy.errors import Path
@@ -163,15 +163,18 @@ class CampaignCompiler:
         }
         if default is None:
             return
-        known = {tag: render for tag, render in others.items() if render is not None}
+        known = {tag: template.render for tag, template in others.items() if template is not None}
         eligible = None if when is None else when.evaluate
-        yield Variant(name, weight, localized(default, known) if known else default, eligible)
+        if known:  # which wording it is depends on what the context says of the user
+            yield Variant(name, weight, localized(default.render, known), eligible)
+        else:
+            yield Variant(name, weight, default.render, eligible, default.roots)
 
     def _wording(
         self, path: Path, model: TemplateModel | WordingModel, deep_link: str, *, also: frozenset[str]
-    ) -> Render | None:
+    ) -> MessageTemplate | None:
         try:
-            return MessageTemplate(model.title, model.body, deep_link, self._limits, also=also).render
+            return MessageTemplate(model.title, model.body, deep_link, self._limits, also=also)
         except FieldError as exc:
             self._scope.refuse_text((*path, exc.field), exc.offset, exc.message, exc.suggestion)
             return None

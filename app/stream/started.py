@@ -13,7 +13,7 @@ async def started(consumer: Any) -> AsyncIterator[Any]:
     """Start an `AIOKafkaConsumer`; it is stopped at the end, also when it could not be started.
 
     aiokafka's consumer without a group, stopped before the task that it has begun had a turn, raises `CancelledError`:
-    whoever stops it looks cancelled, dies silently, and its connections stay open. So that task gets a turn.
+    whoever stops it looks cancelled, dies silently, and its connections stay open. So that task gets its turn first.
 
     Raises
     ------
@@ -22,7 +22,7 @@ async def started(consumer: Any) -> AsyncIterator[Any]:
     """
     try:
         await consumer.start()
+        await asyncio.sleep(0)
         yield consumer
     finally:
-        await asyncio.sleep(0)
         await consumer.stop()

@@ -50,7 +50,7 @@ CAMPAIGNS = """
   - name: cheaper
     category: offers
     expires: 400d
-    trigger: {price_drop: {by: 10%, interest: viewed, affinity: 2}}
+    trigger: {price_drop: {by: 10%, interest: viewed, affinity: 1.5}}
     template: {title: "It is cheaper", body: "Now {{ item.price }}"}
   - name: back
     category: offers

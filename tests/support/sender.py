@@ -9,11 +9,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from app.core.ids import decision_id
 from app.sender.backoff import Backoff
 from app.sender.courier import CourierSettings
 from app.sender.delivery import Deliverer, DeliverySettings
 from app.sender.providers.base import Accepted, Message, Outcome, Rejected, Retry, Unknown
-from schemas.decisions import ERASED, Content, Decision, decision_headers, decision_id, encode_decision
+from schemas.decisions import ERASED, Content, Decision, decision_headers, encode_decision
 from schemas.erasures import Subjects
 from schemas.events import Event, decode_event
 from schemas.topics import DEAD_LETTERS, EVENTS

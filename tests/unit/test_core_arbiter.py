@@ -14,6 +14,7 @@ from app.core.choose import pick_variant
 from app.core.ids import full_id
 from app.core.logged import unpack
 from app.core.profile import Profile
+from app.core.render import MessageTemplate
 from app.core.weariness import opt_out_risk
 from schemas.topics import DECISIONS
 from tests.support.plans import FixedScorer, campaign, make_plan, on_event, variant
@@ -109,6 +110,32 @@ def test_the_template_sees_traits_properties_and_totals() -> None:
     assert (context["profile"]["orders"], context["profile"]["revenue"]) == (1, 2.5)
     assert stream.sends[0].content is not None
     assert stream.sends[0].content.deep_link == "app://x"
+
+
+@pytest.mark.parametrize(
+    ("title", "told"), [("{{ profile.orders }} so far", "1 so far"), ("{% assign o = profile %}{{ o.orders }}!", "1!")]
+)
+def test_a_wording_that_speaks_of_the_profile_is_told_of_it(title: str, told: str) -> None:
+    template = MessageTemplate(title, "{{ event.n }} done")
+    wording = Variant("a", 1.0, template.render, about=template.roots)
+    stream = Stream(make_plan(campaigns=[campaign("a", GO, variants=(wording,))]))
+    stream.send(track("Order Completed", START, revenue=2.5), track("Go", START, n=1))
+    content = stream.sends[0].content
+    assert content is not None
+    assert (content.title, content.body) == (told, "1 done")
+
+
+def test_a_wording_that_does_not_is_not() -> None:
+    seen: list[dict[str, Any]] = []
+
+    def render(context: Any) -> Any:
+        seen.append(context)
+        return SimpleNamespace(title="t", body="b", deep_link="")
+
+    wording = Variant("a", 1.0, render, about=frozenset({"event"}))
+    Stream(make_plan(campaigns=[campaign("a", GO, variants=(wording,))])).send(track("Go", START, n=1))
+    assert "profile" not in seen[0]
+    assert seen[0]["event"] == {"n": 1}
 
 
 def test_variants_are_stable_and_as_frequent_as_their_weights() -> None:

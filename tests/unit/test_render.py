@@ -23,6 +23,22 @@ def title(source: str, context: dict[str, Any] = CONTEXT) -> str:
 
 
 @pytest.mark.parametrize(
+    ("source", "roots"),
+    [
+        ("Hi", set()),
+        ("{{ user.name }} x", {"user"}),
+        ("{% if profile.orders > 1 %}y{% endif %} x {{ event.id }}", {"profile", "event"}),
+        ("{% assign p = profile %}{% for n in event.products %}{{ p.orders }}{% endfor %} x", {"profile", "event"}),
+        ("{{ event.id | default: profile.device }} x", {"profile", "event"}),
+        ("{{ event[profile.device] }} x", {"profile", "event"}),
+    ],
+)
+def test_a_template_says_what_of_the_context_it_speaks_of(source: str, roots: set[str]) -> None:
+    assert MessageTemplate("title", source).roots == roots
+    assert MessageTemplate(source + " t", "body").roots == roots
+
+
+@pytest.mark.parametrize(
     ("source", "text"),
     [
         ("Hi {{ user.name | default: 'you' }}", "Hi Ann"),

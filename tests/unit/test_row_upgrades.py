@@ -6,13 +6,12 @@ import msgspec
 import pytest
 
 from app.core import timers
-from app.core.ids import full_id, short_id
+from app.core.ids import decision_id, full_id, short_id
 from app.core.interest import HALF_LIFE_MS, added, level_at, level_of, worth
 from app.core.logged import unpack
 from app.core.profile import Profile, decode_profile, encode_profile
 from app.core.row_heads import BadRow, peek
 from app.core.row_parts import EMITTED, Pending, PendingReward, Timer
-from schemas.decisions import decision_id
 from tests.support.old_rows import stored_rows
 from tests.support.plans import DAY
 from tests.support.streams import START

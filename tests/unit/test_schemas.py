@@ -11,10 +11,11 @@ from typing import Any
 import msgspec
 import pytest
 
+from app.core.ids import decision_id
 from schemas import topics
 from schemas.catalog import CatalogItem, decode_item, encode_item
 from schemas.dead_letters import BYTES_MAX, DeadLetter, cut, dead_letter_headers, read_dead_letter
-from schemas.decisions import Decision, decision_headers, decision_id, decode_decision, encode_decision
+from schemas.decisions import Decision, decision_headers, decode_decision, encode_decision
 from schemas.erasures import ErasureReceipt, decode_receipt, encode_receipt
 from schemas.events import (
     EVENT_BYTES_MAX,
