@@ -3,8 +3,10 @@
     make compile
     python -m benchmarks.fold --json
     python -m benchmarks.fold --json --against /path/to/other/checkout
+    python -m benchmarks.fold --json --policy benchmarks/latency.yaml
 
-The workload and the policy are those of `benchmarks.engine`, through the engine's own `_fold`, with a dict in place of
+The workload and the policy are those of `benchmarks.engine` (with `latency.yaml` one event in five causes a decision
+too, scored by the model's prior), through the engine's own `_fold`, with a dict in place of
 the table and without what follows: changelog, timers, outputs. Figures are processor time of chunks of 1,024 events. A
 machine that others use slows some chunks and speeds up none, so the figure is the tenth percentile of all chunks of all
 turns; the median stands beside it. With `--against` the turns of the two checkouts alternate, each in a process of its
@@ -29,6 +31,7 @@ from typing import Any, Final, NamedTuple, cast
 from app.compiled import is_compiled
 from app.core.features import open_features
 from app.core.processor import Processor
+from app.learning.serving import prior_scorer
 from app.policy.load import load_policy
 from app.stream.batch import RecordBatch
 from app.stream.engine import CHUNK_RECORDS, Engine
@@ -49,15 +52,6 @@ class FoldRecord(NamedTuple):
     offset: int
     timestamp: int = NOW_MS
     headers: tuple[tuple[str, bytes], ...] = ()
-
-
-class _Scorer:
-    """The policy has no campaigns: nothing is scored."""
-
-    version = 1
-
-    def open_probability(self, features: Any) -> float:
-        raise AssertionError("no campaign, no score")
 
 
 class _Table:
@@ -86,7 +80,9 @@ class _Batches:
         return self.acked_offset
 
 
-def chunk_costs_us(count: int, users: int, seed: int, keys: str = "uniform") -> Iterator[float]:
+def chunk_costs_us(
+    count: int, users: int, seed: int, keys: str = "uniform", policy: Path = POLICIES[20]
+) -> Iterator[float]:
     """Processor time of each chunk, microseconds an event, of `count` events whose rows are new at first."""
     records = [
         FoldRecord(key, value, offset)
@@ -94,7 +90,7 @@ def chunk_costs_us(count: int, users: int, seed: int, keys: str = "uniform") -> 
     ]
     table, batches = _Table(), _Batches()
     app = SimpleNamespace(batches=batches)
-    processor = Processor(load_policy(POLICIES[20]), _Scorer(), open_features)
+    processor = Processor(load_policy(policy), prior_scorer(), open_features)
     engine = Engine(cast("Any", app), cast("Any", table), "events", processor, cast("Any", None), lambda: NOW_MS)
     engine.begin_scan(0)
     gc.collect()
@@ -114,6 +110,7 @@ def turn(checkout: Path, options: argparse.Namespace, seed: int) -> dict[str, An
     """One process over the workload, with the modules of that checkout."""
     command = [sys.executable, "-P", __file__, "--turn", f"--seed={seed}", f"--keys={options.keys}"]
     command += [f"--events={options.events}", f"--events-per-user={options.events_per_user}"]
+    command += [f"--policy={options.policy.resolve()}"]
     env = {**os.environ, "PYTHONPATH": str(checkout)}
     made = subprocess.run(
         command, cwd=checkout, env=env, timeout=TIMEOUT_S, capture_output=True, text=True, check=False
@@ -141,6 +138,7 @@ def main() -> None:
     parser.add_argument("--events", type=int, default=60_000, help="a turn (default: %(default)s)")
     parser.add_argument("--events-per-user", type=float, default=3.0, help="(default: %(default)s)")
     parser.add_argument("--keys", choices=("uniform", "zipf"), default="uniform")
+    parser.add_argument("--policy", type=Path, default=POLICIES[20])
     parser.add_argument("--seed", type=int, default=1, help="of the first turn")
     parser.add_argument("--turns", type=int, default=3, help="of each checkout (default: %(default)s)")
     parser.add_argument("--against", type=Path, help="another checkout of nudge")
@@ -149,7 +147,8 @@ def main() -> None:
     options = parser.parse_args()
     if options.turn:
         users = max(1, round(options.events / options.events_per_user))
-        chunks = [round(cost, 3) for cost in chunk_costs_us(options.events, users, options.seed, options.keys)]
+        costs = chunk_costs_us(options.events, users, options.seed, options.keys, options.policy)
+        chunks = [round(cost, 3) for cost in costs]
         print(json.dumps({"chunks_us": chunks, "compiled": is_compiled()}))
         return
     measured = compare(options)
@@ -163,6 +162,7 @@ def main() -> None:
         from benchmarks.common import machine  # noqa: PLC0415 - an older checkout's is of no interest
 
         workload = {name: getattr(options, name) for name in ("events", "events_per_user", "keys", "seed", "turns")}
+        workload["policy"] = options.policy.name
         print(json.dumps({**result, "workload": workload, "machine": machine()}))
 
 

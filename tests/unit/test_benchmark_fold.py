@@ -12,8 +12,10 @@ from benchmarks import fold
 from benchmarks.common import ROOT
 
 
-def test_every_whole_chunk_has_a_cost() -> None:
-    costs = list(fold.chunk_costs_us(2 * fold.CHUNK_RECORDS + 1, 700, 1))
+@pytest.mark.parametrize("policy", ["segments20.yaml", "latency.yaml"])
+def test_every_whole_chunk_has_a_cost(policy: str) -> None:
+    """Also where decisions follow of events."""
+    costs = list(fold.chunk_costs_us(2 * fold.CHUNK_RECORDS + 1, 700, 1, policy=ROOT / "benchmarks" / policy))
     assert len(costs) == 2
     assert all(0 < cost < 1e6 for cost in costs)
 
@@ -43,6 +45,6 @@ def test_the_turns_of_two_checkouts_alternate(monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_a_folder_that_is_no_checkout_is_an_error_and_not_a_figure(tmp_path: Path) -> None:
-    options = argparse.Namespace(events=2048, events_per_user=3.0, keys="uniform")
+    options = argparse.Namespace(events=2048, events_per_user=3.0, keys="uniform", policy=ROOT / "none.yaml")
     with pytest.raises(SystemExit, match="No module named"):
         fold.turn(tmp_path, options, 1)
