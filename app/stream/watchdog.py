@@ -148,11 +148,17 @@ class Watchdog:
                 log.exception("watchdog_look_failed")
                 why = None
             if why is not None:
-                for loop in (asyncio.get_running_loop(), *self._others()):
-                    for task in list(asyncio.all_tasks(loop))[:_TASKS_MAX]:
-                        task.print_stack(limit=8, file=sys.stderr)
-                self._end(why)
+                try:
+                    self._show_tasks()
+                finally:
+                    self._end(why)
             await asyncio.sleep(BEAT_S)
+
+    def _show_tasks(self) -> None:
+        """What each task waits for, on standard error."""
+        for loop in (asyncio.get_running_loop(), *self._others()):
+            for task in list(asyncio.all_tasks(loop))[:_TASKS_MAX]:
+                task.print_stack(limit=8, file=sys.stderr)
 
     def _guard(self) -> None:
         while not self._stopped.wait(BEAT_S):
