@@ -140,13 +140,11 @@ def _pin(settings: Settings, model: str, version: int, reason: str) -> None:
 async def _publish(settings: Settings, record: ModelSnapshot) -> None:
     from aiokafka import AIOKafkaProducer  # noqa: PLC0415
 
+    from app.stream.started import started  # noqa: PLC0415
     from schemas.models import encode_snapshot  # noqa: PLC0415
     from schemas.topics import MODELS  # noqa: PLC0415
 
     value = encode_snapshot(record, settings.secret_bytes())
     producer = AIOKafkaProducer(acks="all", enable_idempotence=settings.idempotent, **settings.client_settings())
-    await producer.start()
-    try:
+    async with started(producer):
         await producer.send_and_wait(MODELS, value, key=record.model.encode())
-    finally:
-        await producer.stop()

@@ -11,6 +11,7 @@ from aiokafka import AIOKafkaProducer
 from app.policy.versions import PolicyLog
 from app.stream.broadcast import read_to_end
 from app.stream.history import HistoryReader
+from app.stream.started import started
 from app.topics import TopicRefused
 from app.whole_topic import read_newest
 from schemas.events import Event, decode_event
@@ -51,15 +52,12 @@ async def publish(settings: Mapping[str, Any], secret: bytes, version: PolicyVer
     if len(value) > VALUE_BYTES_MAX:
         raise NotPublished(f"the policy is too large: {len(value)} bytes as a record; at most {VALUE_BYTES_MAX}")
     producer = AIOKafkaProducer(acks="all", enable_idempotence=idempotent, **settings)
-    await producer.start()
-    try:
+    async with started(producer):
         await producer.send_and_wait(POLICY, value, key=history_key(version.policy, version.serial))
         await producer.send_and_wait(POLICY, value, key=head_key(version.policy))
         known = await read_log(settings, secret)
         for key in known.expired(version.policy):
             await producer.send_and_wait(POLICY, None, key=key)
-    finally:
-        await producer.stop()
     head = known.head(version.policy)
     if head is None or encode_policy_version(head, secret) != value:
         by = f" by {head.author}" if head is not None else ""

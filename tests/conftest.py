@@ -1,5 +1,9 @@
 """Fixtures and hooks for all tests."""
 
+import logging
+from collections.abc import Iterator
+
+import pytest
 from hypothesis import settings
 
 from tests.support.broker import broker, embedded, kafka, unique
@@ -18,3 +22,11 @@ __all__ = [
 
 settings.register_profile("nudge", deadline=None)  # 200 ms an example are soon gone on a busy machine
 settings.load_profile("nudge")
+
+
+@pytest.fixture(autouse=True)
+def no_handler_outlives_its_test() -> Iterator[None]:
+    """A command that sets up logs writes to a stream that is closed with its test: whoever logs next would say so."""
+    yield
+    root = logging.getLogger()
+    root.handlers[:] = [handler for handler in root.handlers if type(handler) is not logging.StreamHandler]

@@ -17,6 +17,7 @@ import msgspec
 from aiokafka import AIOKafkaProducer
 
 from app.demo.reader import TopicReader
+from app.stream.started import started
 from schemas.dead_letters import DeadLetter, dead_letter_headers, read_dead_letter
 from schemas.erasures import LEDGER, PROFILE, Subjects, decode_receipt
 from schemas.topics import DEAD_LETTERS, DECISIONS, ERASURES, EVENTS
@@ -173,9 +174,8 @@ async def replay(client_settings: Mapping[str, Any], chosen: Sequence[Letter], *
         When the broker refuses; those before are replayed, the one it happened at is marked.
     """
     producer = AIOKafkaProducer(acks="all", enable_idempotence=idempotent, **client_settings)
-    await producer.start()
     done = 0
-    try:
+    async with started(producer):
         for found in chosen:
             letter = found.letter
             mark = msgspec.structs.replace(letter, reason=REPLAYED, detail="", at_ms=now_ms)
@@ -188,8 +188,6 @@ async def replay(client_settings: Mapping[str, Any], chosen: Sequence[Letter], *
                 headers=[(REPLAY_HEADER, f"{DEAD_LETTERS}/{found.place}".encode())],
             )
             done += 1
-    finally:
-        await producer.stop()
     return done
 
 

@@ -29,6 +29,7 @@ from app.core.profile import decode_profile
 from app.core.row_heads import BadRow
 from app.stream.commits import Commit, read_commits, write_commit
 from app.stream.history import HistoryReader
+from app.stream.started import started
 from app.whole_topic import ends
 from schemas.events import Rejected, decode_event
 from schemas.topics import EVENTS, PROFILES_CHANGELOG
@@ -242,12 +243,9 @@ async def lift(
         compression_type="gzip",
         **settings,
     )
-    await producer.start()
-    try:
+    async with started(producer):
         await _fill(producer, settings, what, progress)
         copied = await _copy(producer, settings, what, group)
-    finally:
-        await producer.stop()
     if what.keep <= what.begin:
         async with _admin(settings) as admin:
             place = TopicPartition(EVENTS, what.partition)

@@ -13,6 +13,7 @@ import msgspec
 from aiokafka import AIOKafkaProducer
 
 from app.stream.broadcast import BroadcastReader
+from app.stream.started import started
 from schemas.erasures import PARTS, ErasureReceipt, Subjects, decode_receipt
 from schemas.events import USER_CHARS_MAX, encode_event
 from schemas.topics import BY_NAME, DAY_MS, ERASURES, EVENTS, TOPICS
@@ -67,8 +68,7 @@ async def request_erasure(
             raise ValueError(f"a user id has 1 to {USER_CHARS_MAX} characters, not {len(user)}")
     erasings = [Erasing(user, f"erase-{uuid.uuid4()}") for user in users]
     producer = AIOKafkaProducer(acks="all", enable_idempotence=idempotent, **client_settings)
-    await producer.start()
-    try:
+    async with started(producer):
         # The default partitioner is murmur2 of the key, as the user's own events must have it.
         pending = [
             await producer.send(
@@ -79,8 +79,6 @@ async def request_erasure(
             for erasing in erasings
         ]
         await asyncio.gather(*pending)
-    finally:
-        await producer.stop()
     return erasings
 
 

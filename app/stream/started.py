@@ -1,4 +1,4 @@
-"""A consumer beside the group, for as long as it is needed."""
+"""A consumer beside the group, or a producer of a command, for as long as it is needed."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from typing import Any
 
 
 @asynccontextmanager
-async def started(consumer: Any) -> AsyncIterator[Any]:
-    """Start an `AIOKafkaConsumer`; it is stopped at the end, also when it could not be started.
+async def started(client: Any) -> AsyncIterator[Any]:
+    """Start an `AIOKafkaConsumer` or `AIOKafkaProducer`; it is stopped at the end, also when it could not be started.
 
     aiokafka's consumer without a group, stopped before the task that it has begun had a turn, raises `CancelledError`:
     whoever stops it looks cancelled, dies silently, and its connections stay open. So that task gets its turn first.
@@ -21,8 +21,8 @@ async def started(consumer: Any) -> AsyncIterator[Any]:
         When the broker cannot be reached.
     """
     try:
-        await consumer.start()
+        await client.start()
         await asyncio.sleep(0)
-        yield consumer
+        yield client
     finally:
-        await consumer.stop()
+        await client.stop()
