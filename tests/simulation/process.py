@@ -12,7 +12,6 @@ import contextlib
 from collections import deque
 from typing import Any
 
-from aiokafka.errors import IllegalStateError
 from faust.types import TP
 
 from app.core.processor import Processor
@@ -155,6 +154,8 @@ class _Recovery:
 
     _recover = RowRecovery._recover
     on_rebalance = RowRecovery.on_rebalance
+    run = RowRecovery._restart_recovery.fun
+    should_stop = False
 
     def __init__(self, process: Process) -> None:
         self.app = process
@@ -164,16 +165,9 @@ class _Recovery:
         self.in_recovery = False
         self._generation_id = 0
 
-    async def run(self) -> None:
-        while True:
-            await self.signal_recovery_start.wait()
-            self.signal_recovery_start.clear()
-            try:
-                await self._recover(self._generation_id)
-            except IllegalStateError:  # a partition is no longer ours: the next assignment is on its way
-                continue
-            except Exception as exc:
-                self.app.fatal("restore failed", exc)
+    async def wait_for_stopped(self, signal: asyncio.Event) -> bool:
+        await signal.wait()
+        return False
 
 
 class Table(RowTable):

@@ -60,7 +60,7 @@ def test_the_command_prints_them_and_never_the_key() -> None:
     result = CliRunner().invoke(
         app, ["pseudonym", "--user", "-"], input="ada\neve\n", env={"NUDGE_PSEUDONYM_KEYS": keys}
     )
-    assert result.stdout.split() == [Pseudonyms(read_keys(keys), "k2").of(name) for name in ("ada", "eve")]
+    assert result.output.split() == [Pseudonyms(read_keys(keys), "k2").of(name) for name in ("ada", "eve")]
     refused = CliRunner().invoke(app, ["pseudonym", "--user", "ada"], env={"NUDGE_PSEUDONYM_KEYS": "k1:nothex"})
     assert refused.exit_code == 2
     assert "nothex" not in refused.output
