@@ -14,6 +14,7 @@ import math
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
+from contextlib import AsyncExitStack
 from typing import Any, Final, NamedTuple, Self
 
 import structlog
@@ -21,6 +22,7 @@ from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError
 
 from app.stream.background import Background
+from app.stream.started import started
 from schemas.topics import CLOCK
 
 log = structlog.get_logger(__name__)
@@ -77,21 +79,16 @@ class BrokerClock:
         self._topic = topic
         self._wall_s = wall_s
         self._producer: AIOKafkaProducer | None = None
+        self._exit = AsyncExitStack()
 
     async def __aenter__(self) -> Self:
         producer = AIOKafkaProducer(acks=1, linger_ms=0, request_timeout_ms=int(_TIMEOUT_S * 1_000), **self._settings)
-        try:
-            await producer.start()
-        except BaseException:
-            await producer.stop()
-            raise
-        self._producer = producer
+        self._producer = await self._exit.enter_async_context(started(producer))
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        if self._producer is not None:
-            await self._producer.stop()
-            self._producer = None
+        self._producer = None
+        await self._exit.aclose()
 
     async def ask(self) -> Reading | None:
         """One look; None when the topic's records are not stamped by the broker, or a clock went back."""

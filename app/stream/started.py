@@ -1,4 +1,4 @@
-"""A consumer beside the group, or a producer of a command, for as long as it is needed."""
+"""A consumer beside the group, or a producer beside the stream, for as long as it is needed."""
 
 from __future__ import annotations
 
