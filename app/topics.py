@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from typing import Any, Final
 
 import msgspec
@@ -17,6 +17,7 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import for_code
 
+from app.stream.started import started
 from schemas.topics import TOPICS, Topic
 
 _TOPIC_EXISTS: Final = 36
@@ -185,11 +186,5 @@ async def _configs(admin: AIOKafkaAdminClient, names: Sequence[str]) -> dict[str
     return found
 
 
-@asynccontextmanager
-async def _admin(bootstrap: str, security: dict[str, Any]) -> AsyncIterator[AIOKafkaAdminClient]:
-    admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap, client_id="nudge-topics", **security)
-    try:
-        await admin.start()
-        yield admin
-    finally:
-        await admin.close()
+def _admin(bootstrap: str, security: dict[str, Any]) -> AbstractAsyncContextManager[AIOKafkaAdminClient]:
+    return started(AIOKafkaAdminClient(bootstrap_servers=bootstrap, client_id="nudge-topics", **security))

@@ -4,7 +4,8 @@
     python -m benchmarks.alone --kafka --turns 3 --json
     python -m benchmarks.alone --kafka --turns 3 --against /path/to/other/checkout --json
 
-The workload and the policy are those of `benchmarks.engine`, without its other contenders. Every run has a broker of
+The workload and the policy are those of `benchmarks.engine`, without its other contenders, and `--policy` takes another
+one: with that of `benchmarks.latency` one event in five causes a decision. Every run has a broker of
 its own: on another's it would find the rows of that one in the changelog, and pass the events by. A floor runs before
 it and is not counted, since a broker that has just started takes the processor from whoever comes first. With
 `--against` both checkouts get the same events in a turn, and who is first changes; the ratio is the median of the
@@ -62,7 +63,7 @@ def _measure(options: argparse.Namespace, bootstrap: str, count: int, checkout: 
         options.partitions,
         count,
         options.users,
-        policy=nudge_worker.POLICIES[options.segments],
+        policy=options.policy,
         idempotent=options.kafka,
         checkout=checkout,
     )
@@ -101,12 +102,14 @@ def main() -> None:
     taken = parser(__doc__, events=400_000, brokers=False)
     taken.add_argument("--kafka", action="store_true", help="a real Apache Kafka, started here")
     taken.add_argument("--segments", type=int, choices=list(nudge_worker.POLICIES), default=20)
+    taken.add_argument("--policy", type=Path, help="another policy, such as benchmarks/latency.yaml: with decisions")
     taken.add_argument("--keys", choices=["uniform", "zipf"], default="uniform", help="how users are drawn")
     taken.add_argument("--turns", type=int, default=3, help="of each checkout (default: %(default)s)")
     taken.add_argument("--against", type=Path, help="another checkout of nudge")
     options = taken.parse_args()
+    options.policy = (options.policy or nudge_worker.POLICIES[options.segments]).resolve()
     sizes = {"users": options.users, "events": options.events, "partitions": options.partitions}
-    workload = describe(options.seed, keys=options.keys, turns=options.turns, **sizes)
+    workload = describe(options.seed, keys=options.keys, turns=options.turns, **sizes) | {"policy": options.policy.name}
     told = summary(asyncio.run(turns(options)))
     for name, value in told.items():
         print(f"{name:>8}: {value}")

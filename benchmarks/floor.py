@@ -23,6 +23,7 @@ import msgspec
 import uvloop
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 
+from app.stream.started import started
 from app.topics import create_topics
 from benchmarks.common import Result, parser, print_results, run_contender, write_report
 from benchmarks.workload import BATCH_BYTES, broker_at, describe, fill
@@ -81,14 +82,9 @@ async def clients(
     await create_topics(bootstrap, partitions, topics=[changelog_contract(changelog)])
     consumer = consumer_class(bootstrap_servers=bootstrap, auto_offset_reset="earliest", enable_auto_commit=False)
     producer = AIOKafkaProducer(bootstrap_servers=bootstrap, acks="all", max_batch_size=BATCH_BYTES)
-    await consumer.start()
-    await producer.start()
-    try:
+    async with started(consumer), started(producer):
         consumer.assign([TopicPartition(topic, partition) for partition in range(partitions)])
         yield consumer, producer, changelog
-    finally:
-        await producer.stop()
-        await consumer.stop()
 
 
 async def _run(
@@ -96,12 +92,12 @@ async def _run(
 ) -> tuple[float, float, int]:
     rows: dict[bytes, Row] = {}
     seen = 0
-    started = started_cpu = 0.0
+    began_s = began_cpu_s = 0.0
     unacknowledged: list[asyncio.Future[Any]] = []
     while seen < count:
         fetched = await consumer.getmany(timeout_ms=1_000, max_records=_FETCH_RECORDS)
-        if fetched and not started:
-            started, started_cpu = time.monotonic(), time.process_time()
+        if fetched and not began_s:
+            began_s, began_cpu_s = time.monotonic(), time.process_time()
         acknowledged = unacknowledged
         unacknowledged = []
         for partition, records in fetched.items():
@@ -116,7 +112,7 @@ async def _run(
             unacknowledged += await send_rows(producer, changelog, partition.partition, encoded)
         await asyncio.gather(*acknowledged)
     await asyncio.gather(*unacknowledged)
-    return time.monotonic() - started, time.process_time() - started_cpu, len(rows)
+    return time.monotonic() - began_s, time.process_time() - began_cpu_s, len(rows)
 
 
 async def send_rows(

@@ -10,6 +10,10 @@ a decision that does not come at all is counted with the whole time that was wai
 
 A broker that has just started compiles itself for most of a minute, and takes a processor of two for it: before the
 first rate is measured, it gets a minute of load that is not counted.
+
+With `--floor` each rate is offered again right after, to a relay that folds and decides nothing
+(`benchmarks.latency_floor`), while the worker has nothing to do: what of a latency is the machine's, the broker's and
+the reader's, in the same minute.
 """
 
 from __future__ import annotations
@@ -31,8 +35,10 @@ from typing import Any, Final
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from app.children import Child
+from app.stream.started import started
 from app.topics import create_topics
 from benchmarks.common import ROOT, BenchmarkFailed, machine, parser
+from benchmarks.latency_floor import CONTRACT, RelayProcess
 from benchmarks.worker_process import WorkerProcess, until
 from benchmarks.workload import broker_at, fill
 from schemas.decisions import decode_decision
@@ -44,6 +50,7 @@ RATE_OF_THE_BAR: Final = 5_000
 START_S_MAX: Final = 300.0
 WAIT_S_MAX: Final = 30.0
 BROKER_WARM_UP_S: Final = 60.0
+QUANTILES: Final = {"p50_ms": 0.5, "p99_ms": 0.99, "p999_ms": 0.999}
 
 
 class Reader:
@@ -58,16 +65,13 @@ class Reader:
         consumer = AIOKafkaConsumer(
             bootstrap_servers=bootstrap, enable_auto_commit=False, auto_offset_reset="earliest", fetch_max_wait_ms=50
         )
-        await consumer.start()
-        try:
+        async with started(consumer):
             consumer.assign([TopicPartition(DECISIONS, partition) for partition in range(partitions)])
             while True:
                 fetched = await consumer.getmany(timeout_ms=1_000)
                 now_us = time.time_ns() // 1_000
                 for records in fetched.values():
                     self.note((record.value for record in records), now_us)
-        finally:
-            await consumer.stop()
 
     def note(self, values: Iterable[bytes], now_us: int) -> None:
         """Decisions that were received at `now_us`."""
@@ -111,8 +115,7 @@ def figures(rate: float, load: dict[str, Any], seen: Sequence[tuple[int, int]], 
     found = sorted((received - scheduled) / 1e3 for scheduled, received in seen if scheduled >= load["from_us"])
     missing = max(0, load["expected"] - len(found))
     ordered = sorted(found + [waited_ms] * missing)
-    shares = {"p50_ms": 0.5, "p99_ms": 0.99, "p999_ms": 0.999}
-    quantiles = {name: quantile(ordered, share) for name, share in shares.items()}
+    quantiles = {name: quantile(ordered, share) for name, share in QUANTILES.items()}
     return {
         "rate": round(rate),
         **{name: None if found is None else round(found, 2) for name, found in quantiles.items()},
@@ -123,12 +126,15 @@ def figures(rate: float, load: dict[str, Any], seen: Sequence[tuple[int, int]], 
     }
 
 
-async def offered(options: Any, bootstrap: str, rate: float, seconds: float, run: str, warm_up_s: float) -> Any:
+async def offered(
+    options: Any, bootstrap: str, rate: float, seconds: float, run: str, warm_up_s: float, topic: str = EVENTS
+) -> Any:
     """Have the load offered by a process of its own; its report."""
     with tempfile.TemporaryDirectory(prefix="nudge-bench-load-") as folder:
         report = Path(folder) / "report.json"
         given = {
             "broker": bootstrap,
+            "topic": topic,
             "partitions": options.partitions,
             "rate": rate,
             "seconds": seconds,
@@ -151,9 +157,11 @@ async def offered(options: Any, bootstrap: str, rate: float, seconds: float, run
             child.stop()
 
 
-async def measured(options: Any, bootstrap: str, reader: Reader, rate: float, run: str) -> dict[str, Any]:
+async def measured(
+    options: Any, bootstrap: str, reader: Reader, rate: float, run: str, topic: str = EVENTS
+) -> dict[str, Any]:
     """Offer one rate and wait for all of its decisions."""
-    load = await offered(options, bootstrap, rate, options.warm_up_s + options.seconds, run, options.warm_up_s)
+    load = await offered(options, bootstrap, rate, options.warm_up_s + options.seconds, run, options.warm_up_s, topic)
 
     def complete() -> bool:
         return sum(scheduled >= load["from_us"] for scheduled, _ in reader.seen[run]) >= load["expected"]
@@ -162,6 +170,14 @@ async def measured(options: Any, bootstrap: str, reader: Reader, rate: float, ru
     await until(complete, WAIT_S_MAX)
     waited_ms = (time.monotonic() - began + options.seconds) * 1e3
     return figures(rate, load, reader.seen[run], waited_ms)
+
+
+async def floor(options: Any, bootstrap: str, reader: Reader, rate: float, run: str) -> dict[str, Any]:
+    """The quantiles of the relay at that rate."""
+    with RelayProcess(bootstrap, options.partitions, options.policy) as relay:
+        await relay.ready()
+        found = await measured(options, bootstrap, reader, rate, run, CONTRACT.name)
+    return {f"floor_{name}": found[name] for name in (*QUANTILES, "max_ms", "missing")}
 
 
 async def uncounted(
@@ -182,6 +198,7 @@ async def run(options: Any) -> list[dict[str, Any]]:
     """Measure each rate in turn, on one worker that has rows already."""
     async with broker_at(options.broker, kafka=options.kafka) as bootstrap:
         await create_topics(bootstrap, options.partitions)
+        await create_topics(bootstrap, options.partitions, topics=[CONTRACT])
         await fill(bootstrap, EVENTS, options.partitions, options.events, options.users, options.seed)
         reader = Reader()
         reading = asyncio.create_task(reader.run(bootstrap, options.partitions))
@@ -198,10 +215,12 @@ async def run(options: Any) -> list[dict[str, Any]]:
                 if options.broker_warm_up_s:
                     rate = min(RATE_OF_THE_BAR, max(options.rates))
                     await uncounted(options, bootstrap, worker, reader, rate, options.broker_warm_up_s, "broker")
-                return [
-                    await measured(options, bootstrap, reader, rate, str(number))
-                    for number, rate in enumerate(options.rates)
-                ]
+                found = []
+                for number, rate in enumerate(options.rates):
+                    found.append(await measured(options, bootstrap, reader, rate, str(number)))
+                    if options.floor:
+                        found[-1] |= await floor(options, bootstrap, reader, rate, f"floor {number}")
+                return found
         finally:
             reading.cancel()
             with contextlib.suppress(asyncio.CancelledError):
@@ -219,6 +238,7 @@ def chosen(given: Sequence[str] | None = None) -> Any:
         "--broker-warm-up-s", type=float, default=BROKER_WARM_UP_S, help="before the first rate (default: %(default)s)"
     )
     taken.add_argument("--policy", type=Path, default=POLICY)
+    taken.add_argument("--floor", action="store_true", help="each rate again with a relay that decides nothing")
     taken.add_argument("--kafka", action="store_true", help="a real Apache Kafka, started here")
     options = taken.parse_args(given)
     options.rates = [float(rate) for rate in options.rates.split(",")]

@@ -19,6 +19,7 @@ import uvloop
 from aiokafka import AIOKafkaProducer
 from aiokafka.partitioner import DefaultPartitioner
 
+from app.stream.started import started
 from benchmarks.common import write_report
 from benchmarks.workload import BATCH_BYTES, NAMES, user_key
 from schemas.events import ORDER_COMPLETED, PRODUCT_ADDED
@@ -64,8 +65,9 @@ def value(due: Due, number: int, start_us: int, run: str) -> bytes:
 class Lane:
     """One partition's way to the broker: a batch at a time."""
 
-    def __init__(self, producer: AIOKafkaProducer, partition: int) -> None:
+    def __init__(self, producer: AIOKafkaProducer, topic: str, partition: int) -> None:
         self._producer = producer
+        self._topic = topic
         self._partition = partition
         self._waiting: list[tuple[bytes, bytes]] = []
         self._some = asyncio.Event()
@@ -94,19 +96,23 @@ class Lane:
                         break
                     rest += 1
                 del self._waiting[:rest]
-                await (await self._producer.send_batch(batch, EVENTS, partition=self._partition))
+                await (await self._producer.send_batch(batch, self._topic, partition=self._partition))
 
 
 async def offer(options: argparse.Namespace) -> dict[str, Any]:
     """Send the whole schedule; what was sent and how late the sending itself was at most."""
     producer = AIOKafkaProducer(bootstrap_servers=options.broker, acks="all", max_batch_size=BATCH_BYTES)
-    await producer.start()
+    async with started(producer):
+        return await _offer(producer, options)
+
+
+async def _offer(producer: AIOKafkaProducer, options: argparse.Namespace) -> dict[str, Any]:
     partitions = list(range(options.partitions))
     choose = DefaultPartitioner()
     planned = list(schedule(options.rate, options.seconds, options.users, options.seed))
     place = {user: choose(user_key(user), partitions, partitions) for user in {due.user for due in planned}}
-    await producer.partitions_for(EVENTS)
-    lanes = [Lane(producer, partition) for partition in partitions]
+    await producer.partitions_for(options.topic)
+    lanes = [Lane(producer, options.topic, partition) for partition in partitions]
     # All is written beforehand, as if by many producers: the processor is for those who are measured.
     ahead_s = 1.0 + WRITING_S_MAX * len(planned)
     start_us, start_s = time.time_ns() // 1_000 + round(ahead_s * 1e6), time.monotonic() + ahead_s
@@ -126,7 +132,6 @@ async def offer(options: argparse.Namespace) -> dict[str, Any]:
             await asyncio.sleep(0)  # when everything is overdue, the lanes must run all the same
     for lane in lanes:
         await lane.close()
-    await producer.stop()
     measured = [due for due in planned if due.at_s >= options.warm_up_s]
     return {
         "events": len(planned),
@@ -140,6 +145,7 @@ def main() -> None:
     """Be the load; leaves a report."""
     arguments = argparse.ArgumentParser(description=__doc__)
     arguments.add_argument("--broker", required=True)
+    arguments.add_argument("--topic", default=EVENTS)
     arguments.add_argument("--partitions", type=int, required=True)
     arguments.add_argument("--rate", type=float, required=True)
     arguments.add_argument("--seconds", type=float, required=True)

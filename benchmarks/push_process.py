@@ -20,6 +20,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from app.children import Child
 from app.embedded import free_port
+from app.stream.started import started
 from app.topics import create_topics
 from benchmarks.common import ROOT, BenchmarkFailed, ProcessSampler
 from benchmarks.push_sender import batches
@@ -73,8 +74,7 @@ async def measure(keys: Keys, url: str, decisions: int, concurrency: int, *, sec
 
 async def _fill(bootstrap: str, decisions: int) -> None:
     producer = AIOKafkaProducer(bootstrap_servers=bootstrap, linger_ms=5, acks="all")
-    await producer.start()
-    try:
+    async with started(producer):
         for batch in batches(decisions, time.time_ns() // 1_000_000):
             for record in batch.records:
                 await producer.send(
@@ -84,8 +84,6 @@ async def _fill(bootstrap: str, decisions: int) -> None:
                     partition=record.offset % PARTITIONS,
                     headers=list(record.headers),
                 )
-    finally:
-        await producer.stop()
 
 
 async def _watch(child: Child, port: int, decisions: int, seconds: float) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from aiokafka import AIOKafkaProducer
 from aiokafka.partitioner import DefaultPartitioner
 
 from app.embedded import EmbeddedBroker
+from app.stream.started import started
 from app.topics import create_topics
 from schemas.topics import DAY_MS, Topic
 from tests.support.kafka import KafkaBroker
@@ -105,11 +106,8 @@ async def preload(
     )  # fmt: skip
     await create_topics(bootstrap, partitions, topics=[contract])
     producer = AIOKafkaProducer(bootstrap_servers=bootstrap, max_batch_size=BATCH_BYTES, acks="all")
-    await producer.start()
-    try:
+    async with started(producer):
         return await _fill(producer, topic, list(range(partitions)), records, timestamp_ms, list(headers))
-    finally:
-        await producer.stop()
 
 
 async def _fill(

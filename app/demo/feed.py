@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Sequence
+from contextlib import AsyncExitStack
 from functools import lru_cache
 from types import TracebackType
 from typing import Any, Self
@@ -16,6 +17,7 @@ from typing import Any, Self
 from aiokafka import AIOKafkaProducer
 from aiokafka.partitioner import murmur2
 
+from app.stream.started import started
 from schemas.topics import EVENTS
 
 _BATCH_BYTES_MAX = 256 * 1024
@@ -57,8 +59,10 @@ class EventFeed:
         """Records acknowledged."""
 
     async def __aenter__(self) -> Self:
-        await self._producer.start()
-        partitions = len(await self._producer.partitions_for(self._topic))
+        async with AsyncExitStack() as stack:
+            await stack.enter_async_context(started(self._producer))
+            partitions = len(await self._producer.partitions_for(self._topic))
+            self._stack = stack.pop_all()
         self._buckets = [[] for _ in range(partitions)]
         self.acknowledged = [[] for _ in range(partitions)]
         self.partition_of = lru_cache(maxsize=None)(lambda key: (murmur2(key) & 0x7FFFFFFF) % partitions)
@@ -70,7 +74,7 @@ class EventFeed:
         if kind is not None:
             for flight in self._flights:
                 flight.cancel()
-        await self._producer.stop()
+        await self._stack.aclose()
 
     def add(self, key: bytes, value: bytes | None) -> None:
         """Put a record into the next batch of its partition."""

@@ -15,6 +15,7 @@ from app.demo.reader import TopicReader
 from app.operate.findings import Finding, Findings
 from app.settings import Settings
 from app.skew import SKEW_S_MAX, BrokerClock, Reading
+from app.stream.started import started
 from app.topics import MISSING, check_topics
 from schemas.topics import BY_NAME, CLOCK, EVENTS, TOPICS
 
@@ -73,18 +74,14 @@ async def _topic_configs(settings: Settings, names: Sequence[str]) -> dict[str, 
     """By topic; a broker that reports no configuration leaves it out."""
     if not names:
         return {}
-    admin = AIOKafkaAdminClient(**settings.client_settings())
-    await admin.start()
     found: dict[str, dict[str, str]] = {}
-    try:
+    async with started(AIOKafkaAdminClient(**settings.client_settings())) as admin:
         resources = [ConfigResource(ConfigResourceType.TOPIC, name) for name in names]
         for response in await admin.describe_configs(resources):
             for _code, _message, _kind, name, entries in response.resources:
                 config = {key: value for key, value, *_ in entries if value is not None}
                 if config:
                     found[name] = config
-    finally:
-        await admin.close()
     return found
 
 

@@ -15,8 +15,7 @@ from __future__ import annotations
 
 import asyncio
 import heapq
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 import msgspec
@@ -218,7 +217,7 @@ async def _known(settings: Mapping[str, Any], what: Lift, recent: Mapping[bytes,
 
 async def members(settings: Mapping[str, Any], group: str) -> int:
     """How many members a consumer group has."""
-    async with _admin(settings) as admin:
+    async with started(AIOKafkaAdminClient(**settings)) as admin:
         (answer,) = await admin.describe_consumer_groups([group])
         return sum(len(found["members"]) for found in answer.to_object()["groups"])
 
@@ -247,7 +246,7 @@ async def lift(
         await _fill(producer, settings, what, progress)
         copied = await _copy(producer, settings, what, group)
     if what.keep <= what.begin:
-        async with _admin(settings) as admin:
+        async with started(AIOKafkaAdminClient(**settings)) as admin:
             place = TopicPartition(EVENTS, what.partition)
             await admin.delete_records({place: RecordsToDelete(before_offset=what.seen)})
     return copied
@@ -302,13 +301,3 @@ async def _send(producer: AIOKafkaProducer, partition: int, records: Sequence[An
     ]
     await asyncio.gather(*sent)
     return len(sent)
-
-
-@asynccontextmanager
-async def _admin(settings: Mapping[str, Any]) -> AsyncIterator[AIOKafkaAdminClient]:
-    admin = AIOKafkaAdminClient(**settings)
-    await admin.start()
-    try:
-        yield admin
-    finally:
-        await admin.close()

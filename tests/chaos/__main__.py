@@ -6,6 +6,8 @@ import argparse
 import asyncio
 import importlib
 import json
+import shutil
+import sys
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -22,6 +24,7 @@ NAMES = (
     "points",
     "storm",
     "suspend",
+    "starts",
     "bad_input",
     "corruption",
     "disk_full",
@@ -35,6 +38,7 @@ NAMES = (
     "upgrade",
 )
 BAD = (
+    "wedged",
     "sent_twice",
     "sent_expired",
     "too_slow",
@@ -46,20 +50,19 @@ BAD = (
     "too_many_unknown",
     "leaks",
 )
-_PARTITIONS = {"scale": 6}
+_PARTITIONS = {"scale": 6, "starts": 6}
 _BEHIND_A_PROXY = ("broker_away", "soak")
 
 
-async def _run(options: argparse.Namespace) -> dict[str, Any]:
-    with tempfile.TemporaryDirectory(prefix="nudge-chaos-") as directory:
-        if options.name in _BEHIND_A_PROXY:
-            with broker_behind_proxy(kafka=options.kafka) as proxy:
-                return await _on(f"{HOST}:{proxy.port}", Path(directory), options, proxy)
-        if options.kafka:
-            with KafkaBroker() as real:
-                return await _on(real.bootstrap, Path(directory), options)
-        with EmbeddedBroker() as broker:
-            return await _on(broker.bootstrap, Path(directory), options)
+async def _run(options: argparse.Namespace, directory: Path) -> dict[str, Any]:
+    if options.name in _BEHIND_A_PROXY:
+        with broker_behind_proxy(kafka=options.kafka) as proxy:
+            return await _on(f"{HOST}:{proxy.port}", directory, options, proxy)
+    if options.kafka:
+        with KafkaBroker() as real:
+            return await _on(real.bootstrap, directory, options)
+    with EmbeddedBroker() as broker:
+        return await _on(broker.bootstrap, directory, options)
 
 
 async def _on(
@@ -78,7 +81,10 @@ async def _on(
 
 
 def main() -> None:
-    """Run one fault test; exit 1 when its fault did not fire, or something was lost or done twice."""
+    """Run one fault test; exit 1 when its fault did not fire, or something was lost or done twice.
+
+    The logs and stores of a run that ended badly are kept, and the place is told.
+    """
     arguments = argparse.ArgumentParser(prog="python -m tests.chaos", description=__doc__)
     arguments.add_argument("name", choices=NAMES)
     arguments.add_argument("--seed", type=int, default=1)
@@ -89,15 +95,23 @@ def main() -> None:
     if len(rest) % 2 or not all(name.startswith("--") for name in rest[::2]):
         arguments.error(f"not --NAME VALUE: {' '.join(rest)}")
     options.settings = [(name[2:].replace("-", "_"), value) for name, value in zip(rest[::2], rest[1::2], strict=True)]
+    directory, failed = Path(tempfile.mkdtemp(prefix="nudge-chaos-")), True
     try:
-        figures = asyncio.run(_run(options))
+        figures = asyncio.run(_run(options, directory))
+        failed = not figures["fired"] or any(figures.get(name, 0) for name in (*WRONG, *BAD))
     except NoHistory as exc:
+        failed = False
         raise SystemExit(print(f"skipped: {exc}")) from None
+    finally:
+        if failed:
+            print(f"logs and stores are kept in {directory}", file=sys.stderr)
+        else:
+            shutil.rmtree(directory)
     for name, value in figures.items():
         print(f"{name}: {value}")
     if options.json:
         print(json.dumps(figures))
-    raise SystemExit(not figures["fired"] or any(figures.get(name, 0) for name in (*WRONG, *BAD)))
+    raise SystemExit(failed)
 
 
 if __name__ == "__main__":

@@ -23,6 +23,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from app.children import Child
 from app.embedded import free_port
+from app.stream.started import started
 from schemas.decisions import decode_decision
 from schemas.events import Event, encode_event
 from schemas.topics import DECISIONS, EVENTS
@@ -364,14 +365,11 @@ def _dirty(seed: int) -> Iterator[tuple[str, bytes]]:
 async def _answering(site: Site, seed: int) -> AsyncIterator[None]:
     """Some of what is decided is opened a moment later."""
     consumer = AIOKafkaConsumer(bootstrap_servers=site.bootstrap, client_id=CLIENT, enable_auto_commit=False)
-    await consumer.start()
-    consumer.assign([TopicPartition(DECISIONS, partition) for partition in range(site.partitions)])
-    await consumer.seek_to_beginning()
-    try:
+    async with started(consumer):
+        consumer.assign([TopicPartition(DECISIONS, partition) for partition in range(site.partitions)])
+        await consumer.seek_to_beginning()
         async with _beside(_answer(site, consumer, random.Random(seed))):
             yield
-    finally:
-        await consumer.stop()
 
 
 async def _answer(site: Site, consumer: AIOKafkaConsumer, dice: random.Random) -> None:

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 from itertools import pairwise
+from types import SimpleNamespace
 
 import pytest
 
+from app.core.profile import decode_profile
 from app.policy.load import load_policy
 from benchmarks import latency, latency_load
 from benchmarks.latency import Reader, figures, headline, quantile
+from benchmarks.latency_floor import usual
 from benchmarks.latency_load import TRIGGERS, schedule, value
+from benchmarks.workload import user_key
 from schemas.decisions import Content, Decision, encode_decision
 from schemas.events import Event, decode_event
+from schemas.topics import DECISIONS
 
 
 def test_the_schedule_is_fixed_by_its_seed_and_has_the_rate() -> None:
@@ -71,3 +76,14 @@ def test_the_headline_is_the_rate_of_the_bar() -> None:
 
 def test_half_and_four_fifths_of_the_greatest_rate_are_added() -> None:
     assert latency.chosen(["--rates", "100", "--max", "1000"]).rates == [100.0, 500.0, 800.0]
+
+
+def test_the_floor_answers_each_trigger_with_its_own_time_and_with_rows_of_the_workers_core() -> None:
+    due = [latency_load.Due(0.5, 1, "Product Added"), latency_load.Due(0.75, 2, "Product Viewed")]
+    records = [SimpleNamespace(key=user_key(one.user), value=value(one, one.user, 1_000_000, "floor 3")) for one in due]
+    rows, decisions = usual(latency.POLICY).answers(records)
+    assert {key: len(decode_profile(row).outbox) for key, row in rows.items()} == {user_key(1): 1, user_key(2): 0}
+    assert [(made.topic, made.key) for made in decisions] == [(DECISIONS, user_key(1))]
+    reader = Reader()
+    reader.note([made.value for made in decisions if made.value], 1_510_000)
+    assert reader.seen["floor 3"] == [(1_500_000, 1_510_000)]

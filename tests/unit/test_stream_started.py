@@ -4,6 +4,7 @@ import asyncio
 from types import SimpleNamespace
 
 import pytest
+from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.cluster import ClusterMetadata
 from aiokafka.consumer.group_coordinator import NoGroupCoordinator
 from aiokafka.consumer.subscription_state import SubscriptionState
@@ -52,3 +53,21 @@ async def test_a_consumer_that_could_not_be_started_is_stopped() -> None:
         async with started(consumer):
             pytest.fail("it has not started")
     assert consumer.stopped
+
+
+async def test_an_admin_client_that_could_not_be_started_is_closed() -> None:
+    closed = []
+
+    class Admin(AIOKafkaAdminClient):
+        def __init__(self) -> None: ...
+
+        async def start(self) -> None:
+            raise KafkaConnectionError("nobody there")
+
+        async def close(self) -> None:
+            closed.append(self)
+
+    with pytest.raises(KafkaConnectionError):
+        async with started(Admin()):
+            pytest.fail("it has not started")
+    assert len(closed) == 1
