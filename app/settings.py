@@ -63,7 +63,7 @@ class Settings(BaseSettings):
     row_memory_mb: int = Field(
         128,
         ge=0,
-        description="rows kept in memory, those written last; up to half of them are not in RocksDB yet",
+        description="rows kept in memory, those written last (in a sender at most 16); half may be not in RocksDB yet",
     )
     rocksdb_cache_mb: int = Field(32, ge=4, description="RocksDB block cache of the process")
     rocksdb_memtable_mb: int = Field(8, ge=1, description="RocksDB write buffer of one partition")

@@ -43,10 +43,18 @@ def engine(axes: Axes, found: dict[str, Any]) -> None:
 
 def latency(axes: Axes, found: dict[str, Any]) -> None:
     """Quantiles by rate."""
-    for name, label in (("p50_ms", "p50"), ("p99_ms", "p99"), ("p999_ms", "p99.9")):
-        points = sorted((one["rate"], one[name]) for one in found["rates"] if one[name] is not None)
+    lines = {
+        "p50_ms": "p50",
+        "p99_ms": "p99",
+        "p999_ms": "p99.9",
+        "floor_p50_ms": "p50, floor",
+        "floor_p99_ms": "p99, floor",
+    }
+    for name, label in lines.items():
+        points = sorted((one["rate"], one[name]) for one in found["rates"] if one.get(name) is not None)
+        style = {"linestyle": "dotted", "marker": "."} if label.endswith("floor") else {"marker": "o"}
         if points:
-            axes.plot(*zip(*points, strict=True), marker="o", label=label)
+            axes.plot(*zip(*points, strict=True), label=label, **style)
     axes.set(xscale="log", yscale="log", xlabel="events/s", ylabel="event → decision, ms")
     for axis in (axes.xaxis, axes.yaxis):
         axis.set_major_locator(LogLocator(subs=(1, 2, 5)))

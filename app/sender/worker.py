@@ -43,6 +43,8 @@ log = structlog.get_logger(__name__)
 
 BATCH_RECORDS_MAX: Final = 500
 """Of one partition in one batch. A fetch is bounded in bytes, as they are sent, compressed: many thousands may fit."""
+ROW_MEMORY_MB_MAX: Final = 16
+"""A decision's row is read again within minutes, by its receipt, or never."""
 READ_S_MAX: Final = 60.0
 """So long a sender waits at its start for `events` to be read. A first start may take longer: meanwhile transactional
 messages are sent, as whenever the feed is stale."""
@@ -267,10 +269,9 @@ class Sender:
             idempotent=settings.idempotent,
             **(faust_settings(settings, settings.sender_id) | {"broker_max_poll_records": BATCH_RECORDS_MAX}),
         )
-        factory = StoreFactory(
-            settings.data_dir / settings.sender_id / "rows",
-            StoreOptions(cache_bytes=8 << 20, memtable_bytes=4 << 20, row_bytes=16 << 20),
-        )
+        row_bytes = min(ROW_MEMORY_MB_MAX, settings.row_memory_mb) << 20
+        options = StoreOptions(cache_bytes=8 << 20, memtable_bytes=4 << 20, row_bytes=row_bytes)
+        factory = StoreFactory(settings.data_dir / settings.sender_id / "rows", options)
         self.table = RowTable(
             self.app, name="ledger", changelog=LEDGER_CHANGELOG, partitions=settings.partitions, factory=factory
         )

@@ -95,8 +95,12 @@ class StreamApp(faust.App):
         return BatchedTransport(self.conf.broker_consumer, self)
 
     def batched_topic(self, name: str, *, partitions: int | None = None) -> Any:
-        """A topic whose agent receives `RecordBatch` objects."""
-        return self.topic(name, partitions=partitions, schema=BatchSchema(), value_type=None, key_type=None)
+        """A topic whose agent receives `RecordBatch` objects.
+
+        Without Faust's acknowledgements: it acknowledges when a stream moves on, whatever became of the event, and
+        keeps each acknowledged offset until a commit of its own takes it away.
+        """
+        return self.topic(name, partitions=partitions, schema=BatchSchema(), value_type=None, key_type=None, acks=False)
 
     def bind(self, table: RowTable, source: str, client: TableClient) -> None:
         """Partition p of `table` is restored wherever partition p of topic `source` is assigned."""

@@ -319,14 +319,6 @@ class BatchedConsumer(driver.Consumer):
     def _give_back(self, batch: RecordBatch) -> None:
         self.barrier.give_back((batch.topic, batch.partition), batch.next_offset, batch.generation)
 
-    def track_message(self, message: Any) -> None:
-        """Faust's own bookkeeping of unacknowledged messages is not used."""
-
-    def ack(self, message: Any) -> bool:
-        """Faust acknowledges when a stream moves on, whatever became of the event; we do not."""
-        message.acked = True
-        return True
-
     def _filter_tps_with_pending_acks(self, topics: Any = None) -> Iterator[TP]:
         return (TP(*tp) for tp in self.barrier.partitions() if topics is None or tp in topics or tp[0] in topics)
 

@@ -52,8 +52,8 @@ WAITING_S: Final = 0.25
 LOOK_S: Final = 2.0
 OUTAGE_S: Final = 0.6 * SESSION_S
 """Within the session: whoever is cut off for longer ends itself (`broker_away`), and a short life shows no trend."""
-_SMALL: Final = {"NUDGE_ROCKSDB_CACHE_MB": "4"}
-"""The stores' cache is full before the first third is over: what grows after that is something else."""
+_SMALL: Final = {"NUDGE_ROCKSDB_CACHE_MB": "4", "NUDGE_ROW_MEMORY_MB": "2"}
+"""The stores' caches are full before the first third is over: what grows after that is something else."""
 _ENDED: Final = (70, -9, 0)
 _USERS: Final = 500
 _OPENED: Final = 0.3
@@ -344,8 +344,11 @@ def _latencies(site: Site, town: Town) -> dict[tuple[str, int], tuple[float, flo
 
 
 def _store_bytes(site: Site, child: Child) -> float:
-    """What the stores of a process hold in memory; none of a console, or of a process that does not answer."""
-    return sum(site.metric(child, "nudge_state_memory_bytes", table=table) for table in ("profiles", "ledger"))
+    """What the stores of a process hold in memory, RocksDB's and rows before it; none of a console, or of a process
+    that does not answer.
+    """
+    names = ("nudge_state_memory_bytes", "nudge_row_memory_bytes")
+    return sum(site.metric(child, name, table=table) for name in names for table in ("profiles", "ledger"))
 
 
 def _dirty(seed: int) -> Iterator[tuple[str, bytes]]:

@@ -26,7 +26,8 @@ MORE_MAX: Final = 3
 class Look:
     """A process at one moment: seconds since the beginning, resident MB, threads, open files and sockets.
 
-    `store_mb` are RocksDB's write buffers and open files, which grow with rows until they are written.
+    `store_mb` are RocksDB's write buffers and open files, which grow with rows until they are written, and the rows
+    that are kept in memory, which grow to their limit.
     """
 
     at_s: float
