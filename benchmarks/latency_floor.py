@@ -1,9 +1,9 @@
 """The floor of `benchmarks.latency`: what remains of the time from event to decision when nothing is folded or decided.
 
-A relay with the worker's record batches and the worker's promise: for each event a row of the usual size goes to a
-changelog, and only when that is acknowledged the decision of an event that triggers one goes out. It has no group, no
-store and no thread; a row and a decision are bytes that were made beforehand, by the worker's own core. Between this
-and the worker lies what the worker does; what lies below it belongs to broker, load, reader and machine.
+A relay with the worker's record batches and the worker's promise: for each event the row of a user's first one goes to
+a changelog, and only when that is acknowledged the decision of an event that triggers one goes out. It has no group, no
+store and no thread; rows and decisions are bytes that were made beforehand, by the worker's own core. Between this and
+the worker lies what the worker does; what lies below it belongs to broker, load, reader and machine.
 
     python -m benchmarks.latency --kafka --floor --json
 """
