@@ -24,8 +24,8 @@ _BEFORE_S: Final = (0.8, 3.0)
 """From the process's beginning to its suspension: imports, join, assignment, restore."""
 _LIMIT_S: Final = 90.0
 _STALL_S: Final = 40
-_STAYS_S: Final = 1.2 * SESSION_S
-"""A worker that has just woken believes that it is ready until it hears that it was let go."""
+_HEARS_S: Final = 3.0
+"""A worker that has just woken believes that it is ready until a heartbeat, one a second, tells it otherwise."""
 _LOOK_S: Final = 0.1
 
 
@@ -76,16 +76,12 @@ async def _start(site: Site, worker: Child, dice: random.Random, found: Counter[
         await asyncio.sleep(dice.uniform(0.5, 5.0) if dice.random() < 0.3 else dice.uniform(1.0, 1.5) * SESSION_S)
         os.kill(worker.pid, signal.SIGCONT)
         await asyncio.sleep(dice.uniform(0.0, 0.3) if dice.random() < 0.5 else dice.uniform(0.0, 4.0))
-    began, ready_s = time.monotonic(), None
+    began = time.monotonic()
     while (seconds := time.monotonic() - began) < _LIMIT_S:
         if worker.returncode is not None:
             assert worker.returncode == 70, worker.log_tail()
             return "wedged" if "is wedged" in site.log(worker) else "ended", seconds
-        if await asyncio.to_thread(site.status, worker) != 200:
-            ready_s = None
-        elif ready_s is None:
-            ready_s = seconds
-        elif seconds - ready_s > _STAYS_S:
-            return "ready", ready_s
+        if seconds > _HEARS_S and await asyncio.to_thread(site.status, worker) == 200:
+            return "ready", seconds
         await asyncio.sleep(_LOOK_S)
     return "wedged", seconds
