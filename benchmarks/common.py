@@ -179,7 +179,7 @@ def run_command(
         child = Child(name, whole, env={**os.environ, "PYTHONPATH": str(checkout)})
         try:
             with ProcessSampler(child.pid) as sampler:
-                _await_report(child, report, timeout_s)
+                await_report(child, report, timeout_s)
         finally:
             child.kill()
             child.stop()
@@ -196,7 +196,14 @@ def run_command(
     )
 
 
-def _await_report(child: Child, report: Path, timeout_s: float) -> None:
+def await_report(child: Child, report: Path, timeout_s: float) -> None:
+    """Return when the process has left its report; blocks.
+
+    Raises
+    ------
+    BenchmarkFailed
+        When the process ends without a report, or `timeout_s` passes.
+    """
     deadline = time.monotonic() + timeout_s
     while not report.exists():
         if child.returncode is not None and not report.exists():

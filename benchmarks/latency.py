@@ -38,7 +38,7 @@ from app.children import Child
 from app.stream.started import started
 from app.topics import create_topics
 from benchmarks.common import ROOT, BenchmarkFailed, machine, parser
-from benchmarks.latency_floor import CONTRACT, RelayProcess
+from benchmarks.latency_floor import CONTRACT, relaying
 from benchmarks.worker_process import WorkerProcess, until
 from benchmarks.workload import broker_at, fill
 from schemas.decisions import decode_decision
@@ -174,8 +174,7 @@ async def measured(
 
 async def floor(options: Any, bootstrap: str, reader: Reader, rate: float, run: str) -> dict[str, Any]:
     """The quantiles of the relay at that rate."""
-    with RelayProcess(bootstrap, options.partitions, options.policy) as relay:
-        await relay.ready()
+    async with relaying(bootstrap, options.partitions, options.policy):
         found = await measured(options, bootstrap, reader, rate, run, CONTRACT.name)
     return {f"floor_{name}": found[name] for name in (*QUANTILES, "max_ms", "missing")}
 
@@ -198,7 +197,6 @@ async def run(options: Any) -> list[dict[str, Any]]:
     """Measure each rate in turn, on one worker that has rows already."""
     async with broker_at(options.broker, kafka=options.kafka) as bootstrap:
         await create_topics(bootstrap, options.partitions)
-        await create_topics(bootstrap, options.partitions, topics=[CONTRACT])
         await fill(bootstrap, EVENTS, options.partitions, options.events, options.users, options.seed)
         reader = Reader()
         reading = asyncio.create_task(reader.run(bootstrap, options.partitions))

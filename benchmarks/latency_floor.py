@@ -17,10 +17,10 @@ import os
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Final, Self
+from typing import Any, Final
 
 import msgspec
 import uvloop
@@ -35,10 +35,10 @@ from app.policy.load import load_policy
 from app.stream import connection
 from app.stream.fetch import ChangelogConsumer
 from app.stream.record_batch import RecordBatchBuilder, pack_outputs, pack_rows
-from benchmarks.common import ROOT, BenchmarkFailed, write_report
+from app.topics import create_topics
+from benchmarks.common import ROOT, await_report, write_report
 from benchmarks.floor import clients
 from benchmarks.latency_load import TRIGGERS, Due, value
-from benchmarks.worker_process import until
 from benchmarks.workload import BATCH_BYTES, user_key
 from schemas.events import PRODUCT_VIEWED
 from schemas.topics import BY_NAME, DECISIONS, EVENTS
@@ -129,36 +129,27 @@ async def relay(broker: str, partitions: int, policy: Path, report: Path) -> Non
                     underway.create_task(answer(place.partition, records))
 
 
-class RelayProcess:
-    """The relay as a process of its own, on its own topic of events; it is gone when the context ends."""
+@asynccontextmanager
+async def relaying(bootstrap: str, partitions: int, policy: Path) -> AsyncIterator[None]:
+    """The relay as a process of its own, which reads its own topic of events by now; it is gone when the context ends.
 
-    def __init__(self, bootstrap: str, partitions: int, policy: Path) -> None:
-        self._folder = tempfile.TemporaryDirectory(prefix="nudge-bench-relay-")
-        self._report = Path(self._folder.name) / "report.json"
+    Raises
+    ------
+    BenchmarkFailed
+        When it does not read within a minute.
+    """
+    await create_topics(bootstrap, partitions, topics=[CONTRACT])
+    with tempfile.TemporaryDirectory(prefix="nudge-bench-relay-") as folder:
+        report = Path(folder) / "report.json"
         command = [sys.executable, "-P", "-m", __spec__.name, "--broker", bootstrap, "--partitions", str(partitions)]
-        command += ["--policy", str(policy), "--report", str(self._report)]
-        self._child = Child("relay", command, env={**os.environ, "PYTHONPATH": str(ROOT)})
-
-    async def ready(self) -> None:
-        """Return when it reads.
-
-        Raises
-        ------
-        BenchmarkFailed
-            When it does not within a minute.
-        """
-        if not await until(self._report.exists, _START_S_MAX):
-            raise BenchmarkFailed(f"the relay did not start:\n{self._child.log_tail()}")
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._child.kill()
-        self._child.stop()
-        self._folder.cleanup()
+        command += ["--policy", str(policy), "--report", str(report)]
+        child = Child("relay", command, env={**os.environ, "PYTHONPATH": str(ROOT)})
+        try:
+            await asyncio.to_thread(await_report, child, report, _START_S_MAX)
+            yield
+        finally:
+            child.kill()
+            child.stop()
 
 
 def main() -> None:

@@ -32,8 +32,8 @@ _LOOK_S: Final = 0.1
 async def run(site: Site, *, seed: int = 1, starts: int = 120, at_once: int = 3, rate: int = 100) -> dict[str, Any]:
     """`starts` starts, `at_once` at a time, beside a worker that stays and while events flow.
 
-    `suspended_before_ready` counts those suspended at least once before they had been ready; `wedged` those that the
-    watchdog ended, or that were neither ready nor ended within 90 s of their last suspension.
+    `fired` counts those suspended at least once before they had been ready; `wedged` those that the watchdog ended, or
+    that were neither ready nor ended within 90 s of their last suspension.
     """
     left = iter(range(starts))
     found: Counter[str] = Counter()
@@ -49,8 +49,6 @@ async def run(site: Site, *, seed: int = 1, starts: int = 120, at_once: int = 3,
                 print(f"start {start}: {end} {seconds:.1f} s after its last suspension", flush=True)
                 found[end] += 1
                 slowest = max(slowest, seconds)
-                if end == "wedged":
-                    print(worker.log_tail(), flush=True)
 
     with site.worker("steady") as steady:
         await site.ready(steady)
@@ -58,7 +56,7 @@ async def run(site: Site, *, seed: int = 1, starts: int = 120, at_once: int = 3,
             await asyncio.gather(*(lane(number) for number in range(at_once)))
         compared = await verdict(site, [steady])
     return {
-        "seed": seed, "events": feed.fed, "starts": starts, "fired": found["suspended_before_ready"],
+        "seed": seed, "events": feed.fed, "starts": starts, "fired": found["fired"],
         "ready": found["ready"], "ended_by_the_lease": found["ended"], "wedged": found["wedged"],
         "ready_after_s_max": round(slowest, 1), **compared,
     }  # fmt: skip
@@ -71,7 +69,7 @@ async def _start(site: Site, worker: Child, dice: random.Random, found: Counter[
         if worker.returncode is not None:
             break
         if time_no == 0:
-            found["suspended_before_ready"] += await asyncio.to_thread(site.status, worker) != 200
+            found["fired"] += await asyncio.to_thread(site.status, worker) != 200
         os.kill(worker.pid, signal.SIGSTOP)
         await asyncio.sleep(dice.uniform(0.5, 5.0) if dice.random() < 0.3 else dice.uniform(1.0, 1.5) * SESSION_S)
         os.kill(worker.pid, signal.SIGCONT)
