@@ -51,11 +51,12 @@ def attach(app: StreamApp, check: CatalogCheck) -> Any:
     """Attach the agent that feeds `check`."""
 
     @app.agent(app.batched_topic(CATALOG), name="catalog", concurrency=1)
-    async def catalog(batches: Any) -> None:
-        async for batch in batches:
+    async def catalog(fetches: Any) -> None:
+        async for batches in fetches:
             try:
-                await check.submit(batch)
+                for batch in batches:
+                    await check.submit(batch)
             except Exception as exc:
-                app.fatal(f"checking {batch!r} failed", exc)
+                app.fatal(f"checking {batches!r} failed", exc)
 
     return catalog

@@ -31,14 +31,15 @@ def attach(app: StreamApp, deliver: Callable[[RecordBatch], Awaitable[None]]) ->
             room.release(len(batch))
 
     @app.agent(app.batched_topic(DECISIONS), name="deliveries", concurrency=1)
-    async def deliveries(batches: Any) -> None:
-        async for batch in batches:
-            await room.acquire(len(batch))
-            if not batch.begin():
-                room.release(len(batch))
-                continue
-            task = asyncio.create_task(run(batch))
-            tasks.add(task)
-            task.add_done_callback(tasks.discard)
+    async def deliveries(fetches: Any) -> None:
+        async for batches in fetches:
+            for batch in batches:
+                await room.acquire(len(batch))
+                if not batch.begin():
+                    room.release(len(batch))
+                    continue
+                task = asyncio.create_task(run(batch))
+                tasks.add(task)
+                task.add_done_callback(tasks.discard)
 
     return deliveries

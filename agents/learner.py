@@ -463,12 +463,13 @@ def attach(app: StreamApp, service: LearnerService, *, interval_s: float) -> Any
     """Attach the agent that feeds `service`, and its publishing timer."""
 
     @app.agent(app.batched_topic(OUTCOMES), name="learner", concurrency=1)
-    async def learner(batches: Any) -> None:
-        async for batch in batches:
+    async def learner(fetches: Any) -> None:
+        async for batches in fetches:
             try:
-                await service.submit(batch)
+                for batch in batches:
+                    await service.submit(batch)
             except Exception as exc:
-                app.fatal(f"learning {batch!r} failed", exc)
+                app.fatal(f"learning {batches!r} failed", exc)
 
     @app.timer(interval_s, name="snapshots")
     async def snapshots() -> None:

@@ -1,4 +1,4 @@
-"""Events in: each batch is folded into its users' rows, and what follows from it is made durable."""
+"""Events in: the batches of a fetch are folded into their users' rows, and what follows from it is made durable."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ class Batches(Protocol):
 
     source: str
 
-    async def submit(self, batch: RecordBatch) -> None:
-        """Process a batch; returns when it is processed."""
+    async def submit(self, *batches: RecordBatch) -> None:
+        """Process the batches of a fetch; returns when they are processed."""
 
 
 def attach(app: StreamApp, engine: Batches, *, concurrency: int = 1) -> Any:
@@ -22,11 +22,11 @@ def attach(app: StreamApp, engine: Batches, *, concurrency: int = 1) -> Any:
     topic = app.batched_topic(engine.source)
 
     @app.agent(topic, name="profiles", concurrency=concurrency)
-    async def profiles(batches: Any) -> None:
-        async for batch in batches:
+    async def profiles(fetches: Any) -> None:
+        async for batches in fetches:
             try:
-                await engine.submit(batch)
-            except Exception as exc:  # a bad event is a value; this is a defect, and going on would lose the batch
-                app.fatal(f"processing {batch!r} failed", exc)
+                await engine.submit(*batches)
+            except Exception as exc:  # a bad event is a value; this is a defect, and going on would lose the batches
+                app.fatal(f"processing {batches!r} failed", exc)
 
     return profiles

@@ -124,7 +124,7 @@ class Metrics:
         )
         self.state_memory = Gauge(
             "nudge_state_memory_bytes",
-            "RocksDB's write buffers and open files of this worker's partitions, in memory; without the block cache.",
+            "RocksDB's write buffers and open files of this worker's partitions, and its block cache, in memory.",
             ["table"],
             registry=registry,
         )

@@ -1,15 +1,16 @@
 """Spans for OpenTelemetry, where it is installed (extra ``otel``) and told where to send them.
 
 Without it a trace context still goes from an event to its decision, the provider call and the receipt: the record
-headers carry it. With it a batch and a send are spans, and what an event without a context causes belongs to its
-batch's trace. Configured by OpenTelemetry's own variables: ``OTEL_EXPORTER_OTLP_ENDPOINT``, ``OTEL_TRACES_SAMPLER``, …
+headers carry it. With it a fetch and a send are spans, and what an event without a context causes belongs to its
+fetch's trace. Configured by OpenTelemetry's own variables: ``OTEL_EXPORTER_OTLP_ENDPOINT``, ``OTEL_TRACES_SAMPLER``, …
 Spans hold no user, no text and no property.
 """
 
 from __future__ import annotations
 
+import itertools
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import msgspec
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 log = structlog.get_logger(__name__)
 
 LINKS_MAX: Final = 32
-"""Contexts of events that a batch's span points to; a batch may hold thousands."""
+"""Contexts of events that a fetch's span points to; it may have brought thousands."""
 _HEADER: Final = "traceparent"
 _ENDPOINTS: Final = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
 
@@ -72,24 +73,27 @@ class _TracedBatches:
         self._tracer = tracer
         self.source = inner.source
 
-    async def submit(self, batch: RecordBatch) -> None:
-        """Process a batch; its records without a context get that of the span."""
+    async def submit(self, *batches: RecordBatch) -> None:
+        """Process the batches of a fetch in one span; their records without a context get its own."""
         from opentelemetry.trace import SpanKind  # noqa: PLC0415 - an extra
 
         attributes: dict[str, str | int] = {
             "messaging.system": "kafka",
             "messaging.operation.type": "process",
-            "messaging.destination.name": batch.topic,
-            "messaging.destination.partition.id": str(batch.partition),
-            "messaging.batch.message_count": len(batch),
+            "messaging.destination.name": self.source,
+            "messaging.batch.message_count": sum(map(len, batches)),
         }
+        if len(batches) == 1:
+            attributes["messaging.destination.partition.id"] = str(batches[0].partition)
+        links = _links(itertools.chain.from_iterable(batch.records for batch in batches))
         with self._tracer.start_as_current_span(
-            f"process {batch.topic}", kind=SpanKind.CONSUMER, links=_links(batch.records), attributes=attributes
+            f"process {self.source}", kind=SpanKind.CONSUMER, links=links, attributes=attributes
         ) as span:
             if span.is_recording():
                 own = (_HEADER, _inject()[_HEADER].encode())
-                batch.records = [record if _context_of(record) else _with(own, record) for record in batch.records]
-            await self._inner.submit(batch)
+                for batch in batches:
+                    batch.records = [record if _context_of(record) else _with(own, record) for record in batch.records]
+            await self._inner.submit(*batches)
 
 
 class _TracedProvider:
@@ -126,7 +130,7 @@ def _context_of(record: Any) -> str:
     return ""
 
 
-def _links(records: Sequence[Any]) -> list[Link]:
+def _links(records: Iterable[Any]) -> list[Link]:
     """To the contexts that the first records bring, those that can be read."""
     from opentelemetry.trace import Link, get_current_span  # noqa: PLC0415
 

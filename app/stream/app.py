@@ -95,7 +95,7 @@ class StreamApp(faust.App):
         return BatchedTransport(self.conf.broker_consumer, self)
 
     def batched_topic(self, name: str, *, partitions: int | None = None) -> Any:
-        """A topic whose agent receives `RecordBatch` objects.
+        """A topic whose agent receives what a fetch brought of it: a list of `RecordBatch`, one a partition.
 
         Without Faust's acknowledgements: it acknowledges when a stream moves on, whatever became of the event, and
         keeps each acknowledged offset until a commit of its own takes it away.

@@ -1,9 +1,9 @@
-"""A fetch of one partition, delivered to an agent as one message."""
+"""What a fetch brought of one partition; an agent is given those of all partitions of its topic together."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, NamedTuple
 
 
 class RecordBatch:
@@ -82,3 +82,33 @@ class RecordBatch:
 
     def __repr__(self) -> str:
         return f"RecordBatch({self.topic}[{self.partition}] {self.first_offset}..{self.next_offset - 1})"
+
+
+class Portion(NamedTuple):
+    """Records of a batch that are processed in one go; with the `last` of them all have been."""
+
+    batch: RecordBatch
+    records: Sequence[Any]
+    last: bool
+
+
+def portions(batches: Iterable[RecordBatch], records_max: int) -> Iterator[list[Portion]]:
+    """Cut batches into portions of at most `records_max` records; those of small batches together, up to as many.
+
+    Each batch is begun when its turn comes. One that may not be begun is left out.
+    """
+    together: list[Portion] = []
+    records = 0
+    for batch in batches:
+        if together and records + len(batch) > records_max:
+            yield together
+            together, records = [], 0
+        if not batch.begin():
+            continue
+        end = (len(batch) - 1) // records_max * records_max
+        for start in range(0, end, records_max):
+            yield [Portion(batch, batch.records[start : start + records_max], last=False)]
+        together.append(Portion(batch, batch.records[end:], last=True))
+        records += len(batch) - end
+    if together:
+        yield together

@@ -20,11 +20,13 @@ from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
 
 from app.stream.committed import READ_COMMITTED
-from app.stream.fetch import fetched_records
+from app.stream.fetch import FetchOnDemand
 from app.stream.lease import Lease
 
 FETCH_WAIT_MS_MAX: Final = 50
 """How long a broker may hold an empty fetch: an idle consumer asks 20 times a second."""
+FEW_RECORDS: Final = 1_024
+"""After a fetch of fewer the next waits for what is on its way; after one of more there is enough to go on with."""
 _STILL_A_MEMBER: Final = frozenset({NoError.errno, RebalanceInProgressError.errno})
 _FENCED_INSTANCE_ID: Final = 82  # aiokafka has no name for it
 _NO_MEMBER: Final = frozenset({UnknownMemberIdError.errno, IllegalGenerationError.errno, _FENCED_INSTANCE_ID})
@@ -32,6 +34,8 @@ _NO_MEMBER: Final = frozenset({UnknownMemberIdError.errno, IllegalGenerationErro
 
 class BatchedConsumerThread(driver.AIOKafkaConsumerThread):
     """Faust's, with fetching and committing as we have them."""
+
+    _on_demand: FetchOnDemand
 
     def _create_worker_consumer(self, transport: Any) -> Any:
         """Faust asks the broker to hold an empty fetch for 1.5 s. Kafka answers as soon as there is something; the
@@ -46,7 +50,9 @@ class BatchedConsumerThread(driver.AIOKafkaConsumerThread):
     async def on_start(self) -> None:
         """Start, and renew the lease with every answer of the coordinator."""
         await super().on_start()
-        coordinator = getattr(self._ensure_consumer(), "_coordinator", None)
+        consumer = self._ensure_consumer()
+        self._on_demand = FetchOnDemand(consumer._fetcher, FEW_RECORDS)
+        coordinator = getattr(consumer, "_coordinator", None)
         if isinstance(coordinator, GroupCoordinator):
             keep_lease(coordinator, self.app.lease)
 
@@ -60,7 +66,7 @@ class BatchedConsumerThread(driver.AIOKafkaConsumerThread):
         if consumer._closed or fetcher._closed:
             raise ConsumerStoppedError
         with fetcher._subscriptions.fetch_context():
-            return await fetched_records(fetcher, active_partitions, timeout or 0.0)
+            return await self._on_demand.records(active_partitions, timeout or 0.0)
 
     async def seek_to_start(self) -> dict[TP, int]:
         """See `BatchedConsumer.seek_to_start`; runs in the consumer's thread."""

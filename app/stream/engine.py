@@ -1,24 +1,25 @@
 """Runs a pure processor over batches: rows in, effects out, effects durable in order, and only then the offset.
 
-Order of durability for a batch:
+Order of durability for the batches of a fetch:
 
 1. its changed rows, which hold its outputs in their outbox, are acknowledged by the changelog;
 2. they are in the row store, with the changelog position (on disk some seconds later, both in one write);
 3. its outputs are acknowledged;
-4. the batch is complete: its offset may be committed.
+4. they are complete: their offsets may be committed.
 
 So a decision is made once, in a row, and published until it is acknowledged. After a crash between 1 and 3 the
 restore finds the outbox and publishes it again, under the same ids. A replayed event finds its offset in the row and
-changes nothing. Batches overlap: while one awaits acknowledgements the next is processed; they complete in order.
+changes nothing. Fetches overlap: while one awaits acknowledgements the next is processed; they complete in order.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from functools import partial
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 import structlog
 from faust.types import TP
@@ -28,15 +29,15 @@ from app.core.effects import Effects, Tally
 from app.core.erasure import is_mark, mark_key
 from app.core.history import Windows
 from app.core.row_heads import BadRow
-from app.core.row_parts import Output
 from app.stream import replays
 from app.stream.app import StreamApp
-from app.stream.batch import RecordBatch
+from app.stream.batch import Portion, RecordBatch, portions
 from app.stream.contracts import BatchProcessor, Observer
 from app.stream.inflight import InFlight
-from app.stream.partition import Partition, RowCache, Settling, Work
+from app.stream.partition import Partition, RowCache, Work
 from app.stream.rows import Loaded, RowReader, keys_of
-from app.stream.table import PendingWrite, RowTable
+from app.stream.settle import Settler, Worked
+from app.stream.table import RowTable
 from app.stream.unreadable import BAD_ROW, decode_row, letter_about, readable
 from schemas.dead_letters import cut, dead_letter_headers
 from schemas.erasures import Subjects
@@ -52,6 +53,20 @@ _NO_USER: Final = b"\xff"
 """No user's key begins with it, since no UTF-8 text does; but marks do, and what a store keeps of itself. Whatever an
 event of such a key says, it is refused: nothing is to be read, let alone decoded as a row, for it.
 """
+
+
+@contextlib.asynccontextmanager
+async def _held(locks: Iterable[asyncio.Lock]) -> AsyncIterator[None]:
+    """Take turns with whoever else changes rows of these partitions; nobody else takes more than one."""
+    held: list[asyncio.Lock] = []
+    try:
+        for lock in locks:
+            await lock.acquire()
+            held.append(lock)
+        yield
+    finally:
+        for lock in held:
+            lock.release()
 
 
 class Engine:
@@ -70,6 +85,7 @@ class Engine:
     """
 
     keeps_offsets = True
+    settler_type: ClassVar[type[Settler]] = Settler
 
     def __init__(
         self,
@@ -92,13 +108,12 @@ class Engine:
         self._observer = observer
         self._clock_ms = clock_ms
         self._cache_rows = cache_rows
-        self._copartitioned = copartitioned
+        self._settler = self.settler_type(app, table, copartitioned)
         self._subjects = subjects
         self._reader = RowReader(table, subjects, clock_ms)
         self._partitions: dict[int, Partition] = {}
         self._inflight = InFlight()
         app.settled = self._inflight.empty
-        self._tasks: set[asyncio.Task[None]] = set()
         self.on_wished: Callable[[int, list[tuple[int, bytes]]], None] = lambda partition, wishes: None
 
     # -- TableClient
@@ -150,45 +165,52 @@ class Engine:
         ]
         if outputs:
             log.info("outbox_published_again", partition=partition, records=len(outputs))
-            await asyncio.gather(*await self._enqueue(partition, outputs))
+            await asyncio.gather(*await self._settler.enqueue(partition, outputs))
 
     # -- events and timers
 
-    async def submit(self, batch: RecordBatch) -> None:
-        """Process a batch in chunks; returns when it is processed, before it is durable."""
-        if not batch.begin():
-            return
-        state = self._partitions[batch.partition]
-        records = batch.records
-        last: asyncio.Task[None] | None = None
-        for start in range(0, len(records), CHUNK_RECORDS):
-            chunk = records[start : start + CHUNK_RECORDS]
-            await self._inflight.acquire(len(chunk))
-            async with state.lock:
-                began = time.perf_counter()
-                work = self._fold(batch, chunk)
-                if work.unreadable:
-                    await self._bury(batch.partition, work.unreadable)
-                if work.doubts:
-                    await self._look_up(batch.partition, state, max(work.doubts))
-                state.position = chunk[-1].offset + 1
-                last = await self._settle(batch.partition, state, work)
-            last.add_done_callback(partial(self._end_flight, len(chunk)))
-            self._observer.batch(len(chunk), time.perf_counter() - began)
-            if start + CHUNK_RECORDS < len(records):
-                await asyncio.sleep(0)
-        assert last is not None
-        last.add_done_callback(lambda task: None if task.cancelled() or task.exception() else batch.complete())
+    async def submit(self, *batches: RecordBatch) -> None:
+        """Process the batches of a fetch, of another partition each; returns when they are processed, before they are
+        durable.
 
-    def _fold(self, batch: RecordBatch, chunk: Sequence[Any]) -> Work:
-        """Process a chunk a slice at a time, so that a slice's rows are in the processor's cache from their decoding
+        Small ones are processed together: what is queued in one go leaves in one request, and one task waits for it.
+        """
+        for together in portions(batches, CHUNK_RECORDS):
+            await self._submit(together)
+            await asyncio.sleep(0)
+
+    async def _submit(self, together: Sequence[Portion]) -> None:
+        records = sum(len(portion.records) for portion in together)
+        await self._inflight.acquire(records)
+        states = [self._partitions[portion.batch.partition] for portion in together]
+        async with _held(state.lock for state in states):
+            began = time.perf_counter()
+            works = [await self._take(*each) for each in zip(together, states, strict=True)]
+            task = await self._settle(works)
+        task.add_done_callback(partial(self._end_flight, records))
+        task.add_done_callback(partial(_complete, [portion.batch for portion in together if portion.last]))
+        self._observer.batch(records, time.perf_counter() - began)
+
+    async def _take(self, portion: Portion, state: Partition) -> Worked:
+        """Process a portion; what has come of it is not queued yet."""
+        partition = portion.batch.partition
+        work = self._fold(portion.batch, portion.records)
+        if work.unreadable:
+            await self._bury(partition, work.unreadable)
+        if work.doubts:
+            await self._look_up(partition, state, max(work.doubts))
+        state.position = portion.records[-1].offset + 1
+        return Worked(partition, state, work)
+
+    def _fold(self, batch: RecordBatch, records: Sequence[Any]) -> Work:
+        """Process a portion a slice at a time, so that a slice's rows are in the processor's cache from their decoding
         to their encoding.
         """
         work = Work()
         moved: set[bytes] = set()
         partition = batch.partition
-        for start in range(0, len(chunk), SLICE_RECORDS):
-            moved |= self._fold_slice(batch, chunk[start : start + SLICE_RECORDS], work)
+        for start in range(0, len(records), SLICE_RECORDS):
+            moved |= self._fold_slice(batch, records[start : start + SLICE_RECORDS], work)
         if moved:
             old = self.table.get_many(partition, list(work.rows))
             pairs = zip(work.rows.values(), old, strict=True)
@@ -325,7 +347,7 @@ class Engine:
                     await self._bury(partition, work.unreadable)
                 state.cache.end_slice(loaded.decoded)
                 tidied = state.marks > 0 and any(map(is_mark, work.rows))
-                task = await self._settle(partition, state, work, flush=tidied)
+                task = await self._settle([Worked(partition, state, work)], flush=tidied)
         except Exception as exc:  # rows in memory may have changed, and commits are held back: nobody may try again
             self.app.fatal("rows could not be changed", exc)
         self._leave_after(task, len(keys))
@@ -339,7 +361,7 @@ class Engine:
         async with state.lock:
             work = Work()
             work.rows = dict(zip(keys, self.table.get_many(partition, keys), strict=True))
-            task = await self._settle(partition, state, work)
+            task = await self._settle([Worked(partition, state, work)])
         self._leave_after(task, len(keys))
 
     async def _enter(self, partition: int, state: Partition, rows: int) -> bool:
@@ -417,69 +439,30 @@ class Engine:
         done: int = self.app.batches.barrier.committable((self.source, partition)) or 0
         return max(done, self._partitions[partition].committed)
 
-    async def _settle(self, partition: int, state: Partition, work: Work, *, flush: bool = False) -> asyncio.Task[None]:
-        """Queue the rows for the changelog, in order, and leave the rest to a task. The partition's lock is held.
-
-        `flush` brings them to disk, so that a compaction finds what they have replaced.
-        """
-        effects = work.effects
-        self._observer.effects(effects, partition)
-        if effects.wished:
-            self.on_wished(partition, effects.wished)
-        state.timers.add_all(effects.due)
-        try:
-            write = None
-            if work.rows:
-                write = await self.table.begin_write(partition, work.rows, added=work.added)
-        except Exception as exc:
-            self.app.fatal("a changelog record could not be queued", exc)
-        previous, settling = state.newest, Settling()
-        state.newest = settling
-        task = asyncio.create_task(self._make_durable(partition, effects, write, previous, settling, flush=flush))
-        settling.task = task
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+    async def _settle(self, works: Sequence[Worked], *, flush: bool = False) -> asyncio.Task[None]:
+        """Tell what was done, and have it made durable (`Settler.settle`)."""
+        for partition, state, work in works:
+            effects = work.effects
+            self._observer.effects(effects, partition)
+            if effects.wished:
+                self.on_wished(partition, effects.wished)
+            state.timers.add_all(effects.due)
+        task = await self._settler.settle(works, flush=flush)
+        task.add_done_callback(partial(self._tell_durable, [worked.work.effects for worked in works]))
         return task
 
-    async def _make_durable(
-        self,
-        partition: int,
-        effects: Effects,
-        write: PendingWrite | None,
-        previous: Settling | None,
-        settling: Settling,
-        *,
-        flush: bool,
-    ) -> None:
-        try:
-            if write is not None:
-                await self.table.commit_write(write)
-                if flush and (store := self.table.stores.get(partition)) is not None:
-                    store.flush()
-            if previous is not None:
-                await previous.published
-            acknowledgements = await self._enqueue(partition, effects.outputs)
-            settling.published.set_result(None)
-            for acknowledgement in acknowledgements:
-                await acknowledgement
-            if previous is not None and previous.task is not None:
-                await previous.task
-        except Exception as exc:
-            self.app.fatal("an effect could not be made durable; its offset is not committed", exc)
-        self._observer.durable(effects)
+    def _tell_durable(self, effects: Iterable[Effects], task: asyncio.Task[None]) -> None:
+        if _ended_well(task):
+            for each in effects:
+                self._observer.durable(each)
 
-    async def _enqueue(self, partition: int, outputs: Sequence[Output]) -> list[asyncio.Future[Any]]:
-        """Queue outputs: whole batches to co-partitioned topics, single records to the others."""
-        producer = self.app.durable_producer
-        futures: list[asyncio.Future[Any]] = []
-        together: dict[str, list[Output]] = {}
-        for output in outputs:
-            if output.topic in self._copartitioned:
-                together.setdefault(output.topic, []).append(output)
-            else:
-                futures.append(await producer.enqueue(output.topic, output.key, output.value, output.headers))
-        now_ms = time.time_ns() // 1_000_000
-        for topic, records in together.items():
-            batches = await producer.enqueue_batch(topic, partition, records, now_ms)
-            futures += [future for future, _ in batches]
-        return futures
+
+def _complete(batches: Iterable[RecordBatch], task: asyncio.Task[None]) -> None:
+    """All that follows from these batches is durable, where the task has ended well."""
+    if _ended_well(task):
+        for batch in batches:
+            batch.complete()
+
+
+def _ended_well(task: asyncio.Task[None]) -> bool:
+    return not task.cancelled() and task.exception() is None

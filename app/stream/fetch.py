@@ -30,6 +30,40 @@ class ChangelogConsumer(AIOKafkaConsumer):
         return await fetched_records(self._fetcher, partitions, timeout_ms / 1000)
 
 
+class FetchOnDemand:
+    """Has an aiokafka fetcher ask a broker when somebody waits for records, and not as soon as the last were taken.
+
+    What is asked for so early brings the few records that were there a moment after, and keeps the broker from being
+    asked for those that come later until somebody has taken them: at a moderate rate a record waits for two turns in
+    place of one. After a fetch of `few` records or more there is enough to go on with, and it is asked early.
+    """
+
+    def __init__(self, fetcher: Any, few: int) -> None:
+        self._fetcher = fetcher
+        self._few = few
+        self._resting: set[int] = set()
+        """Brokers that are not asked until somebody waits."""
+        self._find_requests = fetcher._get_actions_per_node
+        fetcher._get_actions_per_node = self._requests
+
+    def _requests(self, assignment: Any) -> tuple[Any, ...]:
+        requests, *others = self._find_requests(assignment)
+        return [(broker, request) for broker, request in requests if broker not in self._resting], *others
+
+    async def records(
+        self, partitions: Collection[TopicPartition], timeout_s: float
+    ) -> dict[TopicPartition, list[Any]]:
+        """See `fetched_records`."""
+        fetcher = self._fetcher
+        if self._resting:
+            self._resting = set()
+            fetcher._notify(fetcher._wait_consume_future)
+        found = await fetched_records(fetcher, partitions, timeout_s)
+        if found and sum(map(len, found.values())) < self._few:
+            self._resting = {fetcher._select_read_replica(tp) for tp in found}
+        return found
+
+
 async def fetched_records(
     fetcher: Any, partitions: Collection[TopicPartition], timeout_s: float
 ) -> dict[TopicPartition, list[Any]]:

@@ -48,7 +48,7 @@ FLUSH_RECORDS: Final = 100_000
 users fill no write buffer, however often they change.
 """
 
-_STEPS: Final = 16
+STEPS_MAX: Final = 16
 """In so many parts what is dirty is spilled: a step holds the process up, 1 MB for 1 to 2 ms."""
 
 Rows = Iterable[tuple[bytes, bytes | None]]
@@ -214,7 +214,7 @@ class PartitionStore:
         self._marks.append((memory.dirtied, self._next_offset, self._epoch))
         excess = memory.dirty_bytes - self._dirty_bytes_max()
         if excess > 0:
-            self._spill_oldest(max(excess, self._dirty_bytes // _STEPS))
+            self._spill_oldest(max(excess, self._dirty_bytes // STEPS_MAX))
 
     def write(self, rows: Rows, *, added: int, next_offset: int, epoch: int | None = None) -> None:
         """As `expect` and `arrive`, in one go. Each key once."""
@@ -222,7 +222,7 @@ class PartitionStore:
         self.arrive(self.expect(newest), newest.values(), added=added, next_offset=next_offset, epoch=epoch)
 
     def _dirty_bytes_max(self) -> int:
-        return min(self._dirty_bytes, max(self._dirty_bytes // _STEPS, self.memory.budget.share_bytes // 2))
+        return min(self._dirty_bytes, max(self._dirty_bytes // STEPS_MAX, self.memory.budget.share_bytes // 2))
 
     def _after(self, added: int, next_offset: int, epoch: int | None) -> tuple[int, int, int]:
         count = self._count + added if self.counted else _UNCOUNTED
@@ -245,10 +245,10 @@ class PartitionStore:
         memory.forget_answers()
         until = memory.dirtied
         if self.is_dirty:
-            self._spill_oldest(self._dirty_bytes // _STEPS)
+            self._spill_oldest(self._dirty_bytes // STEPS_MAX)
             yield
         while memory.cleaned < until:
-            self._spill_oldest(self._dirty_bytes // _STEPS)
+            self._spill_oldest(self._dirty_bytes // STEPS_MAX)
             yield
 
     def _spill_oldest(self, bytes_min: int) -> None:

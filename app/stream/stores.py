@@ -66,6 +66,10 @@ class StoreFactory:
         self._cache = Cache(self._options.cache_bytes)
         self.budget = Budget(self._options.row_bytes)
 
+    def cache_bytes(self) -> int:
+        """What of the block cache is in use."""
+        return int(self._cache.get_usage())
+
     def path(self, table: str, partition: int) -> Path:
         """Where the store of a table partition lives."""
         return self.directory / table / str(partition)

@@ -23,7 +23,7 @@ from app.stream.fetch import ChangelogConsumer
 from app.stream.producer import DurableProducer
 from app.stream.restore import BULK_RECORDS, restore_partitions
 from app.stream.standing import Standing
-from app.stream.store import PartitionStore, StoreDamaged
+from app.stream.store import STEPS_MAX, PartitionStore, StoreDamaged
 from app.stream.stores import StoreFactory
 from app.stream.write_back import Entry
 
@@ -76,8 +76,9 @@ class Spilling(Background):
             pause_s = self._every_s / max(1, len(partitions))
             await asyncio.sleep(pause_s)
             for partition in partitions:
-                await self._table.spill(partition)
-                await asyncio.sleep(pause_s)
+                until = time.monotonic() + pause_s
+                await self._table.spill(partition, pause_s / STEPS_MAX)
+                await asyncio.sleep(until - time.monotonic())
 
 
 class RowTable(faust.Table):
@@ -205,12 +206,12 @@ class RowTable(faust.Table):
             self._pending[pending.partition].remove(pending)
         pending.done.set()
 
-    async def spill(self, partition: int) -> None:
-        """Bring what has changed in the store until now to RocksDB, with turns for others in between."""
+    async def spill(self, partition: int, pause_s: float = 0.0) -> None:
+        """Bring what has changed in the store until now to RocksDB, with turns of so long for others in between."""
         store = self.stores.get(partition)
         try:
             for _ in store.spilling() if store is not None else ():
-                await asyncio.sleep(0)
+                await asyncio.sleep(pause_s)
                 if self.stores.get(partition) is not store:
                     return
         except OSError as exc:

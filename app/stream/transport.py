@@ -1,4 +1,4 @@
-"""The batched transport: one message a fetch and partition, instead of four asyncio tasks a record.
+"""The batched transport: one message a fetch and topic, instead of four asyncio tasks a record.
 
 Faust's consumer, with delivery, acknowledgement and commit replaced (docs/adr/0002 says why). Every topic of the app
 is delivered in batches; control topics that every worker reads whole go through `app.stream.broadcast`.
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from time import monotonic
 from typing import Any
 
@@ -25,7 +25,7 @@ from app.stream.barrier import Barrier
 from app.stream.batch import RecordBatch
 from app.stream.commits import digest, encode_note
 from app.stream.committed import Held, readable_end
-from app.stream.consumer_thread import BatchedConsumerThread
+from app.stream.consumer_thread import FEW_RECORDS, BatchedConsumerThread
 from app.stream.gaps import GapCheck
 from app.stream.jumps import Jumps
 from app.stream.replays import another_log
@@ -36,13 +36,11 @@ DRAIN_TIMEOUT_S = 30.0
 _GAP_PAUSE_S = 0.02
 _FETCH_TIMEOUT_S = 0.25
 _ROOM_TIMEOUT_S = 0.02
-FEW_RECORDS = 1_024
-"""After a fetch of fewer the next waits for what is on its way; after one of more there is enough to go on with."""
 GATHER_S_MAX = 0.025
 
 
 class BatchSchema(faust.Schema):
-    """Hands the batch of a message to the stream unchanged."""
+    """Hands the batches of a message to the stream unchanged."""
 
     def compile(self, app: Any, **kwargs: Any) -> Any:
         """Build the channel's decoder."""
@@ -92,7 +90,7 @@ class BatchedConsumer(driver.Consumer):
         super().stop_flow()
 
     async def getmany(self, timeout: float) -> AsyncIterator[tuple[TP, ConsumerMessage]]:
-        """Fetch, and give each partition's records as one message.
+        """Fetch, and give each topic's records as one message, a `RecordBatch` for each of its partitions.
 
         Records of another generation or flow epoch are dropped: the partitions have been (or will be) sought back.
         """
@@ -100,6 +98,25 @@ class BatchedConsumer(driver.Consumer):
             await self.wait(self.can_resume_flow)
         epoch = self.flow_epoch
         generation = self.app.consumer_generation_id
+        records = await self._fetch()
+        self._fetched = sum(map(len, records.values()))
+        by_topic: dict[str, list[RecordBatch]] = {}
+        for tp, fetched in records.items():
+            if self.app.recheck_gaps:
+                fetched = await self._read_gaps_again(TP(*tp), fetched, epoch)  # noqa: PLW2901
+            if self._is_void(epoch, generation):
+                return
+            if fetched:
+                by_topic.setdefault(tp.topic, []).append(self._to_batch(tp, fetched, generation))
+        for topic, batches in by_topic.items():
+            if self._is_void(epoch, generation):
+                return
+            for batch in batches:
+                self.backlog.delivered(topic, len(batch))
+            yield TP(topic, batches[0].partition), _to_message(batches)
+
+    async def _fetch(self) -> Mapping[Any, list[Any]]:
+        """What there is of each partition, when there is room for it and what was begun has settled."""
         if self.backlog.full:
             await self.backlog.room(_ROOM_TIMEOUT_S)
         if self.app.settled is not None and self._fetched < FEW_RECORDS:
@@ -110,20 +127,16 @@ class BatchedConsumer(driver.Consumer):
             active = {tp for tp in self._get_active_partitions() if tp[0] not in full}
             if not active:
                 await asyncio.sleep(0.02)
-                return
+                return {}
             # While a topic is full the others are only looked at: there may be room at any time.
-            records = await self._getmany(active_partitions=active, timeout=0.0 if full else _FETCH_TIMEOUT_S)
-        self._fetched = sum(map(len, records.values()))
-        for tp, fetched in records.items():
-            if self.flow_epoch != epoch or self.app.consumer_generation_id != generation or self.should_stop:
-                return
-            if self.app.recheck_gaps:
-                fetched = await self._read_gaps_again(TP(*tp), fetched, epoch)  # noqa: PLW2901
-            if fetched:
-                if (expected := self.jumps.read(tp, fetched[0].offset, fetched[-1].offset + 1)) is not None:
-                    self._went_back(TP(*tp), fetched[0].offset, expected)
-                self.backlog.delivered(tp.topic, len(fetched))
-                yield tp, self._to_batch_message(TP(*tp), fetched, generation)
+            records: dict[Any, list[Any]] = await self._getmany(
+                active_partitions=active, timeout=0.0 if full else _FETCH_TIMEOUT_S
+            )
+            return records
+
+    def _is_void(self, epoch: int, generation: int) -> bool:
+        """Whether what was fetched then is dropped: its partitions have been, or will be, sought back."""
+        return self.flow_epoch != epoch or self.app.consumer_generation_id != generation or self.should_stop
 
     def _went_back(self, tp: TP, offset: int, expected: int) -> None:
         """A partition goes on before where it was read to. Where rows or batches in flight know its offsets, end."""
@@ -147,23 +160,11 @@ class BatchedConsumer(driver.Consumer):
                     await thread.call_thread(thread.seek_to, tp, missing)
         return whole
 
-    def _to_batch_message(self, tp: TP, records: list[Any], generation: int) -> ConsumerMessage:
-        batch = RecordBatch(tp.topic, tp.partition, records, generation, self._begin, self._complete, self._give_back)
-        return ConsumerMessage(
-            tp.topic,
-            tp.partition,
-            batch.next_offset - 1,
-            records[-1].timestamp / 1000.0,
-            records[-1].timestamp_type,
-            [],
-            None,
-            batch,
-            None,
-            None,
-            None,
-            tp,
-            generation_id=generation,
-        )
+    def _to_batch(self, tp: Any, records: list[Any], generation: int) -> RecordBatch:
+        if (expected := self.jumps.read(tp, records[0].offset, records[-1].offset + 1)) is not None:
+            self._went_back(TP(*tp), records[0].offset, expected)
+        give_back = self._give_back
+        return RecordBatch(tp.topic, tp.partition, records, generation, self._begin, self._complete, give_back)
 
     async def _drain_messages(self, fetcher: Any) -> None:
         """Fetch and deliver until stopped (replaces Faust's loop: no gap trees, no read-offset filter)."""
@@ -376,6 +377,27 @@ class BatchedConsumer(driver.Consumer):
 
     def verify_event_path(self, now: float, tp: TP) -> None:
         """Faust's livelock detector counts single events; here the drain limit ends a wedged worker."""
+
+
+def _to_message(batches: Sequence[RecordBatch]) -> ConsumerMessage:
+    """Batches of one topic as Faust's message; it counts as one of the first's partition."""
+    first = batches[0]
+    last = first.records[-1]
+    return ConsumerMessage(
+        first.topic,
+        first.partition,
+        first.next_offset - 1,
+        last.timestamp / 1000.0,
+        last.timestamp_type,
+        [],
+        None,
+        batches,
+        None,
+        None,
+        None,
+        TP(first.topic, first.partition),
+        generation_id=first.generation,
+    )
 
 
 class BatchedTransport(driver.Transport):

@@ -67,7 +67,9 @@ class Transport:
     _went_back = BatchedConsumer._went_back
     _of_another_log = BatchedConsumer._of_another_log
     _read_gaps_again = BatchedConsumer._read_gaps_again
-    _to_batch_message = BatchedConsumer._to_batch_message
+    _fetch = BatchedConsumer._fetch
+    _is_void = BatchedConsumer._is_void
+    _to_batch = BatchedConsumer._to_batch
     _begin = BatchedConsumer._begin
     _complete = BatchedConsumer._complete
     _give_back = BatchedConsumer._give_back
@@ -325,12 +327,12 @@ class Process:
             while not self.queue:
                 self.queued.clear()
                 await self.queued.wait()
-            batch = self.queue.popleft()
+            batches = self.queue.popleft()
             self.taken.set()
             try:
-                await self.engine.submit(batch)
+                await self.engine.submit(*batches)
             except Exception as exc:
-                self.fatal(f"processing {batch!r} failed", exc)
+                self.fatal(f"processing {batches!r} failed", exc)
 
     async def _timers(self) -> None:
         while True:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -184,7 +185,7 @@ class BareTable(RowTable):
 
 @dataclass
 class Rig:
-    """An engine on partition 0, and what it talks to."""
+    """An engine on partition 0, or on more, and what it talks to."""
 
     app: FakeApp
     engine: Engine
@@ -192,20 +193,20 @@ class Rig:
     now_ms: int = 0
     completed: list[int] = field(default_factory=list)
 
-    def batch(self, *values: tuple[str, str], start: int) -> RecordBatch:
+    def batch(self, *values: tuple[str, str], start: int, partition: int = 0) -> RecordBatch:
         """A batch of (user, value) records at offsets from `start`."""
         records = [FakeRecord(u.encode(), v.encode(), start + i) for i, (u, v) in enumerate(values)]
         barrier = self.app.batches.barrier
 
         def begin(batch: RecordBatch) -> bool:
-            barrier.begin(("events", 0), batch.next_offset, 1)
+            barrier.begin(("events", partition), batch.next_offset, 1)
             return True
 
         def complete(batch: RecordBatch) -> None:
-            barrier.complete(("events", 0), batch.next_offset, 1)
+            barrier.complete(("events", partition), batch.next_offset, 1)
             self.completed.append(batch.next_offset)
 
-        return RecordBatch("events", 0, records, 1, begin, complete)
+        return RecordBatch("events", partition, records, 1, begin, complete)
 
     async def settled(self) -> None:
         """Wait until nothing is in flight."""
@@ -218,9 +219,15 @@ class Rig:
 
 
 async def make_rig(
-    path: Path, *, committed: int = 0, cache_rows: int = 1000, processor: Any = None, subjects: Any = None
+    path: Path,
+    *,
+    committed: int = 0,
+    cache_rows: int = 1000,
+    processor: Any = None,
+    subjects: Any = None,
+    partitions: int = 1,
 ) -> Rig:
-    """Open (again) what is at `path`, as a worker does that was assigned partition 0."""
+    """Open (again) what is at `path`, as a worker does that was assigned so many partitions."""
     app = FakeApp()
     table = BareTable(app, StoreFactory(path))
     rig = Rig(app, None, table)  # type: ignore[arg-type]
@@ -235,10 +242,11 @@ async def make_rig(
         copartitioned=frozenset({"decisions"}),
         subjects=subjects,
     )
-    table.stores[0] = table.factory.open("profiles", 0)
+    for partition in range(partitions):
+        table.stores[partition] = table.factory.open("profiles", partition)
+        rig.engine.begin_scan(partition)
+        table.stores[partition].scan(partial(rig.engine.visit, partition))
     app.durable_producer.begins = table.stores[0].next_offset
-    rig.engine.begin_scan(0)
-    table.stores[0].scan(lambda rows: rig.engine.visit(0, rows))
-    rig.engine.assigned({0})
-    await rig.engine.before_resume({0: committed})
+    rig.engine.assigned(set(range(partitions)))
+    await rig.engine.before_resume(dict.fromkeys(range(partitions), committed))
     return rig

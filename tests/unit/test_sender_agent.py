@@ -32,9 +32,9 @@ class App:
         return lambda agent: self.agents.append(agent) or agent  # type: ignore[func-returns-value]
 
     async def run(self) -> None:
-        async def batches() -> AsyncIterator[RecordBatch]:
+        async def batches() -> AsyncIterator[list[RecordBatch]]:
             for batch in self._batches:
-                yield batch
+                yield [batch]
 
         await self.agents[0](batches())
 

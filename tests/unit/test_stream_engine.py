@@ -7,7 +7,7 @@ import pytest
 
 from app.core.processor import Processor
 from app.core.profile import Profile, decode_profile
-from app.stream.engine import SLICE_RECORDS
+from app.stream.engine import CHUNK_RECORDS, SLICE_RECORDS
 from app.stream.fence import CLAIM_KEY
 from app.stream.partition import GHOSTS, RowCache
 from tests.support.engine import Died, Rig, make_rig
@@ -67,7 +67,7 @@ async def test_a_refused_effect_ends_the_process_before_the_offset_moves(tmp_pat
     rig = await make_rig(tmp_path)
     rig.app.durable_producer.fail = {kind}
     await rig.engine.submit(rig.batch(("ann", "out"), start=0))
-    (task,) = rig.engine._tasks
+    (task,) = rig.engine._settler._tasks
     with pytest.raises(Died, match="not committed"):
         await task
     assert rig.app.batches.barrier.committable(("events", 0)) is None
@@ -191,4 +191,65 @@ async def test_a_timer_fired_while_a_batch_waits_to_be_queued_comes_after_it_in_
     await asyncio.gather(submitting, ticking)
     await rig.settled()
     rows = [decode_profile(value or b"") for _, _, value in rig.app.durable_producer.changelog]
+    assert [(row.events, len(row.timers)) for row in rows] == [(1, 1), (2, 1), (2, 0)]
+
+
+async def test_what_a_fetch_brought_of_several_partitions_is_queued_before_anything_else_gets_its_turn(
+    tmp_path: Path,
+) -> None:
+    rig = await make_rig(tmp_path, partitions=2)
+    turns: list[int] = []
+    asyncio.get_running_loop().call_soon(lambda: turns.append(len(rig.app.durable_producer.changelog)))
+    await rig.engine.submit(
+        rig.batch(("ann", "out"), start=0), rig.batch(("bob", "out"), ("cy", "view"), start=7, partition=1)
+    )
+    assert turns == [3]
+    await rig.settled()
+    await rig.turn()
+    assert [(o.key, o.value) for o in rig.app.durable_producer.outputs] == [(b"ann", b"0"), (b"bob", b"7")]
+    assert rig.completed == [1, 9]
+
+
+async def test_of_a_fetch_nothing_is_published_or_complete_before_all_of_its_rows_are_acknowledged(
+    tmp_path: Path,
+) -> None:
+    rig = await make_rig(tmp_path, partitions=2)
+    producer = rig.app.durable_producer
+    producer.hold = {"changelog"}
+    await rig.engine.submit(rig.batch(("ann", "out"), start=0), rig.batch(("bob", "out"), start=0, partition=1))
+    await rig.turn()
+    first, second = producer.held
+    first[1].set_result(first[2])
+    await rig.turn()
+    assert (producer.outputs, rig.completed) == ([], [])
+    second[1].set_result(second[2])
+    await rig.settled()
+    assert len(producer.outputs) == 2
+
+
+async def test_a_large_batch_is_complete_once_and_after_its_last_portion(tmp_path: Path) -> None:
+    rig = await make_rig(tmp_path, partitions=2)
+    many = rig.batch(*((f"u{n}", "view") for n in range(CHUNK_RECORDS + 5)), start=0)
+    await rig.engine.submit(rig.batch(("ann", "view"), start=0, partition=1), many)
+    await rig.settled()
+    await rig.turn()
+    assert rig.completed == [1, CHUNK_RECORDS + 5]
+    assert len(rig.app.durable_producer.changelog) == CHUNK_RECORDS + 6
+
+
+async def test_a_timer_of_one_partition_comes_after_a_fetch_that_waits_to_queue_anothers_rows(tmp_path: Path) -> None:
+    rig = await make_rig(tmp_path, partitions=2)
+    await rig.engine.submit(rig.batch(("ann", "timer"), start=0, partition=1))
+    await rig.settled()
+    rig.app.durable_producer.full = waiting = asyncio.Event()
+    rig.now_ms = 10_000
+    fetch = rig.batch(("bob", "view"), start=0), rig.batch(("ann", "view"), start=1, partition=1)
+    submitting = asyncio.create_task(rig.engine.submit(*fetch))
+    await rig.turn()
+    ticking = asyncio.create_task(rig.engine.tick())
+    await rig.turn()
+    waiting.set()
+    await asyncio.gather(submitting, ticking)
+    await rig.settled()
+    rows = [decode_profile(value or b"") for p, _, value in rig.app.durable_producer.changelog if p == 1]
     assert [(row.events, len(row.timers)) for row in rows] == [(1, 1), (2, 1), (2, 0)]

@@ -5,17 +5,30 @@ import gc
 import random
 import struct
 import weakref
+from collections.abc import AsyncIterator
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import pytest_asyncio
 from aiokafka import TopicPartition
-from aiokafka.consumer.fetcher import READ_COMMITTED, READ_UNCOMMITTED, FetchError, FetchResult, PartitionRecords
+from aiokafka.consumer.fetcher import (
+    READ_COMMITTED,
+    READ_UNCOMMITTED,
+    FetchError,
+    FetchResult,
+    PartitionRecords,
+)
+from aiokafka.consumer.fetcher import (
+    Fetcher as AIOKafkaFetcher,
+)
+from aiokafka.consumer.subscription_state import SubscriptionState
 from aiokafka.errors import CorruptRecordException, TopicAuthorizationFailedError
 from aiokafka.record.default_records import DefaultRecordBatchBuilder
 from aiokafka.record.memory_records import MemoryRecords
 from aiokafka.record.util import calc_crc32c
 
-from app.stream.fetch import fetched_records, unpack
+from app.stream.fetch import FetchOnDemand, fetched_records, unpack
 
 _CRC_AT, _ATTRIBUTES_AT, _LAST_DELTA_AT = 17, 21, 23
 _TRANSACTIONAL, _CONTROL = 0x10, 0x20
@@ -206,3 +219,96 @@ async def test_it_waits_for_the_partitions_that_were_asked_for() -> None:
     assert list(await task) == [first]
     assert len(fetcher.waiters) == 2
     assert await fetched_records(fetcher, {first}, 0.001) == {}
+
+
+class Brokers:
+    """What aiokafka's fetcher asks of its client: partition p of topic t is led by broker p, and has a log."""
+
+    _metadata_max_age_ms = 300_000
+
+    def __init__(self, partitions: int) -> None:
+        self._loop = asyncio.get_running_loop()
+        self.cluster = self
+        self.ends = dict.fromkeys(range(partitions), 0)
+        self.asked: list[tuple[int, int]] = []
+        """Broker and offset of each request."""
+        self._more = asyncio.Condition()
+
+    def leader_for_partition(self, tp: TopicPartition) -> int:
+        return tp.partition
+
+    async def append(self, partition: int, records: int) -> None:
+        async with self._more:
+            self.ends[partition] += records
+            self._more.notify_all()
+
+    async def send(self, broker: int, request: Any) -> Any:
+        """Answers as soon as there is a record."""
+        ((topic, ((partition, offset, _),)),) = request.topics
+        self.asked.append((broker, offset))
+        async with self._more:
+            await self._more.wait_for(lambda: self.ends[partition] > offset)
+            end = self.ends[partition]
+        raw = batch(offset, list(range(offset, end)))
+        return SimpleNamespace(API_VERSION=4, topics=[(topic, [(partition, 0, end, end, [], raw)])])
+
+    async def settle(self) -> None:
+        for _ in range(20):
+            await asyncio.sleep(0)
+
+
+@pytest_asyncio.fixture
+async def two_brokers() -> AsyncIterator[tuple[Brokers, AIOKafkaFetcher]]:
+    brokers = Brokers(2)
+    tps = {TopicPartition("t", p) for p in brokers.ends}
+    subscriptions = SubscriptionState()
+    subscriptions.assign_from_user(tps)
+    for tp in tps:
+        subscriptions.subscription.assignment.state_value(tp).seek(0)
+    fetcher = AIOKafkaFetcher(brokers, subscriptions)
+    yield brokers, fetcher
+    await fetcher.close()
+
+
+async def test_after_few_records_their_broker_is_asked_only_when_somebody_waits(
+    two_brokers: tuple[Brokers, AIOKafkaFetcher],
+) -> None:
+    brokers, fetcher = two_brokers
+    first = TopicPartition("t", 0)
+    on_demand = FetchOnDemand(fetcher, 5)
+    waiting = asyncio.create_task(on_demand.records([first], 60.0))
+    await brokers.settle()
+    await brokers.append(0, 2)
+    assert [record.offset for record in (await waiting)[first]] == [0, 1]
+    await brokers.append(0, 1)
+    await brokers.settle()
+    await brokers.append(0, 1)
+    await brokers.settle()
+    assert sorted(brokers.asked) == [(0, 0), (1, 0)]
+    found = await on_demand.records([first], 60.0)
+    assert [record.offset for record in found[first]] == [2, 3], "all that has come meanwhile, in one go"
+    assert sorted(brokers.asked) == [(0, 0), (0, 2), (1, 0)]
+
+
+async def test_after_many_records_their_broker_is_asked_at_once(two_brokers: tuple[Brokers, AIOKafkaFetcher]) -> None:
+    brokers, fetcher = two_brokers
+    await brokers.append(0, 5)
+    on_demand = FetchOnDemand(fetcher, 5)
+    assert len((await on_demand.records([TopicPartition("t", 0)], 60.0))[TopicPartition("t", 0)]) == 5
+    await brokers.settle()
+    assert sorted(brokers.asked) == [(0, 0), (0, 5), (1, 0)]
+
+
+async def test_one_broker_is_asked_while_another_ones_records_are_taken(
+    two_brokers: tuple[Brokers, AIOKafkaFetcher],
+) -> None:
+    brokers, fetcher = two_brokers
+    first, second = (TopicPartition("t", p) for p in range(2))
+    on_demand = FetchOnDemand(fetcher, 5)
+    await brokers.append(0, 1)
+    assert list(await on_demand.records([first, second], 60.0)) == [first]
+    await brokers.append(1, 1)
+    await brokers.settle()
+    assert list(await on_demand.records([first, second], 60.0)) == [second], "it is there already"
+    await brokers.settle()
+    assert sorted(brokers.asked) == [(0, 0), (0, 1), (1, 0)], "the first is asked for more, the second rests"

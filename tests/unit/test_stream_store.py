@@ -124,6 +124,17 @@ def test_what_was_flushed_takes_space_on_disk(factory: StoreFactory) -> None:
     assert store.disk_bytes() > 500
 
 
+def test_what_was_read_from_files_is_in_the_block_cache(factory: StoreFactory) -> None:
+    store = factory.open("rows", 0)
+    store.write([(b"%d" % n, b"r" * 1_000) for n in range(500)], added=500, next_offset=500)
+    store.flush()
+    before = factory.cache_bytes()
+    store.memory.budget._limit_bytes = 0
+    store.memory._trim()
+    assert len(store.get_many([b"%d" % n for n in range(500)])) == 500
+    assert factory.cache_bytes() - before > 400_000
+
+
 def test_a_store_that_was_given_up_long_ago_is_removed(factory: StoreFactory) -> None:
     for partition in (0, 1, 2):
         factory.open("t", partition).close()
