@@ -26,7 +26,9 @@ from app.stream.lease import Lease
 FETCH_WAIT_MS_MAX: Final = 50
 """How long a broker may hold an empty fetch: an idle consumer asks 20 times a second."""
 FEW_RECORDS: Final = 1_024
-"""After a fetch of fewer the next waits for what is on its way; after one of more there is enough to go on with."""
+"""After a fetch of fewer the next waits for what is on its way, and is asked for then; after one of more there is
+enough to go on with.
+"""
 _STILL_A_MEMBER: Final = frozenset({NoError.errno, RebalanceInProgressError.errno})
 _FENCED_INSTANCE_ID: Final = 82  # aiokafka has no name for it
 _NO_MEMBER: Final = frozenset({UnknownMemberIdError.errno, IllegalGenerationError.errno, _FENCED_INSTANCE_ID})

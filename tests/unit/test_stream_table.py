@@ -3,13 +3,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
 from app.stream import table as table_module
-from app.stream.store import PartitionStore, StoreDamaged
+from app.stream.store import STEPS_MAX, PartitionStore, StoreDamaged
 from app.stream.stores import StoreFactory, StoreOptions
+from app.stream.table import Spilling
 from tests.support.engine import BareTable, FakeApp
 
 
@@ -29,6 +30,25 @@ async def test_a_spill_lets_others_have_their_turn_and_ends_when_the_partition_i
     await spilling
     await table.spill(0)
     assert store.memory.is_dirty
+
+
+async def test_each_partition_has_its_turn_over_which_the_steps_of_its_spill_are_spread() -> None:
+    asked: list[tuple[int, float]] = []
+    enough = asyncio.Event()
+
+    class Table:
+        stores: ClassVar[dict[int, None]] = {0: None, 1: None}
+
+        async def spill(self, partition: int, pause_s: float) -> None:
+            asked.append((partition, pause_s))
+            if len(asked) == 4:
+                enough.set()
+
+    spilling = Spilling(Table(), every_s=2 * STEPS_MAX * 0.001)  # type: ignore[arg-type]
+    spilling.start()
+    await asyncio.wait_for(enough.wait(), 10.0)
+    await spilling.stop()
+    assert asked[:4] == [(0, 0.001), (1, 0.001)] * 2
 
 
 class Restores:
