@@ -14,6 +14,11 @@ first rate is measured, it gets a minute of load that is not counted.
 With `--floor` each rate is offered again right after, to a relay that folds and decides nothing
 (`benchmarks.latency_floor`), while the worker has nothing to do: what of a latency is the machine's, the broker's and
 the reader's, in the same minute.
+
+An hour of a shared machine is not like another. With `--against PATH` workers of this checkout and of the other one
+take turns on one broker, a new worker each time. Compile both, or neither.
+
+    python -m benchmarks.latency --kafka --rates 5000 --seconds 15 --turns 3 --against /path/to/other/checkout --json
 """
 
 from __future__ import annotations
@@ -50,6 +55,7 @@ RATE_OF_THE_BAR: Final = 5_000
 START_S_MAX: Final = 300.0
 WAIT_S_MAX: Final = 30.0
 BROKER_WARM_UP_S: Final = 60.0
+WORKER_WARM_UP_S: Final = 4.0
 QUANTILES: Final = {"p50_ms": 0.5, "p99_ms": 0.99, "p999_ms": 0.999}
 
 
@@ -193,6 +199,45 @@ async def uncounted(
         raise BenchmarkFailed(f"the worker did not catch up:\n{worker.child.log_tail()}")
 
 
+def worker_at(options: Any, bootstrap: str, checkout: Path = ROOT) -> WorkerProcess:
+    """A new worker, in a group of its own."""
+    return WorkerProcess(
+        bootstrap,
+        group=f"latency-{uuid.uuid4().hex[:8]}",
+        partitions=options.partitions,
+        policy=options.policy,
+        idempotent=options.kafka or bool(options.broker),
+        checkout=checkout,
+    )
+
+
+async def warmed(
+    options: Any, bootstrap: str, worker: WorkerProcess, reader: Reader, seconds: float, run: str = ""
+) -> None:
+    """Have a worker catch up with what is in the topic, and so long at the rate of the bar, or at the highest."""
+    # A second of events: their decisions come when the worker has caught up.
+    await uncounted(options, bootstrap, worker, reader, 1_000, 1.0, f"first {run}")
+    if seconds:
+        rate = min(RATE_OF_THE_BAR, max(options.rates))
+        await uncounted(options, bootstrap, worker, reader, rate, seconds, f"broker {run}")
+
+
+async def alternated(options: Any, bootstrap: str, reader: Reader) -> list[dict[str, Any]]:
+    """Measure each rate with a worker of this checkout and one of the other, in turn."""
+    found: list[dict[str, Any]] = []
+    checkouts = {"here": ROOT, "against": options.against.resolve()}
+    for turn in range(options.turns):
+        for name, checkout in checkouts.items():
+            with worker_at(options, bootstrap, checkout) as worker:
+                run = f"{name} {turn}"
+                seconds = WORKER_WARM_UP_S if found else options.broker_warm_up_s
+                await warmed(options, bootstrap, worker, reader, seconds, run)
+                for rate in options.rates:
+                    one = await measured(options, bootstrap, reader, rate, f"{run} {rate}")
+                    found.append({"checkout": name, **one})
+    return found
+
+
 async def run(options: Any) -> list[dict[str, Any]]:
     """Measure each rate in turn, on one worker that has rows already."""
     async with broker_at(options.broker, kafka=options.kafka) as bootstrap:
@@ -201,18 +246,10 @@ async def run(options: Any) -> list[dict[str, Any]]:
         reader = Reader()
         reading = asyncio.create_task(reader.run(bootstrap, options.partitions))
         try:
-            with WorkerProcess(
-                bootstrap,
-                group=f"latency-{uuid.uuid4().hex[:8]}",
-                partitions=options.partitions,
-                policy=options.policy,
-                idempotent=options.kafka or bool(options.broker),
-            ) as worker:
-                # A second of events: their decisions come when the worker has caught up.
-                await uncounted(options, bootstrap, worker, reader, 1_000, 1.0, "first")
-                if options.broker_warm_up_s:
-                    rate = min(RATE_OF_THE_BAR, max(options.rates))
-                    await uncounted(options, bootstrap, worker, reader, rate, options.broker_warm_up_s, "broker")
+            if options.against is not None:
+                return await alternated(options, bootstrap, reader)
+            with worker_at(options, bootstrap) as worker:
+                await warmed(options, bootstrap, worker, reader, options.broker_warm_up_s)
                 found = []
                 for number, rate in enumerate(options.rates):
                     found.append(await measured(options, bootstrap, reader, rate, str(number)))
@@ -237,6 +274,8 @@ def chosen(given: Sequence[str] | None = None) -> Any:
     )
     taken.add_argument("--policy", type=Path, default=POLICY)
     taken.add_argument("--floor", action="store_true", help="each rate again with a relay that decides nothing")
+    taken.add_argument("--against", type=Path, help="another checkout of nudge, in turn with this one; no --floor")
+    taken.add_argument("--turns", type=int, default=3, help="of each checkout, with --against (default: %(default)s)")
     taken.add_argument("--kafka", action="store_true", help="a real Apache Kafka, started here")
     options = taken.parse_args(given)
     options.rates = [float(rate) for rate in options.rates.split(",")]

@@ -36,9 +36,11 @@ async def until(condition: Callable[[], bool], timeout_s: float, poll_s: float =
 
 
 class WorkerProcess:
-    """A running worker with a data folder of its own; both are gone when the context ends."""
+    """A running worker of `checkout` with a data folder of its own; both are gone when the context ends."""
 
-    def __init__(self, bootstrap: str, *, group: str, partitions: int, policy: Path, idempotent: bool) -> None:
+    def __init__(
+        self, bootstrap: str, *, group: str, partitions: int, policy: Path, idempotent: bool, checkout: Path = ROOT
+    ) -> None:
         self._folder = tempfile.TemporaryDirectory(prefix="nudge-bench-worker-")
         self._port = free_port()
         environment = {
@@ -51,9 +53,9 @@ class WorkerProcess:
             "NUDGE_POLICY": str(policy),
             "NUDGE_HTTP_PORT": str(self._port),
             "NUDGE_LOG_LEVEL": "warning",
-            "PYTHONPATH": str(ROOT),
+            "PYTHONPATH": str(checkout),
         }
-        self.child = Child("worker", [sys.executable, "-m", "app.cli", "worker"], env=os.environ | environment)
+        self.child = Child("worker", [sys.executable, "-P", "-m", "app.cli", "worker"], env=os.environ | environment)
 
     @property
     def cpu_s(self) -> float:
