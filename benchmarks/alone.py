@@ -23,16 +23,13 @@ import json
 import statistics
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 from app.topics import create_topics
 from benchmarks import floor_rows, nudge_worker
-from benchmarks.common import ROOT, Result, machine, parser
+from benchmarks.common import AGAINST, HERE, ROOT, Result, in_turn, machine, parser
 from benchmarks.workload import broker_at, describe, fill
 from schemas.topics import EVENTS
-
-HERE: Final = "here"
-AGAINST: Final = "against"
 
 
 async def turns(options: argparse.Namespace) -> dict[str, list[Result]]:
@@ -67,11 +64,6 @@ def _measure(options: argparse.Namespace, bootstrap: str, count: int, checkout: 
         idempotent=options.kafka,
         checkout=checkout,
     )
-
-
-def in_turn(names: list[str], number: int) -> list[str]:
-    """Who comes first is second in the next turn."""
-    return names[::-1] if number % 2 else names
 
 
 def summary(found: dict[str, Sequence[Result]]) -> dict[str, Any]:

@@ -25,6 +25,9 @@ from app.children import Child
 from app.compiled import is_compiled
 
 ROOT: Final = Path(__file__).parents[1]
+HERE: Final = "here"
+AGAINST: Final = "against"
+"""Two checkouts that are compared."""
 VERSIONS_OF: Final = ("nudge-engine", "faust-streaming", "aiokafka", "msgspec", "rocksdict", "river", "uvloop")
 _SAMPLE_S: Final = 0.2
 
@@ -194,6 +197,11 @@ def run_command(
         found["detail"],
         work_cpu_s=found.get("cpu_s"),
     )
+
+
+def in_turn(names: list[str], number: int) -> list[str]:
+    """Who comes first is second in the next turn."""
+    return names[::-1] if number % 2 else names
 
 
 def await_report(child: Child, report: Path, timeout_s: float) -> None:

@@ -42,7 +42,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from app.children import Child
 from app.stream.started import started
 from app.topics import create_topics
-from benchmarks.common import ROOT, BenchmarkFailed, machine, parser
+from benchmarks.common import AGAINST, HERE, ROOT, BenchmarkFailed, in_turn, machine, parser
 from benchmarks.latency_floor import CONTRACT, relaying
 from benchmarks.worker_process import WorkerProcess, until
 from benchmarks.workload import broker_at, fill
@@ -225,10 +225,10 @@ async def warmed(
 async def alternated(options: Any, bootstrap: str, reader: Reader) -> list[dict[str, Any]]:
     """Measure each rate with a worker of this checkout and one of the other, in turn."""
     found: list[dict[str, Any]] = []
-    checkouts = {"here": ROOT, "against": options.against.resolve()}
+    checkouts = {HERE: ROOT, AGAINST: options.against.resolve()}
     for turn in range(options.turns):
-        for name, checkout in checkouts.items():
-            with worker_at(options, bootstrap, checkout) as worker:
+        for name in in_turn(list(checkouts), turn):
+            with worker_at(options, bootstrap, checkouts[name]) as worker:
                 run = f"{name} {turn}"
                 seconds = WORKER_WARM_UP_S if found else options.broker_warm_up_s
                 await warmed(options, bootstrap, worker, reader, seconds, run)

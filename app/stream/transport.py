@@ -161,6 +161,7 @@ class BatchedConsumer(driver.Consumer):
         return whole
 
     def _to_batch(self, tp: Any, records: list[Any], generation: int) -> RecordBatch:
+        """The records as a batch, which counts as read from now on: it goes on where the last one ended, or ahead."""
         if (expected := self.jumps.read(tp, records[0].offset, records[-1].offset + 1)) is not None:
             self._went_back(TP(*tp), records[0].offset, expected)
         give_back = self._give_back

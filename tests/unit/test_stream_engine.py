@@ -7,6 +7,7 @@ import pytest
 
 from app.core.processor import Processor
 from app.core.profile import Profile, decode_profile
+from app.stream.batch import RecordBatch
 from app.stream.engine import CHUNK_RECORDS, SLICE_RECORDS
 from app.stream.fence import CLAIM_KEY
 from app.stream.partition import GHOSTS, RowCache
@@ -177,19 +178,24 @@ async def test_no_timer_fires_while_partitions_are_being_given_up(tmp_path: Path
     assert await rig.engine.tick() == 0
 
 
-async def test_a_timer_fired_while_a_batch_waits_to_be_queued_comes_after_it_in_the_changelog(tmp_path: Path) -> None:
-    rig = await make_rig(tmp_path)
-    await rig.engine.submit(rig.batch(("ann", "timer"), start=0))
-    await rig.settled()
+async def tick_while_full(rig: Rig, *fetch: RecordBatch) -> None:
+    """Look at the timers, when they are due, while the rows of a fetch wait for room in the producer's buffer."""
     rig.app.durable_producer.full = waiting = asyncio.Event()
     rig.now_ms = 10_000
-    submitting = asyncio.create_task(rig.engine.submit(rig.batch(("ann", "view"), start=1)))
+    submitting = asyncio.create_task(rig.engine.submit(*fetch))
     await rig.turn()
     ticking = asyncio.create_task(rig.engine.tick())
     await rig.turn()
     waiting.set()
     await asyncio.gather(submitting, ticking)
     await rig.settled()
+
+
+async def test_a_timer_fired_while_a_batch_waits_to_be_queued_comes_after_it_in_the_changelog(tmp_path: Path) -> None:
+    rig = await make_rig(tmp_path)
+    await rig.engine.submit(rig.batch(("ann", "timer"), start=0))
+    await rig.settled()
+    await tick_while_full(rig, rig.batch(("ann", "view"), start=1))
     rows = [decode_profile(value or b"") for _, _, value in rig.app.durable_producer.changelog]
     assert [(row.events, len(row.timers)) for row in rows] == [(1, 1), (2, 1), (2, 0)]
 
@@ -241,15 +247,6 @@ async def test_a_timer_of_one_partition_comes_after_a_fetch_that_waits_to_queue_
     rig = await make_rig(tmp_path, partitions=2)
     await rig.engine.submit(rig.batch(("ann", "timer"), start=0, partition=1))
     await rig.settled()
-    rig.app.durable_producer.full = waiting = asyncio.Event()
-    rig.now_ms = 10_000
-    fetch = rig.batch(("bob", "view"), start=0), rig.batch(("ann", "view"), start=1, partition=1)
-    submitting = asyncio.create_task(rig.engine.submit(*fetch))
-    await rig.turn()
-    ticking = asyncio.create_task(rig.engine.tick())
-    await rig.turn()
-    waiting.set()
-    await asyncio.gather(submitting, ticking)
-    await rig.settled()
+    await tick_while_full(rig, rig.batch(("bob", "view"), start=0), rig.batch(("ann", "view"), start=1, partition=1))
     rows = [decode_profile(value or b"") for p, _, value in rig.app.durable_producer.changelog if p == 1]
     assert [(row.events, len(row.timers)) for row in rows] == [(1, 1), (2, 1), (2, 0)]
