@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
+from app.heap import native_bytes, python_blocks
 from app.metrics import Metrics
 from app.stream.app import StreamApp
 from app.stream.table import RowTable
@@ -36,6 +37,8 @@ def read_gauges(
     store_memory = sum(store.memory_bytes() for store in stores) + table.factory.cache_bytes()
     metrics.state_memory.labels(table.name).set(store_memory)
     metrics.row_memory.labels(table.name).set(sum(store.memory.bytes for store in stores))
+    metrics.python_blocks.set(python_blocks())
+    metrics.native_memory.set(native_bytes())
     hits, misses = table.factory.budget.take_reads()
     metrics.row_reads.labels(table.name, "memory").inc(hits)
     metrics.row_reads.labels(table.name, "rocksdb").inc(misses)

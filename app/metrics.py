@@ -134,6 +134,16 @@ class Metrics:
             ["table"],
             registry=registry,
         )
+        self.python_blocks = Gauge(
+            "nudge_python_blocks",
+            "Blocks of memory in use by Python's objects, about 100 bytes each.",
+            registry=registry,
+        )
+        self.native_memory = Gauge(
+            "nudge_native_memory_bytes",
+            "In use of the C library's heaps, RocksDB's memory among it; NaN where it does not tell.",
+            registry=registry,
+        )
         self.row_reads = Counter(
             "nudge_row_reads", "Rows asked of the store, by where they were.", ["table", "source"], registry=registry
         )

@@ -6,10 +6,9 @@ import asyncio
 from collections.abc import Mapping, Sequence
 
 import structlog
-from aiokafka.admin import AIOKafkaAdminClient
-from aiokafka.errors import KafkaError
 
 from app.settings import Settings
+from app.topics import NoBroker, listed
 from schemas.topics import BY_NAME
 
 log = structlog.get_logger(__name__)
@@ -40,15 +39,11 @@ class Preflight:
         self.problem = None
 
     async def _check(self) -> str | None:
-        admin = AIOKafkaAdminClient(request_timeout_ms=5_000, **self._settings.client_settings())
         try:
-            await asyncio.wait_for(admin.start(), 15)
-            partitions = {topic["topic"]: len(topic["partitions"]) for topic in await admin.describe_topics()}
-            self.present = frozenset(partitions)
-        except (KafkaError, OSError, TimeoutError) as exc:
-            return f"no Kafka broker answers at {self._settings.broker} (NUDGE_BROKER): {type(exc).__name__}"
-        finally:
-            await admin.close()
+            partitions = await listed(self._settings.client_settings())
+        except NoBroker as exc:
+            return str(exc)
+        self.present = frozenset(partitions)
         return self._misfit(partitions)
 
     def _misfit(self, partitions: Mapping[str, int]) -> str | None:

@@ -15,7 +15,7 @@ from typing import Any, Final
 import msgspec
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
-from aiokafka.errors import for_code
+from aiokafka.errors import KafkaError, for_code
 
 from app.stream.started import started
 from schemas.topics import TOPICS, Topic
@@ -36,6 +36,10 @@ class Problem(msgspec.Struct, frozen=True):
     mend: str
 
 
+class NoBroker(RuntimeError):
+    """Nobody answers where the settings say that a broker is."""
+
+
 class TopicRefused(RuntimeError):
     """The broker refused to create a topic."""
 
@@ -43,6 +47,25 @@ class TopicRefused(RuntimeError):
 def partitions_of(topic: Topic, partitions: int) -> int:
     """How many partitions `topic` must have where `events` has `partitions`."""
     return partitions if topic.partitions == "events" else topic.partitions
+
+
+async def listed(client_settings: Mapping[str, Any], *, timeout_s: float = 15.0) -> dict[str, int]:
+    """The broker's topics, and how many partitions each has.
+
+    Raises
+    ------
+    NoBroker
+        Naming the address, the setting and what went wrong.
+    """
+    admin = AIOKafkaAdminClient(request_timeout_ms=5_000, **client_settings)
+    try:
+        await asyncio.wait_for(admin.start(), timeout_s)
+        return {found["topic"]: len(found["partitions"]) for found in await admin.describe_topics()}
+    except (KafkaError, OSError, TimeoutError) as exc:
+        address = client_settings["bootstrap_servers"]
+        raise NoBroker(f"no Kafka broker answers at {address} (NUDGE_BROKER): {type(exc).__name__}") from exc
+    finally:
+        await admin.close()
 
 
 async def create_topics(

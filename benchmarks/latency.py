@@ -278,6 +278,8 @@ def chosen(given: Sequence[str] | None = None) -> Any:
     taken.add_argument("--turns", type=int, default=3, help="of each checkout, with --against (default: %(default)s)")
     taken.add_argument("--kafka", action="store_true", help="a real Apache Kafka, started here")
     options = taken.parse_args(given)
+    if options.against is not None and options.floor:
+        taken.error("--floor: not with --against")
     options.rates = [float(rate) for rate in options.rates.split(",")]
     options.rates += [options.max * share for share in (0.5, 0.8)] if options.max else []
     return options

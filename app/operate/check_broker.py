@@ -9,14 +9,13 @@ from typing import Final
 
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
-from aiokafka.errors import KafkaError
 
 from app.demo.reader import TopicReader
 from app.operate.findings import Finding, Findings
 from app.settings import Settings
 from app.skew import SKEW_S_MAX, BrokerClock, Reading
 from app.stream.started import started
-from app.topics import MISSING, check_topics
+from app.topics import MISSING, NoBroker, check_topics, listed
 from schemas.topics import BY_NAME, CLOCK, EVENTS, TOPICS
 
 SKEW_MS_MAX: Final = 5_000
@@ -25,17 +24,11 @@ LOOKS: Final = 5
 
 async def check_broker(settings: Settings) -> tuple[Findings, set[str]]:
     """Whether anybody answers, and which topics there are."""
-    admin = AIOKafkaAdminClient(request_timeout_ms=5_000, **settings.client_settings())
     try:
-        await asyncio.wait_for(admin.start(), 15)
-        topics = await admin.describe_topics()
-    except (KafkaError, OSError, TimeoutError) as exc:
-        says = f"no Kafka broker answers at {settings.broker} (NUDGE_BROKER): {type(exc).__name__}"
+        names = set(await listed(settings.client_settings()))
+    except NoBroker as exc:
         mend = "start it, or mend the address, the firewall or the credentials"
-        return [Finding("broker", "fail", says, mend)], set()
-    finally:
-        await admin.close()
-    names = {topic["topic"] for topic in topics}
+        return [Finding("broker", "fail", str(exc), mend)], set()
     return [Finding("broker", "ok", f"{settings.broker} answers and has {len(names)} topics")], names
 
 

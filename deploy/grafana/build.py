@@ -418,7 +418,14 @@ def _state() -> list[Panel]:
             (f'process_resident_memory_bytes{{{ME}, job=~"nudge-.*"}}', "{{instance}}"),
             (f"nudge_state_memory_bytes{{{ME}}}", "{{instance}}: RocksDB, {{table}}"),
             (f"nudge_row_memory_bytes{{{ME}}}", "{{instance}}: rows, {{table}}"),
+            (f"nudge_native_memory_bytes{{{ME}}}", "{{instance}}: in use of the C heaps"),
             unit="bytes",
+            min=0,
+        ),
+        graph(
+            "Python's blocks in use",
+            (f"nudge_python_blocks{{{ME}}}", "{{instance}}"),
+            text="About 100 bytes each. Where memory grows and these do not, a peak has left it free.",
             min=0,
         ),
         graph(

@@ -197,7 +197,7 @@ async def run(
     async with serving(keys, record=False) as served:
         served.fake.script = mood  # type: ignore[assignment]
         town = Town(site, served)
-        watch = Watch(lambda: town.children, max(0.5, minutes / 3), lambda child: _store_bytes(site, child))
+        watch = Watch(lambda: town.children, max(0.5, minutes / 3), site.totals)
         feed = Feed(site, seed, rate, _dirty(seed))
         keeper: asyncio.Task[None] | None = None
         try:
@@ -341,14 +341,6 @@ def _latencies(site: Site, town: Town) -> dict[tuple[str, int], tuple[float, flo
             count = float(values[f"{name}_count"])
             found[worker.name, worker.pid] = (count, count - float(values[f'{name}_bucket{{le="{LATE_S}"}}']))
     return found
-
-
-def _store_bytes(site: Site, child: Child) -> float:
-    """What the stores of a process hold in memory, RocksDB's and rows before it; none of a console, or of a process
-    that does not answer.
-    """
-    names = ("nudge_state_memory_bytes", "nudge_row_memory_bytes")
-    return sum(site.metric(child, name, table=table) for name in names for table in ("profiles", "ledger"))
 
 
 def _dirty(seed: int) -> Iterator[tuple[str, bytes]]:

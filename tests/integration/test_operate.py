@@ -10,9 +10,7 @@ from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
-from prometheus_client.parser import text_string_to_metric_families
 
-from app.children import Child
 from schemas.events import Event, encode_event
 from schemas.topics import DECISIONS, EVENTS
 from tests.support.site import Site, eventually
@@ -20,15 +18,6 @@ from tests.support.site import Site, eventually
 pytestmark = pytest.mark.broker
 
 TRACE = b"00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
-
-
-def gauges(site: Site, child: Child) -> dict[str, float]:
-    """Every sample by name; those of one name added up."""
-    found: dict[str, float] = {}
-    for family in text_string_to_metric_families(site.get(child, "/metrics")[1]):
-        for sample in family.samples:
-            found[sample.name] = found.get(sample.name, 0.0) + sample.value
-    return found
 
 
 def event(name: str, message_id: str) -> bytes:
@@ -85,12 +74,12 @@ async def test_a_trace_goes_from_the_event_to_the_receipt_and_the_gauges_follow(
         assert [headers.get("traceparent") for headers in await receipts()] == [TRACE]
 
         async def caught_up() -> bool:
-            lags = [gauges(site, child).get("nudge_consumer_lag_records", math.nan) for child in (worker, sender)]
+            lags = [site.totals(child).get("nudge_consumer_lag_records", math.nan) for child in (worker, sender)]
             return lags == [0, 0]
 
         await eventually(caught_up, "no lag is left")
         for child in (worker, sender):
-            seen = gauges(site, child)
+            seen = site.totals(child)
             assert seen["nudge_ready"] == 1
             assert seen["nudge_state_rows"] >= 1  # the user; a decision, and what else the ledger keeps
             assert 0 < seen["nudge_disk_free_bytes"] <= seen["nudge_disk_size_bytes"]
@@ -100,4 +89,4 @@ async def test_a_trace_goes_from_the_event_to_the_receipt_and_the_gauges_follow(
 
         await eventually(collected, "a batch and a send are spans")
         assert any(bytes.fromhex(TRACE.decode()[3:35]) in body for body in spans if b"send console" in body)
-        assert gauges(site, sender)["nudge_suppression_feed_age_seconds"] < 60
+        assert site.totals(sender)["nudge_suppression_feed_age_seconds"] < 60

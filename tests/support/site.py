@@ -21,6 +21,7 @@ import orjson
 import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
+from prometheus_client.parser import text_string_to_metric_families
 
 from app.children import Child
 from app.embedded import EmbeddedBroker, free_port
@@ -188,11 +189,20 @@ class Site:
             return 0, ""
 
     def metric(self, child: Child, name: str, **labels: str) -> float:
-        """The value of a metric of a running process, 0 if it has none."""
+        """The value of a metric of a running process, 0 if it has none; without labels that of all of them together."""
         text = self.get(child, "/metrics")[1]
         wanted = ",".join(f'{key}="{value}"' for key, value in sorted(labels.items()))
-        found = re.search(rf"^{re.escape(name)}\{{{re.escape(wanted)}\}} (\S+)$", text, re.MULTILINE)
-        return float(found[1]) if found else 0.0
+        braces = rf"\{{{re.escape(wanted)}\}}" if labels else r"(?:\{.*\})?"
+        return sum(map(float, re.findall(rf"^{re.escape(name)}{braces} (\S+)$", text, re.MULTILINE)))
+
+    def totals(self, child: Child) -> dict[str, float]:
+        """Every metric of a running process by name, over all labels; none of one that does not answer."""
+        status, text = self.get(child, "/metrics")
+        found: dict[str, float] = {}
+        for family in text_string_to_metric_families(text) if status == 200 else ():
+            for sample in family.samples:
+                found[sample.name] = found.get(sample.name, 0.0) + sample.value
+        return found
 
     # -- topics
 
