@@ -57,6 +57,7 @@ async def run(site: Site, *, seed: int = 1, workers: int = 2, rounds: int = 2, r
 
 async def _rebalances(site: Site, workers: list[Child]) -> float:
     counts = [await asyncio.to_thread(site.metric, child, "nudge_rebalances_total") for child in workers]
+    assert all(counts), "each has been assigned partitions at least once, and says so"
     return sum(counts)
 
 
