@@ -82,6 +82,8 @@ async def test_a_trace_goes_from_the_event_to_the_receipt_and_the_gauges_follow(
             seen = site.totals(child)
             assert seen["nudge_ready"] == 1
             assert seen["nudge_state_rows"] >= 1  # the user; a decision, and what else the ledger keeps
+            assert seen["nudge_python_blocks"] > 100_000
+            assert not seen["nudge_native_memory_bytes"] < seen["nudge_state_memory_bytes"]  # NaN: nobody tells
             assert 0 < seen["nudge_disk_free_bytes"] <= seen["nudge_disk_size_bytes"]
 
         async def collected() -> bool:
