@@ -26,6 +26,11 @@ _POLL_S: Final = 0.05
 MISSING: Final = "missing"
 _NOT_SHORTER: Final = ("retention.ms", "min.compaction.lag.ms")
 _STAMP: Final = "message.timestamp.type"
+IN_SYNC: Final = "min.insync.replicas"
+IN_SYNC_MIN: Final = "2"
+"""Of three replicas or more. Kafka's own default is 1: then an acknowledged record may stand on a single broker, and
+end with it.
+"""
 
 
 class Problem(msgspec.Struct, frozen=True):
@@ -82,6 +87,8 @@ async def create_topics(
     ----------
     partitions
         Of `events` and every topic that must have as many.
+    replication
+        Of three or more two must have what is acknowledged.
     security
         Passed to aiokafka: `security_protocol`, `ssl_context`, `sasl_*`.
 
@@ -99,8 +106,9 @@ async def create_topics(
     """
     async with _admin(bootstrap, security) as admin:
         present = {found["topic"] for found in await admin.describe_topics()}
+        in_sync = {IN_SYNC: IN_SYNC_MIN} if replication >= 3 else {}
         wanted = [
-            NewTopic(topic.name, partitions_of(topic, partitions), replication, topic_configs=topic.config())
+            NewTopic(topic.name, partitions_of(topic, partitions), replication, topic_configs=topic.config() | in_sync)
             for topic in topics
             if topic.name not in present
         ]

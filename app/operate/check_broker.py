@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from typing import Final
 
 from aiokafka.admin import AIOKafkaAdminClient
@@ -15,7 +15,7 @@ from app.operate.findings import Finding, Findings
 from app.settings import Settings
 from app.skew import SKEW_S_MAX, BrokerClock, Reading
 from app.stream.started import started
-from app.topics import MISSING, NoBroker, check_topics, listed
+from app.topics import IN_SYNC, IN_SYNC_MIN, MISSING, NoBroker, check_topics, listed
 from schemas.topics import BY_NAME, CLOCK, EVENTS, TOPICS
 
 SKEW_MS_MAX: Final = 5_000
@@ -42,6 +42,7 @@ async def check_topic_settings(settings: Settings) -> Findings:
     actual = await _topic_configs(settings, [topic.name for topic in TOPICS if topic.name not in missing])
     for name, config in actual.items():
         found += longer_kept(name, config)
+    found += judge_replicas(*await _replicas(settings, {topic.name for topic in TOPICS}), actual)
     return found or [Finding("topics", "ok", "all topics are as they must be")]
 
 
@@ -61,6 +62,35 @@ def longer_kept(topic: str, actual: Mapping[str, str]) -> Findings:
             mend = f"kafka-configs --alter --topic {topic} --add-config {key}={wanted}"
             found.append(Finding("topics", "warn", says, mend))
     return found
+
+
+def judge_replicas(brokers: int, replicas: Mapping[str, int], configs: Mapping[str, Mapping[str, str]]) -> Findings:
+    """Topics that the loss of one broker would take away, or what was acknowledged on them.
+
+    Parameters
+    ----------
+    replicas, configs
+        Of each topic: the fewest replicas that a partition has, and its settings.
+    """
+    found = []
+    wanted = min(3, brokers)
+    if few := sorted(name for name, count in replicas.items() if count < wanted):
+        says = f"fewer than {wanted} replicas, though there are {brokers} brokers: {', '.join(few)}"
+        found.append(Finding("topics", "warn", says, "kafka-reassign-partitions, before one of the brokers is lost"))
+    settings = {name: configs.get(name, {}).get(IN_SYNC) for name, count in replicas.items() if count >= 3}
+    if weak := sorted(name for name, value in settings.items() if value == "1"):
+        says = f"{IN_SYNC}=1, so what is acknowledged may stand on one broker only: {', '.join(weak)}"
+        mend = f"kafka-configs --alter --topic TOPIC --add-config {IN_SYNC}={IN_SYNC_MIN}"
+        found.append(Finding("topics", "warn", says, mend))
+    return found
+
+
+async def _replicas(settings: Settings, names: Set[str]) -> tuple[int, dict[str, int]]:
+    """How many brokers there are, and how many replicas each topic has."""
+    async with started(AIOKafkaAdminClient(**settings.client_settings())) as admin:
+        brokers = len((await admin.describe_cluster())["brokers"])
+        topics = [topic for topic in await admin.describe_topics() if topic["topic"] in names and topic["partitions"]]
+    return brokers, {topic["topic"]: min(len(one["replicas"]) for one in topic["partitions"]) for topic in topics}
 
 
 async def _topic_configs(settings: Settings, names: Sequence[str]) -> dict[str, dict[str, str]]:

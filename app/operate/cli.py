@@ -26,9 +26,10 @@ def doctor(
     Exit code 1 when something fails; warnings do not count.
     """
     from app.operate.doctor import examine  # noqa: PLC0415 - `nudge --help` must not load Kafka clients
+    from app.runtime import runtime  # noqa: PLC0415
 
     settings = read_settings(broker=broker)
-    found = asyncio.run(examine(settings))
+    found = asyncio.run(examine(settings, runtime()))
     if as_json:
         out.print_json(msgspec.json.encode(found).decode())
     else:

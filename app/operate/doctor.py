@@ -22,7 +22,7 @@ from app.operate.check_host import (
     check_versions,
 )
 from app.operate.findings import Finding, Findings
-from app.runtime import runtime, tested
+from app.runtime import Runtime, tested
 from app.settings import Settings
 from schemas.topics import EVENTS, MODELS, POLICY
 
@@ -34,11 +34,17 @@ _READING: Final = {
 """What reads a topic. One that is missing is told already, and a broker may make it when asked for it: as it likes."""
 
 
-async def examine(settings: Settings) -> Findings:
-    """Every check; those that need a broker are left out when none answers."""
+async def examine(settings: Settings, here: Runtime) -> Findings:
+    """Every check; those that need a broker are left out when none answers.
+
+    Parameters
+    ----------
+    here
+        What a worker would have that is started here: to be asked before this has an event loop of its own.
+    """
     found = [
         *_guarded("versions", check_versions),
-        *_guarded("runtime", lambda: check_runtime(settings, runtime(), tested())),
+        *_guarded("runtime", lambda: check_runtime(settings, here, tested())),
         *_guarded("secrets", lambda: check_secrets(settings)),
         *_guarded("addresses", lambda: check_addresses(settings)),
         *_guarded("disk", lambda: check_disk(settings.data_dir)),

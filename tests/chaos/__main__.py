@@ -15,7 +15,7 @@ from typing import Any
 from app.embedded import HOST, EmbeddedBroker
 from tests.chaos.harness import WRONG
 from tests.support.builds import NoHistory
-from tests.support.kafka import KafkaBroker
+from tests.support.kafka import KafkaBroker, KafkaCluster
 from tests.support.proxy import Proxy, broker_behind_proxy
 from tests.support.site import PARTITIONS, Site
 
@@ -29,6 +29,7 @@ NAMES = (
     "corruption",
     "disk_full",
     "broker_away",
+    "failover",
     "rolling",
     "scale",
     "poison",
@@ -50,14 +51,19 @@ BAD = (
     "too_many_unknown",
     "leaks",
 )
-_PARTITIONS = {"scale": 6, "starts": 6}
+_PARTITIONS = {"failover": 6, "scale": 6, "starts": 6}
 _BEHIND_A_PROXY = ("broker_away", "soak")
+_ON_A_CLUSTER = ("failover",)
 
 
 async def _run(options: argparse.Namespace, directory: Path) -> dict[str, Any]:
     if options.name in _BEHIND_A_PROXY:
         with broker_behind_proxy(kafka=options.kafka) as proxy:
             return await _on(f"{HOST}:{proxy.port}", directory, options, proxy)
+    if options.name in _ON_A_CLUSTER:
+        assert options.kafka, "the embedded broker is always one: use --kafka"
+        with KafkaCluster() as cluster:
+            return await _on(cluster.bootstrap, directory, options, cluster=cluster)
     if options.kafka:
         with KafkaBroker() as real:
             return await _on(real.bootstrap, directory, options)
@@ -66,11 +72,16 @@ async def _run(options: argparse.Namespace, directory: Path) -> dict[str, Any]:
 
 
 async def _on(
-    bootstrap: str, directory: Path, options: argparse.Namespace, proxy: Proxy | None = None
+    bootstrap: str,
+    directory: Path,
+    options: argparse.Namespace,
+    proxy: Proxy | None = None,
+    cluster: KafkaCluster | None = None,
 ) -> dict[str, Any]:
     recipe = importlib.import_module(f"tests.chaos.{options.name}")
     settings = {name: json.loads(value) for name, value in options.settings}
-    site = Site(bootstrap, directory, real=options.kafka, partitions=_PARTITIONS.get(options.name, PARTITIONS))
+    partitions = _PARTITIONS.get(options.name, PARTITIONS)
+    site = Site(bootstrap, directory, real=options.kafka, partitions=partitions, cluster=cluster)
     site.proxy = proxy
     await site.start()
     try:

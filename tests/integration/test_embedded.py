@@ -11,6 +11,7 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from app import embedded as module
 from app.embedded import BrokerUnavailable, EmbeddedBroker, cluster_id
 from app.operate.doctor import examine
+from app.runtime import runtime
 from app.settings import load_settings
 from app.topics import check_topics, create_topics
 from schemas.topics import EVENTS, TOPICS
@@ -74,7 +75,7 @@ async def test_check_names_missing_topics_without_creating_them(embedded):
 
 async def test_a_doctor_who_finds_no_topics_makes_none(embedded, tmp_path):
     settings = load_settings(broker=embedded.bootstrap, profile="dev", partitions=4, data_dir=tmp_path)
-    found = await examine(settings)
+    found = await examine(settings, runtime())
     assert sum(finding.says.endswith(": missing") for finding in found) == len(TOPICS)
     assert {problem.problem for problem in await check_topics(embedded.bootstrap, 4)} == {"missing"}
 

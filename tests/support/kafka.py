@@ -23,6 +23,7 @@ import sys
 import tempfile
 import time
 import uuid
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -67,6 +68,35 @@ class Login:
     certificate: Path
 
 
+@dataclass(frozen=True)
+class Seat:
+    """A broker's place in a cluster.
+
+    `node` counts from 1; `controllers` are the ports at which the nodes vote, in that order.
+    """
+
+    cluster: str
+    node: int
+    controllers: tuple[int, ...]
+
+    @classmethod
+    def alone(cls) -> Self:
+        """The only one."""
+        return cls.of_cluster(1)[0]
+
+    @classmethod
+    def of_cluster(cls, nodes: int) -> list[Self]:
+        """All of a new cluster."""
+        cluster = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
+        controllers = tuple(free_port() for _ in range(nodes))
+        return [cls(cluster, node, controllers) for node in range(1, nodes + 1)]
+
+    @property
+    def replicas(self) -> int:
+        """How many brokers keep each partition."""
+        return min(3, len(self.controllers))
+
+
 class KafkaBroker:
     """Start, await, stop. A context manager.
 
@@ -83,6 +113,8 @@ class KafkaBroker:
         The loopback port that clients are sent to, such as a proxy's; the broker's own when 0.
     login
         A second listener, at `secure_bootstrap`.
+    seat
+        Its place among others; alone when None. One of several answers when most of them have been started.
 
     Raises
     ------
@@ -91,7 +123,13 @@ class KafkaBroker:
     """
 
     def __init__(
-        self, *, heap_mb: int = 512, as_shipped: bool = False, advertised_port: int = 0, login: Login | None = None
+        self,
+        *,
+        heap_mb: int = 512,
+        as_shipped: bool = False,
+        advertised_port: int = 0,
+        login: Login | None = None,
+        seat: Seat | None = None,
     ) -> None:
         self._heap_mb = heap_mb
         self._jvm = _JVM_AS_SHIPPED if as_shipped else _JVM_FOR_TESTS
@@ -100,7 +138,7 @@ class KafkaBroker:
         self._secure_port = 0
         self._folder: Path | None = None
         self._child: Child | None = None
-        self._cluster = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
+        self.seat = seat or Seat.alone()
         self.port = 0
 
     @property
@@ -131,7 +169,7 @@ class KafkaBroker:
         command = [java, *options, logging, "-cp", f"{jars}/*", "kafka.Kafka", str(self._folder / "server.properties")]
         self._child = Child("kafka", command)
         deadline = time.monotonic() + timeout_s
-        while cluster_id(self.port) != self._cluster:  # any other answer is somebody else's, on our port
+        while cluster_id(self.port) != self.seat.cluster:  # any other answer is somebody else's, on our port
             if self._child.returncode is not None or time.monotonic() > deadline:
                 words = self._child.log_tail()
                 self.close()
@@ -164,13 +202,13 @@ class KafkaBroker:
         folder = Path(tempfile.mkdtemp(prefix="nudge-kafka-"))
         self.port = free_port()
         config = folder / "server.properties"
-        text = server_properties(folder / "data", self.port, free_port(), self._advertised_port)
+        text = server_properties(folder / "data", self.port, self.seat, self._advertised_port)
         if self._login is not None:
             self._secure_port = free_port()
             text = with_login(text, self._secure_port, self._login)
         config.write_text(text)
         tool = [java, "-Xmx128m", "-XX:TieredStopAtLevel=1", "-cp", f"{jars}/*", "kafka.tools.StorageTool"]
-        arguments = ["format", f"--cluster-id={self._cluster}", "-c", str(config)]  # one in 64 begins with a hyphen
+        arguments = ["format", f"--cluster-id={self.seat.cluster}", "-c", str(config)]  # one in 64 begins with a hyphen
         if self._login is not None:
             arguments += ["-S", f"SCRAM-SHA-512=[name={self._login.user},password={self._login.password}]"]
         done = subprocess.run([*tool, *arguments], check=False, capture_output=True, text=True)
@@ -188,26 +226,60 @@ class KafkaBroker:
         self.close()
 
 
-def server_properties(data: Path, port: int, controller_port: int, advertised_port: int = 0) -> str:
-    """The configuration of a broker of one: internal topics fit one node, nothing waits for company."""
+class KafkaCluster:
+    """Brokers of one cluster, each of which may be killed and started again. A context manager.
+
+    How many of them must have what a producer is told is written, a topic says for itself, as Kafka comes.
+    """
+
+    def __init__(self, nodes: int = 3) -> None:
+        seats = Seat.of_cluster(nodes)
+        self.replicas = seats[0].replicas
+        self.brokers = {seat.node: KafkaBroker(heap_mb=256, seat=seat) for seat in seats}
+        self._stack = contextlib.ExitStack()
+
+    @property
+    def bootstrap(self) -> str:
+        """The addresses of all of them."""
+        return ",".join(broker.bootstrap for broker in self.brokers.values())
+
+    def __enter__(self) -> Self:
+        with contextlib.ExitStack() as stack:
+            start_together(list(self.brokers.values()), stack)
+            self._stack = stack.pop_all()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stack.close()
+
+
+def server_properties(data: Path, port: int, seat: Seat, advertised_port: int = 0) -> str:
+    """The configuration of a broker: internal topics fit the nodes that there are, nothing waits for company."""
+    voters = ",".join(f"{node}@{HOST}:{voting}" for node, voting in enumerate(seat.controllers, 1))
+    listeners = f"PLAINTEXT://{HOST}:{port},CONTROLLER://{HOST}:{seat.controllers[seat.node - 1]}"
+    replicas, in_sync = str(seat.replicas), str(max(1, seat.replicas - 1))
     settings = {
         "process.roles": "broker,controller",
-        "node.id": "1",
-        "controller.quorum.voters": f"1@{HOST}:{controller_port}",
-        "listeners": f"PLAINTEXT://{HOST}:{port},CONTROLLER://{HOST}:{controller_port}",
+        "node.id": str(seat.node),
+        "controller.quorum.voters": voters,
+        "listeners": listeners,
         "advertised.listeners": f"PLAINTEXT://{HOST}:{advertised_port or port}",
         "controller.listener.names": "CONTROLLER",
         "listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT",
         "log.dirs": str(data),
         "auto.create.topics.enable": "false",
-        "offsets.topic.replication.factor": "1",
+        "offsets.topic.replication.factor": replicas,
         "offsets.topic.num.partitions": "4",
-        "transaction.state.log.replication.factor": "1",
-        "transaction.state.log.min.isr": "1",
+        "transaction.state.log.replication.factor": replicas,
+        "transaction.state.log.min.isr": in_sync,
         "transaction.state.log.num.partitions": "4",
         "group.initial.rebalance.delay.ms": "0",
-        # Tests kill members: dead ones must be let go faster than in production.
+        # Tests kill members and brokers: dead ones must be let go faster than in production.
         "group.min.session.timeout.ms": "1000",
+        "broker.session.timeout.ms": "3000",
+        "broker.heartbeat.interval.ms": "500",
         "log.cleaner.dedupe.buffer.size": str(16 * 2**20),
     }
     return "".join(f"{name}={value}\n" for name, value in settings.items())
@@ -306,11 +378,19 @@ def main(arguments: list[str]) -> int:
 
 
 def start_all(count: int, stack: contextlib.ExitStack) -> list[KafkaBroker]:
-    """Brokers that start at the same time; the stack ends them."""
+    """Brokers that know nothing of each other; the stack ends them."""
+    brokers = [KafkaBroker() for _ in range(count)]
+    start_together(brokers, stack)
+    return brokers
+
+
+def start_together(brokers: Sequence[KafkaBroker], stack: contextlib.ExitStack) -> None:
+    """Start brokers at the same time; the stack ends them."""
     kafka_jars()  # once, not by each of them
-    pool = stack.enter_context(ThreadPoolExecutor(count))  # stays: a child ends with the thread that started it
-    brokers = [stack.enter_context(contextlib.closing(KafkaBroker())) for _ in range(count)]
-    return list(pool.map(KafkaBroker.start, brokers))
+    pool = stack.enter_context(ThreadPoolExecutor(len(brokers)))  # stays: a child ends with the thread that started it
+    for broker in brokers:
+        stack.enter_context(contextlib.closing(broker))
+    list(pool.map(KafkaBroker.start, brokers))
 
 
 def _run(command: list[str], environment: dict[str, str]) -> int:

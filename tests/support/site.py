@@ -29,6 +29,7 @@ from app.topics import create_topics, partitions_of
 from schemas.decisions import Decision, decision_headers, encode_decision
 from schemas.events import Event, decode_event, encode_event
 from schemas.topics import BY_NAME, DECISIONS, EVENTS, TOPICS
+from tests.support.kafka import KafkaCluster
 
 __all__ = ["Site", "eventually", "site"]
 
@@ -64,14 +65,25 @@ class Site:
     ----------
     proxy
         The `tests.support.proxy.Proxy` before the broker, where there is one.
+    cluster
+        The `tests.support.kafka.KafkaCluster`, where there are several brokers.
     """
 
-    def __init__(self, bootstrap: str, directory: Path, *, real: bool, partitions: int = PARTITIONS) -> None:
+    def __init__(
+        self,
+        bootstrap: str,
+        directory: Path,
+        *,
+        real: bool,
+        partitions: int = PARTITIONS,
+        cluster: KafkaCluster | None = None,
+    ) -> None:
         self.bootstrap = bootstrap
         self.real = real
         self.partitions = partitions
         self.directory = directory
         self.proxy: Any = None
+        self.cluster = cluster
         self.output = directory / "sent.jsonl"
         self.output.touch()
         self.run = uuid.uuid4().hex[:8]
@@ -82,7 +94,7 @@ class Site:
     async def start(self) -> None:
         if self.real:
             await self._delete_topics()
-        await create_topics(self.bootstrap, self.partitions, 1)
+        await create_topics(self.bootstrap, self.partitions, self.cluster.replicas if self.cluster else 1)
         await self._producer.start()
 
     async def stop(self) -> None:

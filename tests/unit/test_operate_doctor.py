@@ -16,7 +16,7 @@ from app.embedded import free_port
 from app.learning.learner import Learner
 from app.operate import check_broker, check_feeds, check_host, doctor
 from app.operate.findings import Finding
-from app.runtime import Runtime
+from app.runtime import Runtime, event_loop
 from app.settings import Settings
 from app.skew import Reading
 from schemas.models import encode_snapshot
@@ -148,6 +148,18 @@ def test_a_topic_that_keeps_longer_than_we_say_is_a_warning(
     assert all(key in finding.mend for finding in found)
 
 
+def test_topics_that_a_single_broker_can_take_away_are_a_warning_that_names_them() -> None:
+    in_sync = {"events": {"min.insync.replicas": "2"}, "decisions": {"min.insync.replicas": "1"}}
+    assert check_broker.judge_replicas(1, {"events": 1, "decisions": 1}, in_sync) == []  # it cannot be otherwise
+    assert check_broker.judge_replicas(2, {"events": 2, "decisions": 2}, in_sync) == []
+    assert check_broker.judge_replicas(3, {"events": 3}, in_sync) == []
+    [few] = check_broker.judge_replicas(3, {"events": 3, "models": 1}, in_sync)
+    assert (few.status, "models" in few.says, "events" in few.says) == ("warn", True, False)
+    [weak] = check_broker.judge_replicas(3, {"events": 3, "decisions": 3}, in_sync)
+    assert (weak.status, "decisions" in weak.says, "events" in weak.says) == ("warn", True, False)
+    assert "min.insync.replicas=2" in weak.mend
+
+
 def test_a_snapshot_must_be_ours_and_fresh() -> None:
     raw = encode_snapshot(Learner("open").snapshot(0, NOW_MS, 0), b"ours")
     assert check_feeds.judge_snapshot(raw, b"ours", NOW_MS).status == "ok"
@@ -163,6 +175,8 @@ def test_without_a_broker_the_rest_is_examined_all_the_same_and_the_exit_code_is
     found = json.loads(result.stdout)
     assert result.exit_code == 1
     assert {"versions", "secrets", "disk", "broker"} <= {finding["check"] for finding in found}
+    loop = next(finding["says"] for finding in found if "event loop" in finding["says"])
+    assert loop == f"event loop: {event_loop()}", "a worker's, not the doctor's own"
     [broker] = [finding for finding in found if finding["status"] == "fail"]
     assert (broker["check"], address in broker["says"]) == ("broker", True)
     assert GOOD not in result.output
