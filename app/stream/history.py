@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from types import TracebackType
 from typing import Any, Final, Self
@@ -22,12 +22,19 @@ class HistoryReader:
     Parameters
     ----------
     settings
-        Connection settings for `AIOKafkaConsumer`.
+        Connection settings for the consumer that `connect` makes.
     """
 
-    def __init__(self, settings: Mapping[str, Any], topic: str, partition: int) -> None:
+    def __init__(
+        self,
+        settings: Mapping[str, Any],
+        topic: str,
+        partition: int,
+        *,
+        connect: Callable[..., Any] = AIOKafkaConsumer,
+    ) -> None:
         self._tp = TopicPartition(topic, partition)
-        self._consumer = AIOKafkaConsumer(
+        self._consumer = connect(
             enable_auto_commit=False,
             auto_offset_reset="earliest",
             max_partition_fetch_bytes=_FETCH_BYTES,

@@ -1,4 +1,4 @@
-"""A real Apache Kafka for tests: one broker that is its own controller (KRaft), on loopback, in a temporary folder.
+"""A real Apache Kafka for tests: brokers that are their own controllers (KRaft), on loopback, in temporary folders.
 
 The embedded broker differs from Kafka (docs/embedded-broker.md), so whatever is promised of Kafka is tested on Kafka:
 
