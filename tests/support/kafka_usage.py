@@ -31,11 +31,11 @@ def pytest_runtest_logreport(report: pytest.TestReport) -> None:
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Print both lists' sizes, and the tests that Kafka did not see."""
+    """Print both lists' sizes, and the tests that the Kafka of this run did not see."""
     others = sorted(_ran - _used)
-    terminalreporter.section(f"on Apache Kafka: {len(_used)} tests; on the embedded broker only: {len(others)}")
+    terminalreporter.section(f"on Apache Kafka: {len(_used)} tests; on none, or one of their own: {len(others)}")
     for name in others:
-        terminalreporter.line(f"not on Apache Kafka: {name}")
+        terminalreporter.line(f"on none, or one of its own: {name}")
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
