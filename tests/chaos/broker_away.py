@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from typing import Any, Final
 
 from app.children import Child
@@ -68,6 +68,21 @@ class Fleet:
         return round(time.monotonic() - began, 1)
 
 
+@contextlib.asynccontextmanager
+async def keeping(site: Site, names: Sequence[str]) -> AsyncIterator[Fleet]:
+    """Ready workers of these names and a sender, kept running inside of the block."""
+    fleet = Fleet(site, names)
+    keeper = asyncio.create_task(fleet.keep())
+    try:
+        for child in fleet.children.values():
+            await site.ready(child)
+        yield fleet
+        assert not keeper.done(), keeper.exception()
+    finally:
+        keeper.cancel()
+        fleet.close()
+
+
 async def run(
     site: Site,
     *,
@@ -85,11 +100,7 @@ async def run(
     assert site.proxy is not None, "this recipe needs a broker behind a proxy"
     figures: dict[str, Any] = {}
     fired = True
-    fleet = Fleet(site, ("one", "two"))
-    keeper = asyncio.create_task(fleet.keep())
-    try:
-        for child in fleet.children.values():
-            await site.ready(child)
+    async with keeping(site, ("one", "two")) as fleet:
         for turn, fault in enumerate(faults):
             async with feeding(site, seed * 10 + turn, rate) as feed:
                 await _all_at_work(site, fleet)
@@ -105,10 +116,6 @@ async def run(
             fired = fired and during > 0 and site.proxy.hit[fault] > 0
             await fleet.all_say(200, 60.0)
             ends = await ends_of(site, site.lines)
-            assert not keeper.done(), keeper.exception()
-    finally:
-        keeper.cancel()
-        fleet.close()
     return {
         "seed": seed, "outage_s": outage_s, "restarts": fleet.restarts, "sender_restarts": fleet.sender_restarts,
         "hit": site.proxy.hit, **figures, "fired": int(fired), **found, **ends,

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from aiokafka.admin import AIOKafkaAdminClient
 
-from tests.chaos.broker_away import LOST_BY_A_SENDER_MAX, Fleet
+from tests.chaos.broker_away import LOST_BY_A_SENDER_MAX, Fleet, keeping
 from tests.chaos.ends import ends_of
 from tests.chaos.harness import applied, at_work, feeding, verdict
 from tests.chaos.pauses import longest_pauses_s
@@ -35,11 +35,7 @@ async def run(
     led: list[int] = []
     at_work_meanwhile = 0
     spans: list[tuple[int, int]] = []
-    fleet = Fleet(site, ("one", "two"))
-    keeper = asyncio.create_task(fleet.keep())
-    try:
-        for child in fleet.children.values():
-            await site.ready(child)
+    async with keeping(site, ("one", "two")) as fleet:
         async with feeding(site, seed, rate) as feed:
             for child in fleet.workers():
                 await at_work(site, child)
@@ -60,10 +56,6 @@ async def run(
         found = await verdict(site, [])
         await fleet.all_say(200, 60.0)
         ends = await ends_of(site, site.lines)
-        assert not keeper.done(), keeper.exception()
-    finally:
-        keeper.cancel()
-        fleet.close()
     pauses, idle = await longest_pauses_s(site, spans)
     return {
         "seed": seed, "events": feed.fed, "brokers_killed": killed, "partitions_led": led, "pause_s": pauses,
