@@ -12,7 +12,6 @@ event: fetches and batches are such blocks.)
 from __future__ import annotations
 
 import asyncio
-import ctypes
 import gc
 import itertools
 import time
@@ -21,6 +20,7 @@ from typing import Final
 
 import structlog
 
+from app.heap import trim
 from app.stream.background import Background
 
 log = structlog.get_logger(__name__)
@@ -28,14 +28,6 @@ log = structlog.get_logger(__name__)
 INTERVAL_S: Final = 60.0
 COLLECT_EVERY: Final = 5
 """A collection takes 20 to 40 ms of CPU: with what lives, and what a minute and a half of a broken network leaves."""
-
-
-def trim() -> None:
-    """Give back whole free pages of the C library's heaps: 1 or 2 ms of CPU. Nothing where it is not glibc's."""
-    try:
-        ctypes.CDLL(None).malloc_trim(0)
-    except (AttributeError, OSError, TypeError):  # musl and macOS have no such function, Windows no such library
-        return
 
 
 class Sweep(Background):

@@ -42,7 +42,7 @@ async def check_topic_settings(settings: Settings) -> Findings:
     actual = await _topic_configs(settings, [topic.name for topic in TOPICS if topic.name not in missing])
     for name, config in actual.items():
         found += longer_kept(name, config)
-    found += judge_replicas(*await _replicas(settings, {topic.name for topic in TOPICS}), actual)
+    found += judge_replicas(*await _replicas(settings, BY_NAME.keys()), actual)
     return found or [Finding("topics", "ok", "all topics are as they must be")]
 
 
@@ -86,7 +86,7 @@ def judge_replicas(brokers: int, replicas: Mapping[str, int], configs: Mapping[s
 
 
 async def _replicas(settings: Settings, names: Set[str]) -> tuple[int, dict[str, int]]:
-    """How many brokers there are, and how many replicas each topic has."""
+    """How many brokers there are, and of each of these topics the fewest replicas that a partition has."""
     async with started(AIOKafkaAdminClient(**settings.client_settings())) as admin:
         brokers = len((await admin.describe_cluster())["brokers"])
         topics = [topic for topic in await admin.describe_topics() if topic["topic"] in names and topic["partitions"]]

@@ -103,7 +103,7 @@ async def run(
     async with keeping(site, ("one", "two")) as fleet:
         for turn, fault in enumerate(faults):
             async with feeding(site, seed * 10 + turn, rate) as feed:
-                await _all_at_work(site, fleet)
+                await all_at_work(site, fleet)
                 before = feed.fed
                 if kill_sender:
                     asyncio.get_running_loop().call_later(outage_s / 2, lambda: fleet.children[SENDER].kill())
@@ -137,6 +137,7 @@ async def _outage(site: Site, fleet: Fleet, fault: Fault, outage_s: float) -> di
         proxy.inject("none")
 
 
-async def _all_at_work(site: Site, fleet: Fleet) -> None:
+async def all_at_work(site: Site, fleet: Fleet) -> None:
+    """Wait until each worker has folded another event."""
     for child in fleet.workers():
         await at_work(site, child, int(await applied(site, child)) + 1)

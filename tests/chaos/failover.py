@@ -10,9 +10,10 @@ from typing import Any, Final
 
 from aiokafka.admin import AIOKafkaAdminClient
 
-from tests.chaos.broker_away import LOST_BY_A_SENDER_MAX, Fleet, keeping
+from app.stream.started import started
+from tests.chaos.broker_away import LOST_BY_A_SENDER_MAX, all_at_work, keeping
 from tests.chaos.ends import ends_of
-from tests.chaos.harness import applied, at_work, feeding, verdict
+from tests.chaos.harness import feeding, verdict
 from tests.chaos.pauses import longest_pauses_s
 from tests.support.kafka import KafkaCluster
 from tests.support.site import CLIENT, Site, eventually
@@ -37,8 +38,7 @@ async def run(
     spans: list[tuple[int, int]] = []
     async with keeping(site, ("one", "two")) as fleet:
         async with feeding(site, seed, rate) as feed:
-            for child in fleet.workers():
-                await at_work(site, child)
+            await all_at_work(site, fleet)
             for _ in range(kills):
                 before, began_ms = feed.fed, _now_ms()
                 leaders = await _leaders(site)
@@ -49,7 +49,8 @@ async def run(
                 await asyncio.sleep(away_s)
                 await asyncio.to_thread(cluster.brokers[node].start)
                 await _in_sync(site, cluster)
-                await _folding(site, fleet)
+                await fleet.all_say(200, 60.0)
+                await all_at_work(site, fleet)
                 at_work_meanwhile += feed.fed > before
                 await asyncio.sleep(quiet_s)
                 spans.append((began_ms, _now_ms()))
@@ -67,12 +68,8 @@ async def run(
 
 
 async def _topics(site: Site) -> list[dict[str, Any]]:
-    admin = AIOKafkaAdminClient(bootstrap_servers=site.bootstrap, client_id=CLIENT)
-    await admin.start()
-    try:
+    async with started(AIOKafkaAdminClient(bootstrap_servers=site.bootstrap, client_id=CLIENT)) as admin:
         return list(await admin.describe_topics())
-    finally:
-        await admin.close()
 
 
 async def _leaders(site: Site) -> Counter[int]:
@@ -86,13 +83,6 @@ async def _in_sync(site: Site, cluster: KafkaCluster) -> None:
         return all(len(partition["isr"]) == cluster.replicas for partition in partitions)
 
     await eventually(complete, "every replica is in sync", _IN_SYNC_S_MAX)
-
-
-async def _folding(site: Site, fleet: Fleet) -> None:
-    """Wait until each worker is ready and has folded another event."""
-    await fleet.all_say(200, 60.0)
-    for child in fleet.workers():
-        await at_work(site, child, int(await applied(site, child)) + 1)
 
 
 def _now_ms() -> int:

@@ -7,7 +7,8 @@ import weakref
 
 import psutil
 
-from app.garbage import Sweep, trim
+from app.garbage import Sweep
+from app.heap import trim
 
 
 class Loop:
