@@ -74,7 +74,7 @@ class BatchedConsumerThread(driver.AIOKafkaConsumerThread):
         """See `BatchedConsumer.seek_to_start`; runs in the consumer's thread."""
         consumer = self._ensure_consumer()
         offsets: dict[TP, int] = {}
-        for tp in consumer.assignment():
+        for tp in sorted(consumer.assignment()):
             committed = await consumer.committed(TopicPartition(tp.topic, tp.partition))
             if committed is None:
                 await consumer.seek_to_beginning(tp)

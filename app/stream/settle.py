@@ -51,7 +51,7 @@ class Settler:
         `flush` brings them to disk, so that a compaction finds what they have replaced.
         """
         steps = [await self._queue(worked.partition, worked.work) for worked in works]
-        before = {worked.state.newest for worked in works if worked.state.newest is not None}
+        before = dict.fromkeys(worked.state.newest for worked in works if worked.state.newest is not None)
         settling = Settling()
         task = asyncio.create_task(self._make_durable(steps, before, settling, flush=flush))
         settling.task = task

@@ -75,10 +75,11 @@ class Spilling(Background):
             partitions = sorted(self._table.stores)
             pause_s = self._every_s / max(1, len(partitions))
             await asyncio.sleep(pause_s)
+            loop_s = asyncio.get_running_loop().time
             for partition in partitions:
-                until = time.monotonic() + pause_s
+                until = loop_s() + pause_s
                 await self._table.spill(partition, pause_s / STEPS_MAX)
-                await asyncio.sleep(until - time.monotonic())
+                await asyncio.sleep(until - loop_s())
 
 
 class RowTable(faust.Table):

@@ -139,7 +139,8 @@ class TimerIndex:
     def __init__(self, bucket_ms: int = 1000) -> None:
         assert bucket_ms > 0
         self._bucket_ms = bucket_ms
-        self._buckets: dict[int, set[bytes]] = {}
+        self._buckets: dict[int, dict[bytes, None]] = {}
+        """Sets that keep an order, so that who is due at once is so in the same order in each process."""
         self._heap: list[int] = []
         self._minutes = _Runs(MINUTE)
         self._hours = _Runs(HOUR)
@@ -175,9 +176,9 @@ class TimerIndex:
         elif bucket >= self._sets_to:
             self._minutes.add(bucket, key)
         elif (keys := self._buckets.get(bucket)) is not None:
-            keys.add(key)
+            keys[key] = None
         else:
-            self._buckets[bucket] = {key}
+            self._buckets[bucket] = {key: None}
             heapq.heappush(self._heap, bucket)
 
     def _divide(self, bucket: int) -> None:
@@ -206,7 +207,7 @@ class TimerIndex:
         while self._heap and len(due) < limit and (self._heap[0] + 1) * self._bucket_ms <= now_ms:
             keys = self._buckets[self._heap[0]]
             while keys and len(due) < limit:
-                due.append(keys.pop())
+                due.append(keys.popitem()[0])
             if not keys:
                 del self._buckets[heapq.heappop(self._heap)]
         return due

@@ -1,4 +1,7 @@
-"""Many seeds: ``python -m tests.simulation --seeds 1000 --json``; one again: ``--seed 87``."""
+"""Many seeds: ``python -m tests.simulation --seeds 1000 --json``; one again: ``--seed 87``.
+
+With one version of Python a seed takes the same course in each process; `steps` tell whether it has.
+"""
 
 from __future__ import annotations
 
@@ -26,6 +29,7 @@ FIGURES = (
     "missing",
     "spurious",
     "contradictions",
+    "steps",
 )
 
 
@@ -58,9 +62,6 @@ def main() -> None:
     arguments.add_argument("--processes", type=int, default=min(2, os.cpu_count() or 1))
     arguments.add_argument("--json", action="store_true", help="print one JSON object as the last line")
     options = arguments.parse_args()
-    if "PYTHONHASHSEED" not in os.environ:  # the order of sets is part of a seed
-        again = [sys.executable, "-m", "tests.simulation", *sys.argv[1:]]
-        os.execve(sys.executable, again, os.environ | {"PYTHONHASHSEED": "0"})
     if options.seed is not None:
         seeds, options.processes = range(options.seed, options.seed + 1), 1
     else:

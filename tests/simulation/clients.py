@@ -34,7 +34,7 @@ class KafkaConsumer:
         """Disconnect."""
 
     def assign(self, partitions: Iterable[Any]) -> None:
-        self.positions = dict.fromkeys(partitions, 0)
+        self.positions = dict.fromkeys(sorted(partitions), 0)
         self._highwater = {}
 
     def assignment(self) -> set[Any]:
@@ -63,7 +63,7 @@ class KafkaConsumer:
     async def getmany(self, *partitions: Any, timeout_ms: int = 0) -> dict[Any, list[Any]]:
         """Fetch: of each partition any number of its next records."""
         rng = self._cluster.world.rng
-        wanted = {tp: (self.positions[tp], rng.choice((1, 7, 60, 500))) for tp in partitions}
+        wanted = {tp: (self.positions[tp], rng.choice((1, 7, 60, 500))) for tp in sorted(partitions)}
         found = await self._cluster.call(self._machine, self._read, wanted)
         result = {}
         for tp, (records, end) in found.items():

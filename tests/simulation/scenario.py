@@ -82,6 +82,9 @@ class Report:
     spurious: int = 0
     contradictions: int = 0
     problems: list[str] = field(default_factory=list)
+    steps: int = 0
+    """Turns of the processes: with the time at the end they tell whether a seed has taken the same course again."""
+    virtual_s: float = 0.0
 
     @property
     def violations(self) -> int:
@@ -288,8 +291,9 @@ class Scenario:
     def _all_told(self) -> bool:
         end = self.cluster.log(CATALOG, 0).end
         alive = [process for process in self.processes.values() if process.machine.alive]
-        if sum(len(process.engine.tenures()) for process in alive) < self.partitions:
-            return False  # a rebalance is under way
+        owned = sorted(partition for process in alive for partition in process.engine.tenures())
+        if owned != list(range(self.partitions)) or not all(process.consumer.flow_active for process in alive):
+            return False  # a rebalance is under way: some still take for theirs what is another's by now
         asides = [process.aside for process in alive]
         if not all(aside.has_told(end) for aside in asides):
             return False
@@ -459,6 +463,7 @@ class Scenario:
         group = self.cluster.group
         self.fired["rebalances"], self.fired["evictions"] = group.rebalances, group.evictions
         self.report.faults = dict(self.fired)
+        self.report.steps, self.report.virtual_s = self.world.steps, self.world.now
         self.report.events = len(self.cluster.entries(EVENTS))
         for machine in self.world.machines:
             self.report.problems += machine.errors

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import os
+import subprocess
+import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -37,8 +41,22 @@ def test_killed_and_rebalanced_workers_agree_with_a_single_thread() -> None:
     assert sum(report["counted"] for report in reports) > 100
 
 
-def test_a_seed_gives_the_same_figures_again() -> None:
-    assert simulate(7) == simulate(7)
+@pytest.mark.parametrize("seed", [7, 100, 112])
+def test_a_seed_takes_the_same_course_again(seed: int) -> None:
+    first, again = simulate(seed), simulate(seed)
+    assert first == again
+    assert first["steps"] > 1000
+
+
+def test_the_order_of_sets_is_no_part_of_a_seed() -> None:
+    command = [sys.executable, "-m", "tests.simulation", "--first", "102", "--seeds", "6", "--json"]
+    runs = [
+        subprocess.Popen(command, env=os.environ | {"PYTHONHASHSEED": hashes}, stdout=subprocess.PIPE, text=True)
+        for hashes in ("1", "2")
+    ]
+    courses = [json.loads(run.communicate(timeout=120)[0].splitlines()[-1]) for run in runs]
+    assert courses[0]["steps"] == courses[1]["steps"] > 6_000
+    assert courses[0]["faults"] == courses[1]["faults"]
 
 
 class CommitsEarly(Engine):
