@@ -25,7 +25,7 @@ import structlog
 from faust.types import TP
 
 from app.core import owed
-from app.core.effects import Effects, Tally
+from app.core.effects import Effects
 from app.core.erasure import is_mark, mark_key
 from app.core.history import Windows
 from app.core.row_heads import BadRow
@@ -37,11 +37,10 @@ from app.stream.inflight import InFlight
 from app.stream.partition import Partition, RowCache, Work
 from app.stream.rows import Loaded, RowReader, keys_of
 from app.stream.settle import Settler, Worked
+from app.stream.suspects import Suspects
 from app.stream.table import RowTable
-from app.stream.unreadable import BAD_ROW, decode_row, letter_about, readable
-from schemas.dead_letters import cut, dead_letter_headers
+from app.stream.unreadable import decode_row, readable
 from schemas.erasures import Subjects
-from schemas.topics import DEAD_LETTERS
 
 log = structlog.get_logger(__name__)
 
@@ -111,6 +110,7 @@ class Engine:
         self._settler = self.settler_type(app, table, copartitioned)
         self._subjects = subjects
         self._reader = RowReader(table, subjects, clock_ms)
+        self._suspects = Suspects(app, table, source, observer, clock_ms)
         self._partitions: dict[int, Partition] = {}
         self._inflight = InFlight()
         app.settled = self._inflight.empty
@@ -196,9 +196,9 @@ class Engine:
         partition = portion.batch.partition
         work = self._fold(portion.batch, portion.records)
         if work.unreadable:
-            await self._bury(partition, work.unreadable)
+            await self._suspects.bury(partition, work.unreadable)
         if work.doubts:
-            await self._look_up(partition, state, max(work.doubts))
+            await self._suspects.look_up(partition, state, max(work.doubts))
         state.position = portion.records[-1].offset + 1
         return Worked(partition, state, work)
 
@@ -259,46 +259,6 @@ class Engine:
                 raise
             return loaded, process(rows=loaded.rows)
 
-    async def _bury(self, partition: int, unreadable: Mapping[bytes, bytes]) -> None:
-        """Keep as dead letters what is no row, and return when they are acknowledged.
-
-        The rows that take their place are written after that, so nothing is lost in between. Where the changelog may
-        have something better, that is read first: the process ends.
-        """
-        if partition not in self.table.rebuilt:
-            self.table.doubt(partition)
-            what = f"what {self.table.name}[{partition}] keeps of a user is no row"
-            self.app.fatal(f"{what}; the next start rebuilds the store from {self.table.changelog}")
-        store, now_ms = self.table.stores[partition], self._clock_ms()
-        for key, raw in unreadable.items():
-            letter = letter_about(raw, self.table.changelog, partition, store.next_offset, now_ms)
-            headers = dead_letter_headers(letter, raw)
-            kept = await self.app.durable_producer.enqueue(DEAD_LETTERS, cut(key), cut(raw), headers)
-            place = await kept
-            log.error(
-                "row_unreadable",
-                table=self.table.name,
-                partition=partition,
-                why=letter.detail,
-                bytes=len(raw),
-                letter=f"{place.partition}-{place.offset}",
-                action="the user starts anew, without consent",
-            )
-            self._observer.effects(Effects(counts=Tally({("dead_letters", BAD_ROW): 1})), partition)
-
-    async def _look_up(self, partition: int, state: Partition, doubt: replays.Doubt) -> None:
-        """Look whether the farthest row that passed events by has its last event where it says, or end."""
-        offset, key = doubt
-        end = self.app.batches.highwater(TP(self.source, partition))
-        if end is not None and offset >= end:
-            self.app.fatal(replays.another_log(self.source, partition, offset, f"and the log ends at {end}"))
-        if state.looks:
-            state.looks -= 1
-            found = await self.app.key_at(self.source, partition, offset)
-            if found not in (None, key):
-                why = "where the log has somebody else's event"
-                self.app.fatal(replays.another_log(self.source, partition, offset, why))
-
     def _move(self, state: Partition, effects: Effects, work: Work) -> None:
         """Store rows that have become marks, and marks that have become rows, under the other key.
 
@@ -344,7 +304,7 @@ class Engine:
                 work.add(effects, loaded.absent)
                 if loaded.unreadable:
                     work.replace(loaded.unreadable, self._clock_ms())
-                    await self._bury(partition, work.unreadable)
+                    await self._suspects.bury(partition, work.unreadable)
                 state.cache.end_slice(loaded.decoded)
                 tidied = state.marks > 0 and any(map(is_mark, work.rows))
                 task = await self._settle([Worked(partition, state, work)], flush=tidied)
