@@ -15,6 +15,8 @@ With `--floor` each rate is offered again right after, to a relay that folds and
 (`benchmarks.latency_floor`), while the worker has nothing to do: what of a latency is the machine's, the broker's and
 the reader's, in the same minute.
 
+With `--brokers 3` the partitions are led by three brokers, and what is acknowledged stands on two of them at least.
+
 An hour of a shared machine is not like another. With `--against PATH` workers of this checkout and of the other one
 take turns on one broker, a new worker each time. Compile both, or neither.
 
@@ -240,8 +242,8 @@ async def alternated(options: Any, bootstrap: str, reader: Reader) -> list[dict[
 
 async def run(options: Any) -> list[dict[str, Any]]:
     """Measure each rate in turn, on one worker that has rows already."""
-    async with broker_at(options.broker, kafka=options.kafka) as bootstrap:
-        await create_topics(bootstrap, options.partitions)
+    async with broker_at(options.broker, kafka=options.kafka, brokers=options.brokers) as bootstrap:
+        await create_topics(bootstrap, options.partitions, min(3, options.brokers))
         await fill(bootstrap, EVENTS, options.partitions, options.events, options.users, options.seed)
         reader = Reader()
         reading = asyncio.create_task(reader.run(bootstrap, options.partitions))
@@ -277,9 +279,12 @@ def chosen(given: Sequence[str] | None = None) -> Any:
     taken.add_argument("--against", type=Path, help="another checkout of nudge, in turn with this one; no --floor")
     taken.add_argument("--turns", type=int, default=3, help="of each checkout, with --against (default: %(default)s)")
     taken.add_argument("--kafka", action="store_true", help="a real Apache Kafka, started here")
+    taken.add_argument("--brokers", type=int, default=1, help="of that, each partition on at most three of them")
     options = taken.parse_args(given)
     if options.against is not None and options.floor:
         taken.error("--floor: not with --against")
+    if options.brokers > 1 and not options.kafka:
+        taken.error("--brokers: with --kafka")
     options.rates = [float(rate) for rate in options.rates.split(",")]
     options.rates += [options.max * share for share in (0.5, 0.8)] if options.max else []
     return options
@@ -298,7 +303,8 @@ def main() -> None:
         print("   ".join(f"{name} {value}" for name, value in one.items()))
     if options.json:
         shared = {"users": options.users, "seed": options.seed, "seconds": options.seconds}
-        broker = "Apache Kafka" if options.kafka else options.broker or "embedded"
+        kafka = f"Apache Kafka, {options.brokers} brokers" if options.brokers > 1 else "Apache Kafka"
+        broker = kafka if options.kafka else options.broker or "embedded"
         print(json.dumps({**headline(found), "rates": found, **shared, "broker": broker, "machine": machine()}))
 
 

@@ -17,7 +17,7 @@ from app.embedded import EmbeddedBroker
 from app.stream.started import started
 from app.topics import create_topics
 from schemas.topics import DAY_MS, Topic
-from tests.support.kafka import KafkaBroker
+from tests.support.kafka import KafkaCluster
 
 SPAN_MS: Final = 600_000
 BATCH_RECORDS: Final = 1_000
@@ -152,14 +152,16 @@ async def fill(
 
 
 @contextlib.asynccontextmanager
-async def broker_at(bootstrap: str, *, kafka: bool = False) -> AsyncIterator[str]:
-    """The address of the given broker, or of one that lasts as long as the context: a real Kafka or an embedded one."""
+async def broker_at(bootstrap: str, *, kafka: bool = False, brokers: int = 1) -> AsyncIterator[str]:
+    """The address of the given broker, or of one that lasts as long as the context: a real Kafka (of so many brokers)
+    or an embedded one.
+    """
     if bootstrap:
         yield bootstrap
         return
     if kafka:
         # Started in this thread: the kernel ends a child whose parent thread has gone.
-        with KafkaBroker(heap_mb=1_024, as_shipped=True) as real:
+        with KafkaCluster(brokers, heap_mb=max(384, 1_024 // brokers), as_shipped=True) as real:
             yield real.bootstrap
         return
     async with EmbeddedBroker() as broker:

@@ -232,10 +232,10 @@ class KafkaCluster:
     How many of them must have what a producer is told is written, a topic says for itself, as Kafka comes.
     """
 
-    def __init__(self, nodes: int = 3) -> None:
+    def __init__(self, nodes: int = 3, *, heap_mb: int = 256, as_shipped: bool = False) -> None:
         seats = Seat.of_cluster(nodes)
         self.replicas = seats[0].replicas
-        self.brokers = {seat.node: KafkaBroker(heap_mb=256, seat=seat) for seat in seats}
+        self.brokers = {seat.node: KafkaBroker(heap_mb=heap_mb, as_shipped=as_shipped, seat=seat) for seat in seats}
         self._stack = contextlib.ExitStack()
 
     @property
